@@ -1,0 +1,7 @@
+//! MPNet's training graph: defined once, differentiated, optimised and lowered to ONNX.
+//!
+//! This crate turns a [`model::config::ModelConfig`] into ONNX files. It never links ONNX Runtime
+//! and knows nothing of a run's files.
+#![forbid(unsafe_code)]
+
+pub mod model;

@@ -1,0 +1,228 @@
+//! The architecture of one MPNet model and the rules that a valid one obeys.
+
+use serde::{Deserialize, Serialize};
+
+/// Activation of the feed-forward layers and of the LM head, under annotated-mpnet's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x · Φ(x)`, by the error function.
+    Gelu,
+    /// The tanh approximation of GELU.
+    GeluAccurate,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// `max(x, 0)²`.
+    Relu2,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// Identity.
+    Linear,
+}
+
+impl Activation {
+    /// Every activation, in the order in which help texts list them.
+    pub const ALL: [Activation; 7] = [
+        Activation::Gelu,
+        Activation::GeluAccurate,
+        Activation::Relu,
+        Activation::Silu,
+        Activation::Relu2,
+        Activation::Tanh,
+        Activation::Linear,
+    ];
+
+    /// annotated-mpnet's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::Gelu => "gelu",
+            Activation::GeluAccurate => "gelu_accurate",
+            Activation::Relu => "relu",
+            Activation::Silu => "silu",
+            Activation::Relu2 => "relu2",
+            Activation::Tanh => "tanh",
+            Activation::Linear => "linear",
+        }
+    }
+
+    /// The activation of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<Activation> {
+        Activation::ALL.into_iter().find(|a| a.name() == name)
+    }
+}
+
+/// Everything that determines the graph and its parameters.
+///
+/// The field names are annotated-mpnet's, as in its checkpoints' `args`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    pub encoder_layers: usize,
+    /// D, the hidden width.
+    pub encoder_embed_dim: usize,
+    /// F, the width inside the feed-forward layer.
+    pub encoder_ffn_dim: usize,
+    /// H.
+    pub encoder_attention_heads: usize,
+    pub activation_fn: Activation,
+    /// Pre-LN instead of post-LN layers.
+    pub normalize_before: bool,
+    /// Longest row, special tokens included; the position table has two rows more.
+    pub max_positions: usize,
+    pub relative_attention_num_buckets: usize,
+    pub relative_attention_max_distance: usize,
+    /// Entries of the tokenizer.
+    pub vocab_size: usize,
+    /// V, rows of `embed_tokens`: at least `vocab_size`.
+    pub padded_vocab_size: usize,
+    pub pad_token_id: i64,
+    pub bos_token_id: i64,
+    pub eos_token_id: i64,
+    pub unk_token_id: i64,
+    pub mask_token_id: i64,
+    /// Dropout after the embeddings and after each sublayer.
+    #[serde(default)]
+    pub dropout: f32,
+    /// Dropout of the attention probabilities.
+    #[serde(default)]
+    pub attention_dropout: f32,
+    /// Dropout after the feed-forward activation.
+    #[serde(default)]
+    pub activation_dropout: f32,
+}
+
+/// Epsilon of every LayerNorm.
+pub const LAYER_NORM_EPSILON: f32 = 1e-5;
+
+/// Position ids start after the padding id, as in fairseq: row 2 holds position 0.
+pub const POSITION_OFFSET: usize = 2;
+
+/// Why a configuration is refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{field} must be at least 1")]
+    Zero { field: &'static str },
+    #[error(
+        "encoder_embed_dim {dim} is not divisible by encoder_attention_heads {heads}: choose a width that is a multiple of the number of heads"
+    )]
+    Heads { dim: usize, heads: usize },
+    #[error("vocab_size {vocab} is larger than the embedding table's {padded} rows")]
+    Vocabulary { vocab: usize, padded: usize },
+    #[error("{field} {id} is outside the vocabulary of {vocab} tokens")]
+    TokenId {
+        field: &'static str,
+        id: i64,
+        vocab: usize,
+    },
+    #[error(
+        "relative_attention_num_buckets {0} is not a multiple of 4: each direction needs exact and logarithmic buckets"
+    )]
+    Buckets(usize),
+    #[error(
+        "relative_attention_max_distance {distance} must be above {exact}, the last exactly bucketed distance of {buckets} buckets"
+    )]
+    Distance {
+        distance: usize,
+        exact: usize,
+        buckets: usize,
+    },
+    #[error("{field} {value} is not a probability in [0, 1)")]
+    Probability { field: &'static str, value: f32 },
+}
+
+impl ModelConfig {
+    /// Width of one attention head, D / H.
+    pub fn head_dim(&self) -> usize {
+        self.encoder_embed_dim / self.encoder_attention_heads
+    }
+
+    /// Default bucket count for rows of up to `max_positions` tokens: 32 for 512, growing with the
+    /// length, rounded up to a multiple of 8 (annotated-mpnet).
+    pub fn default_num_buckets(max_positions: usize) -> usize {
+        (32 * max_positions)
+            .div_ceil(512)
+            .max(32)
+            .next_multiple_of(8)
+    }
+
+    /// Default largest distinguished distance: 128 for 512 tokens, growing likewise.
+    pub fn default_max_distance(max_positions: usize) -> usize {
+        (128 * max_positions)
+            .div_ceil(512)
+            .max(128)
+            .next_multiple_of(8)
+    }
+
+    /// Rows of the embedding table for a fresh model: `vocab_size` up to a multiple of 128.
+    pub fn pad_vocab(vocab_size: usize) -> usize {
+        vocab_size.next_multiple_of(128)
+    }
+
+    /// Checks every rule that the graph relies on.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for (field, value) in [
+            ("encoder_layers", self.encoder_layers),
+            ("encoder_embed_dim", self.encoder_embed_dim),
+            ("encoder_ffn_dim", self.encoder_ffn_dim),
+            ("encoder_attention_heads", self.encoder_attention_heads),
+            ("max_positions", self.max_positions),
+            ("vocab_size", self.vocab_size),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Zero { field });
+            }
+        }
+        if !self
+            .encoder_embed_dim
+            .is_multiple_of(self.encoder_attention_heads)
+        {
+            return Err(ConfigError::Heads {
+                dim: self.encoder_embed_dim,
+                heads: self.encoder_attention_heads,
+            });
+        }
+        if self.vocab_size > self.padded_vocab_size {
+            return Err(ConfigError::Vocabulary {
+                vocab: self.vocab_size,
+                padded: self.padded_vocab_size,
+            });
+        }
+        for (field, id) in [
+            ("pad_token_id", self.pad_token_id),
+            ("bos_token_id", self.bos_token_id),
+            ("eos_token_id", self.eos_token_id),
+            ("unk_token_id", self.unk_token_id),
+            ("mask_token_id", self.mask_token_id),
+        ] {
+            if usize::try_from(id).map_or(true, |id| id >= self.vocab_size) {
+                return Err(ConfigError::TokenId {
+                    field,
+                    id,
+                    vocab: self.vocab_size,
+                });
+            }
+        }
+        let buckets = self.relative_attention_num_buckets;
+        if buckets == 0 || !buckets.is_multiple_of(4) {
+            return Err(ConfigError::Buckets(buckets));
+        }
+        if self.relative_attention_max_distance <= buckets / 4 {
+            return Err(ConfigError::Distance {
+                distance: self.relative_attention_max_distance,
+                exact: buckets / 4,
+                buckets,
+            });
+        }
+        for (field, value) in [
+            ("dropout", self.dropout),
+            ("attention_dropout", self.attention_dropout),
+            ("activation_dropout", self.activation_dropout),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(ConfigError::Probability { field, value });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! MPNet, written once: configuration, parameters and the model functions.
+
+pub mod config;
+pub mod parameters;
