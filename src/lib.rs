@@ -1,1 +1,8 @@
-pub fn x() {}
+//! Pretrain MPNet with ONNX Runtime: data path, training loop, conversion and command line.
+
+pub mod checkpoint;
+pub mod cli;
+pub mod convert;
+pub mod data;
+pub mod train;
+pub mod verify;

@@ -1,1 +1,7 @@
-pub fn x() {}
+//! Finds, fetches and loads builds of ONNX Runtime, and runs training artifacts on them.
+//!
+//! This crate knows no MPNet: artifacts reach it as files and named tensors.
+
+pub mod engine;
+pub mod library;
+pub mod provider;
