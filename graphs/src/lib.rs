@@ -4,4 +4,11 @@
 //! and knows nothing of a run's files.
 #![forbid(unsafe_code)]
 
+pub mod autodiff;
+pub mod ir;
+pub mod lower;
 pub mod model;
+pub mod onnx;
+pub mod ops;
+pub mod optimizer;
+pub mod passes;

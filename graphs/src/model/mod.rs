@@ -1,4 +1,21 @@
 //! MPNet, written once: configuration, parameters and the model functions.
+//!
+//! The functions take and return values and know nothing of training. Rows of a batch are the last
+//! but one dimension: activations are `[R, B, D]`, so that the content rows are a contiguous
+//! prefix and every head is a strided view that a matrix product reads without a copy.
 
+mod activation;
+mod attention;
+mod builder;
 pub mod config;
+mod embeddings;
+mod layer;
+mod lm_head;
+mod loss;
 pub mod parameters;
+pub mod pretraining;
+mod relative_bias;
+mod streams;
+
+pub use builder::DropoutSite;
+pub use relative_bias::relative_position_bucket;

@@ -1,0 +1,79 @@
+//! A reference interpreter in f64: slow, obvious, and independent of ONNX Runtime. Gradient checks
+//! and constant folding use it.
+
+use super::bindings::Bindings;
+use super::graph::{Graph, GraphError, ValueId};
+use ndarray::ArrayD;
+use std::collections::HashMap;
+
+/// A tensor of the interpreter; integers and booleans are held as f64 too.
+pub type Array = ArrayD<f64>;
+
+/// Runs `graph` on `feeds`, inputs and parameters by name, and returns its outputs in order.
+///
+/// # Errors
+/// Where a value is missing, has another shape than the graph says, or an operator refuses it.
+pub fn interpret(
+    graph: &Graph,
+    bindings: &Bindings,
+    feeds: &HashMap<String, Array>,
+) -> Result<Vec<Array>, GraphError> {
+    let invalid = |reason: String| GraphError::Invalid {
+        stage: "interpretation".to_owned(),
+        reason,
+    };
+    let mut values: HashMap<ValueId, Array> = HashMap::new();
+    for id in graph.inputs.iter().chain(&graph.parameters) {
+        let name = graph.label(*id);
+        let array = feeds
+            .get(&name)
+            .ok_or_else(|| invalid(format!("'{name}' was not fed")))?;
+        values.insert(*id, array.clone());
+    }
+    let check = |id: ValueId, array: &Array| {
+        let expected: Vec<i64> = graph
+            .ty(id)
+            .shape
+            .iter()
+            .map(|d| d.eval(bindings))
+            .collect();
+        if array
+            .shape()
+            .iter()
+            .map(|&d| d as i64)
+            .eq(expected.iter().copied())
+        {
+            Ok(())
+        } else {
+            Err(invalid(format!(
+                "{}: {} has shape {:?}",
+                graph.label(id),
+                graph.ty(id),
+                array.shape()
+            )))
+        }
+    };
+    for (id, array) in &values {
+        check(*id, array)?;
+    }
+    for node in &graph.nodes {
+        let operator = node.op.operator();
+        let inputs: Vec<&Array> = node.inputs.iter().map(|v| &values[v]).collect();
+        let outputs =
+            operator
+                .evaluate(bindings, &inputs)
+                .map_err(|reason| GraphError::Evaluate {
+                    op: operator.name(),
+                    reason,
+                })?;
+        for (id, array) in node.outputs.iter().zip(outputs) {
+            check(*id, &array)?;
+            values.insert(*id, array);
+        }
+    }
+    Ok(graph
+        .outputs
+        .iter()
+        .map(|(_, v)| values[v].clone())
+        .collect())
+}

@@ -1,0 +1,16 @@
+//! The intermediate representation: an SSA graph of typed values with symbolic shapes.
+
+mod bindings;
+mod dim;
+mod graph;
+mod interpret;
+mod print;
+mod types;
+mod verify;
+
+pub use bindings::Bindings;
+pub use dim::{Dim, Symbol};
+pub use graph::{Graph, GraphError, Node, NodeId, Value, ValueId, ValueKind};
+pub use interpret::{Array, interpret};
+pub use types::{DType, Type};
+pub use verify::verify;

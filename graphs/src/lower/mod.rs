@@ -1,0 +1,4 @@
+//! Targets: from a model's graph to the files that one way of running it takes.
+
+pub mod inference;
+pub mod ort_training;

@@ -1,0 +1,147 @@
+//! The artifacts of ONNX Runtime's training API, in the layout that its own tools emit.
+
+use crate::autodiff;
+use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::model::DropoutSite;
+use crate::model::config::ModelConfig;
+use crate::model::pretraining::pretraining;
+use crate::onnx::model::to_onnx;
+use crate::ops::Kernel;
+use crate::ops::accumulate::Accumulate;
+use crate::ops::sum_squares::SumSquares;
+use crate::optimizer::adamw::{AdamW, optimizer_model};
+use crate::passes;
+
+/// Input of the training model that scales the loss: 1 / predicted tokens of the whole update.
+pub const LOSS_SCALE: &str = "loss_scale";
+/// Outputs of the training model, in order, before the accumulation flags.
+pub const TRAIN_OUTPUTS: [&str; 4] = ["loss", LOSS_SUM, CORRECT, GRADIENT_NORM];
+/// Summed cross entropy of the batch, in nats.
+pub const LOSS_SUM: &str = "loss_sum";
+/// Correct predictions, as a float.
+pub const CORRECT: &str = "correct";
+/// Norm of the gradients accumulated so far.
+pub const GRADIENT_NORM: &str = "gradient_norm";
+/// Logits `[B·P, V]`, an output of the evaluation model where asked for.
+pub const LOGITS: &str = "logits";
+
+/// What to compile beside the model itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    pub optimizer: AdamW,
+    /// Gradients as further outputs `grad.<parameter>` of the training model, and logits of the
+    /// evaluation model: for verification, not for training.
+    pub expose: bool,
+}
+
+/// The compiled files and what a caller has to know of them.
+pub struct Artifacts {
+    /// `training_model.onnx`
+    pub training: Vec<u8>,
+    /// `eval_model.onnx`
+    pub eval: Vec<u8>,
+    /// `optimizer_model.onnx`
+    pub optimizer: Vec<u8>,
+    /// Masks that the training model takes as inputs.
+    pub dropout: Vec<DropoutSite>,
+}
+
+/// Compiles the training API's artifacts for `config`.
+///
+/// # Errors
+/// Where the configuration is not valid.
+pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, GraphError> {
+    let (training, inputs, dropout) = training_graph(config, options.expose)?;
+    let eval = eval_graph(config, options.expose)?;
+    let eval_inputs = [eval.inputs(), eval.parameters()].concat();
+    Ok(Artifacts {
+        training: to_onnx(&training, "mpnet_training", &inputs, Kernel::Training)?,
+        eval: to_onnx(&eval, "mpnet_eval", &eval_inputs, Kernel::Training)?,
+        optimizer: optimizer_model(&options.optimizer)?,
+        dropout,
+    })
+}
+
+/// The optimised training graph, its inputs in the order of the training API, and its dropout
+/// masks.
+///
+/// # Errors
+/// Where the configuration is not valid.
+pub fn training_graph(
+    config: &ModelConfig,
+    expose: bool,
+) -> Result<(Graph, Vec<ValueId>, Vec<DropoutSite>), GraphError> {
+    let model = pretraining(config, true)?;
+    let mut graph = model.graph;
+    let one = Type::f32([Dim::from(1)]);
+    let scale = graph.input(LOSS_SCALE, one);
+    let scale = graph.reshape(scale, [])?;
+    let loss = graph.mul(model.loss_sum, scale)?;
+    let grads = autodiff::gradients(&mut graph, loss)?;
+    graph.output(TRAIN_OUTPUTS[0], loss);
+    graph.output(LOSS_SUM, model.loss_sum);
+    graph.output(CORRECT, model.correct);
+
+    let user_inputs = graph.inputs().to_vec();
+    let flag = Type::new(DType::Bool, [Dim::from(1)]);
+    let reset = graph.input("lazy_reset_grad", flag);
+    let mut buffers = Vec::new();
+    let mut flags = Vec::new();
+    let mut exposed = Vec::new();
+    let mut squares: Option<ValueId> = None;
+    for (parameter, grad) in graph.parameters().to_vec().into_iter().zip(grads) {
+        let name = graph.label(parameter);
+        let grad = grad.ok_or_else(|| GraphError::Derivative {
+            op: "parameter",
+            reason: format!("the loss does not depend on '{name}'"),
+        })?;
+        let ty = graph.ty(parameter).clone();
+        let buffer = graph.input(format!("{name}_grad.accumulation.buffer"), ty);
+        buffers.push(buffer);
+        let outputs = graph.apply(Accumulate, &[buffer, grad, reset])?;
+        flags.push((format!("{name}_grad.accumulation.out"), outputs[0]));
+        exposed.push((format!("grad.{name}"), outputs[1]));
+        let square = graph.apply1(SumSquares, &[outputs[1]])?;
+        squares = Some(match squares {
+            Some(sum) => graph.add(sum, square)?,
+            None => square,
+        });
+    }
+    if let Some(sum) = squares {
+        let norm = graph.sqrt(sum)?;
+        graph.output(GRADIENT_NORM, norm);
+    }
+    if expose {
+        for (name, value) in exposed {
+            // A copy: the buffer itself belongs to the training API.
+            let zero = graph.scalar(0.0)?;
+            let copy = graph.add(value, zero)?;
+            graph.output(name, copy);
+        }
+    }
+    for (name, value) in flags {
+        graph.output(name, value);
+    }
+    passes::run(&mut graph, passes::PASSES)?;
+    let mut inputs = user_inputs;
+    inputs.extend(graph.parameters());
+    inputs.extend(buffers);
+    inputs.push(reset);
+    Ok((graph, inputs, model.sites))
+}
+
+/// The optimised evaluation graph.
+///
+/// # Errors
+/// Where the configuration is not valid.
+pub fn eval_graph(config: &ModelConfig, expose: bool) -> Result<Graph, GraphError> {
+    let model = pretraining(config, false)?;
+    let mut graph = model.graph;
+    graph.output(LOSS_SUM, model.loss_sum);
+    graph.output(CORRECT, model.correct);
+    if expose {
+        graph.output(LOGITS, model.logits);
+    }
+    passes::run(&mut graph, passes::PASSES)?;
+    Ok(graph)
+}

@@ -1,0 +1,72 @@
+//! The relative position bias: one learned number for each head and bucket of distances.
+
+use super::builder::Builder;
+use crate::ir::{DType, Dim, GraphError, ValueId};
+
+/// The bucket of a key that stands `relative` = pos\[key\] − pos\[query\] positions after its query.
+///
+/// In f32 throughout, as PyTorch computes it (T5's bidirectional buckets).
+pub fn relative_position_bucket(relative: i64, buckets: usize, max_distance: usize) -> usize {
+    let half = buckets / 2;
+    let exact = half / 2;
+    let offset = if relative > 0 { half } else { 0 };
+    let n = relative.unsigned_abs() as usize;
+    if n < exact {
+        return offset + n;
+    }
+    let span = (max_distance as f64 / exact as f64).ln() as f32;
+    let log = (n as f32 / exact as f32).ln() / span * (half - exact) as f32;
+    offset + (exact + log as usize).min(half - 1)
+}
+
+/// The bias of every query row against every key, `[B, H, R, S]`, from positions i64 `[B, R]` and
+/// `[B, S]`.
+pub(super) fn relative_bias(
+    b: &mut Builder,
+    query_positions: ValueId,
+    key_positions: ValueId,
+) -> Result<ValueId, GraphError> {
+    let longest = b.config.max_positions;
+    let graph = &mut b.graph;
+    let with_axis = |graph: &mut crate::ir::Graph, x: ValueId, axis: usize| {
+        let mut shape = graph.ty(x).shape.clone();
+        shape.insert(axis, Dim::from(1));
+        graph.reshape(x, shape)
+    };
+    let queries = with_axis(graph, query_positions, 2)?; // [B, R, 1]
+    let keys = with_axis(graph, key_positions, 1)?; // [B, 1, S]
+    let last = graph.index(longest as i64 - 1)?;
+    let keys = graph.add(keys, last)?;
+    let distance = graph.sub(keys, queries)?; // [B, R, S], from 0 for −(longest − 1)
+    let reach = longest as i64 - 1;
+    let buckets = (-reach..=reach).map(|relative| {
+        relative_position_bucket(
+            relative,
+            b.config.relative_attention_num_buckets,
+            b.config.relative_attention_max_distance,
+        ) as f64
+    });
+    let buckets = graph.constant(DType::I64, &[2 * longest - 1], buckets)?;
+    let bucket = graph.gather(buckets, distance)?; // [B, R, S]
+    let table = b.parameter("sentence_encoder.relative_attention_bias.weight")?;
+    let bias = b.graph.gather(table, bucket)?; // [B, R, S, H]
+    b.graph.transpose(bias, &[0, 3, 1, 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relative_position_bucket;
+
+    /// The values that T5's formula gives in PyTorch f32 for 32 buckets and distance 128.
+    #[test]
+    fn buckets_are_exact_then_logarithmic_and_saturate() {
+        let at = |r| relative_position_bucket(r, 32, 128);
+        assert_eq!(
+            (0..8).map(|n| at(-n)).collect::<Vec<_>>(),
+            (0..8).collect::<Vec<_>>()
+        );
+        assert_eq!([at(1), at(7), at(-8), at(8)], [17, 23, 8, 24]);
+        assert_eq!([at(-11), at(-12), at(-16), at(-23)], [8, 9, 10, 11]);
+        assert_eq!([at(-127), at(-128), at(-5000), at(5000)], [15, 15, 15, 31]);
+    }
+}

@@ -1,0 +1,376 @@
+//! Collects the ONNX nodes and initializers of one graph while its operators are emitted.
+
+use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type};
+use onnx_protobuf::{AttributeProto, NodeProto, TensorProto, attribute_proto, tensor_proto};
+use std::collections::HashMap;
+
+/// Domain of ONNX Runtime's own operators.
+pub const CONTRIB_DOMAIN: &str = "com.microsoft";
+
+/// One attribute of an ONNX node.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attribute {
+    Int(i64),
+    Ints(Vec<i64>),
+    Float(f32),
+    Text(&'static str),
+}
+
+impl Attribute {
+    fn proto(self, name: &str) -> AttributeProto {
+        use attribute_proto::AttributeType;
+        let mut proto = AttributeProto {
+            name: name.to_owned(),
+            ..AttributeProto::default()
+        };
+        proto.type_ = match self {
+            Attribute::Int(i) => {
+                proto.i = i;
+                AttributeType::INT
+            }
+            Attribute::Ints(ints) => {
+                proto.ints = ints;
+                AttributeType::INTS
+            }
+            Attribute::Float(f) => {
+                proto.f = f;
+                AttributeType::FLOAT
+            }
+            Attribute::Text(text) => {
+                proto.s = text.as_bytes().to_vec();
+                AttributeType::STRING
+            }
+        }
+        .into();
+        proto
+    }
+}
+
+/// The number of an element type in ONNX's `TensorProto.DataType`.
+pub fn onnx_type(dtype: DType) -> i32 {
+    match dtype {
+        DType::F32 => tensor_proto::DataType::FLOAT as i32,
+        DType::I64 => tensor_proto::DataType::INT64 as i32,
+        DType::Bool => tensor_proto::DataType::BOOL as i32,
+    }
+}
+
+/// The size of a symbol, read off an input when the graph runs.
+#[derive(Debug, Clone)]
+struct Source {
+    input: String,
+    axis: usize,
+    /// What the input's dimension has beside the symbol.
+    rest: Dim,
+}
+
+/// Nodes and initializers of one ONNX graph in the making.
+#[derive(Debug, Default)]
+pub struct Emitter {
+    pub(crate) nodes: Vec<NodeProto>,
+    pub(crate) initializers: Vec<TensorProto>,
+    sources: HashMap<Symbol, Source>,
+    /// Types of the values that nodes may ask about.
+    types: HashMap<String, Type>,
+    /// Emitted size vectors, shared among the nodes that need them.
+    shapes: HashMap<Vec<Dim>, String>,
+    indices: HashMap<(Vec<i64>, bool), String>,
+    temporaries: usize,
+}
+
+impl Emitter {
+    /// An emitter that can read every symbol off the inputs of `graph`, where they tell it.
+    pub(super) fn new(graph: &Graph) -> Emitter {
+        let mut emitter = Emitter::default();
+        // Plain dimensions first, then those from which known symbols can be subtracted.
+        for _ in 0..2 {
+            for input in graph.inputs() {
+                for (axis, dim) in graph.ty(*input).shape.iter().enumerate() {
+                    emitter.learn(graph.label(*input), axis, dim);
+                }
+            }
+        }
+        emitter
+    }
+
+    fn learn(&mut self, input: String, axis: usize, dim: &Dim) {
+        let unknown: Vec<Symbol> = dim
+            .terms()
+            .flat_map(|(symbols, _)| symbols.iter().copied())
+            .filter(|s| !self.sources.contains_key(s))
+            .collect();
+        let [symbol] = unknown[..] else { return };
+        let rest = dim.clone() - Dim::from(symbol);
+        let simple = rest.terms().all(|(symbols, _)| !symbols.contains(&symbol));
+        if simple {
+            self.sources.insert(symbol, Source { input, axis, rest });
+        }
+    }
+
+    pub(super) fn declare(&mut self, name: String, ty: Type) {
+        self.types.insert(name, ty);
+    }
+
+    /// A fresh name for a value between the nodes of one operator.
+    pub fn temporary(&mut self) -> String {
+        self.temporaries += 1;
+        format!("t{}", self.temporaries)
+    }
+
+    /// The number of dimensions of a value.
+    ///
+    /// # Errors
+    /// Where the value is not one of the graph's.
+    pub fn rank(&self, name: &str) -> Result<usize, String> {
+        self.types
+            .get(name)
+            .map(Type::rank)
+            .ok_or_else(|| format!("'{name}' has no known type"))
+    }
+
+    fn push(
+        &mut self,
+        domain: &str,
+        op_type: &str,
+        inputs: &[String],
+        outputs: &[String],
+        attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
+    ) {
+        self.nodes.push(NodeProto {
+            name: format!("{op_type}_{}", self.nodes.len()),
+            domain: domain.to_owned(),
+            op_type: op_type.to_owned(),
+            input: inputs.to_vec(),
+            output: outputs.to_vec(),
+            attribute: attributes.into_iter().map(|(n, a)| a.proto(n)).collect(),
+            ..NodeProto::default()
+        });
+    }
+
+    /// A node of the ONNX standard without attributes.
+    pub fn standard(&mut self, op_type: &str, inputs: &[String], outputs: &[String]) {
+        self.push("", op_type, inputs, outputs, []);
+    }
+
+    /// A node of the ONNX standard.
+    pub fn standard_with(
+        &mut self,
+        op_type: &str,
+        inputs: &[String],
+        outputs: &[String],
+        attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
+    ) {
+        self.push("", op_type, inputs, outputs, attributes);
+    }
+
+    /// A node of ONNX Runtime's own domain.
+    pub fn contrib(
+        &mut self,
+        op_type: &str,
+        inputs: &[String],
+        outputs: &[String],
+        attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
+    ) {
+        self.push(CONTRIB_DOMAIN, op_type, inputs, outputs, attributes);
+    }
+
+    /// A constant tensor under a given name.
+    pub fn initializer(&mut self, name: &str, dtype: DType, shape: &[usize], values: &[f64]) {
+        let raw_data = match dtype {
+            DType::F32 => values
+                .iter()
+                .flat_map(|&v| (v as f32).to_le_bytes())
+                .collect(),
+            DType::I64 => values
+                .iter()
+                .flat_map(|&v| (v as i64).to_le_bytes())
+                .collect(),
+            DType::Bool => values.iter().map(|&v| u8::from(v != 0.0)).collect(),
+        };
+        self.initializers.push(TensorProto {
+            name: name.to_owned(),
+            data_type: onnx_type(dtype),
+            dims: shape.iter().map(|&d| d as i64).collect(),
+            raw_data,
+            ..TensorProto::default()
+        });
+    }
+
+    fn index_constant(&mut self, values: &[i64], scalar: bool) -> String {
+        let key = (values.to_vec(), scalar);
+        if let Some(name) = self.indices.get(&key) {
+            return name.clone();
+        }
+        let name = self.temporary();
+        let floats: Vec<f64> = values.iter().map(|&v| v as f64).collect();
+        let shape: &[usize] = if scalar { &[] } else { &[values.len()] };
+        self.initializer(&name, DType::I64, shape, &floats);
+        self.indices.insert(key, name.clone());
+        name
+    }
+
+    /// A constant i64 vector.
+    pub fn indices(&mut self, values: &[i64]) -> String {
+        self.index_constant(values, false)
+    }
+
+    /// A constant i64 without dimensions.
+    pub fn index_scalar(&mut self, value: i64) -> String {
+        self.index_constant(&[value], true)
+    }
+
+    /// A constant float without dimensions.
+    pub fn float_scalar(&mut self, value: f32) -> String {
+        let name = self.temporary();
+        self.initializer(&name, DType::F32, &[], &[f64::from(value)]);
+        name
+    }
+
+    /// Sizes as an i64 vector, computed from the inputs' shapes where they are symbolic.
+    ///
+    /// # Errors
+    /// Where no input tells a symbol.
+    pub fn dims(&mut self, dims: &[Dim]) -> Result<String, String> {
+        let constant: Option<Vec<i64>> = dims
+            .iter()
+            .map(|d| d.as_const().map(|n| n as i64))
+            .collect();
+        if let Some(values) = constant {
+            return Ok(self.indices(&values));
+        }
+        if let Some(name) = self.shapes.get(dims) {
+            return Ok(name.clone());
+        }
+        let name = match dims {
+            [dim] => self.size(dim)?,
+            _ => {
+                let parts = dims
+                    .iter()
+                    .map(|d| self.dims(std::slice::from_ref(d)))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let name = self.temporary();
+                let axis = [("axis", Attribute::Int(0))];
+                self.standard_with("Concat", &parts, std::slice::from_ref(&name), axis);
+                name
+            }
+        };
+        self.shapes.insert(dims.to_vec(), name.clone());
+        Ok(name)
+    }
+
+    /// One size as an i64 without dimensions.
+    ///
+    /// # Errors
+    /// As [`Emitter::dims`].
+    pub fn dim_scalar(&mut self, dim: &Dim) -> Result<String, String> {
+        if let Some(n) = dim.as_const() {
+            return Ok(self.index_scalar(n as i64));
+        }
+        let vector = self.dims(std::slice::from_ref(dim))?;
+        let (scalar, empty) = (self.temporary(), self.indices(&[]));
+        let outputs = std::slice::from_ref(&scalar);
+        self.standard("Reshape", &[vector, empty], outputs);
+        Ok(scalar)
+    }
+
+    /// The second input of a Reshape: -1 stands for one symbolic dimension.
+    ///
+    /// # Errors
+    /// As [`Emitter::dims`].
+    pub fn reshape_target(&mut self, shape: &[Dim]) -> Result<String, String> {
+        let symbolic = shape.iter().filter(|d| d.as_const().is_none()).count();
+        if symbolic == 1 {
+            let values: Vec<i64> = shape
+                .iter()
+                .map(|d| d.as_const().map_or(-1, |n| n as i64))
+                .collect();
+            return Ok(self.indices(&values));
+        }
+        self.dims(shape)
+    }
+
+    /// One symbolic size, i64[1]: the sum of its terms.
+    fn size(&mut self, dim: &Dim) -> Result<String, String> {
+        let terms: Vec<(Vec<Symbol>, i64)> = dim.terms().map(|(s, c)| (s.to_vec(), c)).collect();
+        let mut sum: Option<String> = None;
+        for (symbols, coefficient) in terms {
+            let mut term =
+                (coefficient != 1 || symbols.is_empty()).then(|| self.indices(&[coefficient]));
+            for symbol in symbols {
+                let size = self.symbol(symbol)?;
+                term = Some(match term {
+                    Some(term) => self.arithmetic("Mul", term, size),
+                    None => size,
+                });
+            }
+            sum = match (sum, term) {
+                (Some(sum), Some(term)) => Some(self.arithmetic("Add", sum, term)),
+                (sum, term) => sum.or(term),
+            };
+        }
+        sum.ok_or_else(|| "an empty size".to_owned())
+    }
+
+    fn arithmetic(&mut self, op_type: &str, a: String, b: String) -> String {
+        let name = self.temporary();
+        self.standard(op_type, &[a, b], std::slice::from_ref(&name));
+        name
+    }
+
+    fn symbol(&mut self, symbol: Symbol) -> Result<String, String> {
+        let key = vec![Dim::from(symbol)];
+        if let Some(name) = self.shapes.get(&key) {
+            return Ok(name.clone());
+        }
+        let source = self
+            .sources
+            .get(&symbol)
+            .cloned()
+            .ok_or_else(|| format!("no input tells the size of {}", symbol.letter()))?;
+        let whole = self.temporary();
+        self.standard_with(
+            "Shape",
+            &[source.input],
+            std::slice::from_ref(&whole),
+            [
+                ("start", Attribute::Int(source.axis as i64)),
+                ("end", Attribute::Int(source.axis as i64 + 1)),
+            ],
+        );
+        let name = if source.rest.is(0) {
+            whole
+        } else {
+            let rest = self.dims(std::slice::from_ref(&source.rest))?;
+            self.arithmetic("Sub", whole, rest)
+        };
+        self.shapes.insert(key, name.clone());
+        Ok(name)
+    }
+}
+
+/// Emits every node of `graph`, reading values under the names that `names` gives them.
+///
+/// # Errors
+/// Naming the operator that could not be emitted.
+pub(super) fn emit_nodes(
+    emitter: &mut Emitter,
+    graph: &Graph,
+    names: &[String],
+) -> Result<(), GraphError> {
+    for (value, name) in names.iter().enumerate() {
+        emitter.declare(name.clone(), graph.values[value].ty.clone());
+    }
+    for node in graph.nodes() {
+        let list = |values: &[crate::ir::ValueId]| -> Vec<String> {
+            values.iter().map(|v| names[v.0].clone()).collect()
+        };
+        let operator = node.op.operator();
+        operator
+            .emit(emitter, &list(&node.inputs), &list(&node.outputs))
+            .map_err(|reason| GraphError::Emit {
+                op: operator.name(),
+                reason,
+            })?;
+    }
+    Ok(())
+}

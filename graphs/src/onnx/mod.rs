@@ -1,0 +1,4 @@
+//! From the IR to ONNX protobuf.
+
+pub mod emitter;
+pub mod model;

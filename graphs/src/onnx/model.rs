@@ -1,0 +1,132 @@
+//! A whole ONNX model from a graph.
+
+use super::emitter::{CONTRIB_DOMAIN, Emitter, emit_nodes, onnx_type};
+use crate::ir::{Graph, GraphError, Type, ValueId, verify};
+use crate::ops::Kernel;
+use onnx_protobuf::{
+    GraphProto, Message, ModelProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
+    tensor_shape_proto, type_proto,
+};
+
+/// Version of the standard operators in every emitted model: the oldest that has what is emitted,
+/// known to every ONNX Runtime from 1.17 on.
+pub const OPSET: i64 = 18;
+
+/// Version of the ONNX file format; 1.19.2, the last training build, reads up to 10.
+pub const IR_VERSION: i64 = 8;
+
+/// Serialises `graph` as an ONNX model whose inputs are `inputs`, in that order.
+///
+/// # Errors
+/// Where the graph is invalid, or a node needs a kernel beyond `allowed`.
+pub fn to_onnx(
+    graph: &Graph,
+    name: &str,
+    inputs: &[ValueId],
+    allowed: Kernel,
+) -> Result<Vec<u8>, GraphError> {
+    verify(graph, "the last pass, ready to emit")?;
+    for node in graph.nodes() {
+        let operator = node.op.operator();
+        if operator.kernel() > allowed {
+            return Err(GraphError::Emit {
+                op: operator.name(),
+                reason: format!(
+                    "it needs {:?} kernels, this target has {allowed:?} ones",
+                    operator.kernel()
+                ),
+            });
+        }
+    }
+    let mut names: Vec<String> = (0..graph.values.len())
+        .map(|i| {
+            graph.values[i]
+                .name
+                .clone()
+                .unwrap_or_else(|| format!("v{i}"))
+        })
+        .collect();
+    // A computed value takes the name of the first output that it is.
+    let producers = graph.producers();
+    let mut copies = Vec::new();
+    for (output, value) in graph.outputs() {
+        if producers[value.0].is_some() && names[value.0] == format!("v{}", value.0) {
+            names[value.0] = output.clone();
+        } else if names[value.0] != *output {
+            copies.push((names[value.0].clone(), output.clone()));
+        }
+    }
+    let mut emitter = Emitter::new(graph);
+    emit_nodes(&mut emitter, graph, &names)?;
+    for (value, output) in copies {
+        emitter.standard("Identity", &[value], &[output]);
+    }
+    let info = |name: &str, value: ValueId| value_info(name, graph.ty(value));
+    let proto = GraphProto {
+        name: name.to_owned(),
+        node: emitter.nodes,
+        initializer: emitter.initializers,
+        input: inputs.iter().map(|v| info(&names[v.0], *v)).collect(),
+        output: graph.outputs().iter().map(|(n, v)| info(n, *v)).collect(),
+        ..GraphProto::default()
+    };
+    serialize(proto)
+}
+
+/// Serialises a graph in protobuf form with this crate's versions and domains.
+///
+/// # Errors
+/// Where protobuf cannot encode it (above 2 GiB).
+pub(crate) fn serialize(graph: GraphProto) -> Result<Vec<u8>, GraphError> {
+    let opset = |domain: &str, version: i64| OperatorSetIdProto {
+        domain: domain.to_owned(),
+        version,
+        ..OperatorSetIdProto::default()
+    };
+    let model = ModelProto {
+        ir_version: IR_VERSION,
+        producer_name: env!("CARGO_PKG_NAME").to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        opset_import: vec![opset("", OPSET), opset(CONTRIB_DOMAIN, 1)],
+        graph: Some(graph).into(),
+        ..ModelProto::default()
+    };
+    model.write_to_bytes().map_err(|e| GraphError::Emit {
+        op: "model",
+        reason: e.to_string(),
+    })
+}
+
+/// The declaration of a graph's input or output.
+pub(crate) fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
+    use tensor_shape_proto::{Dimension, dimension};
+    let dims = ty
+        .shape
+        .iter()
+        .map(|dim| Dimension {
+            value: Some(match dim.as_const() {
+                Some(n) => dimension::Value::DimValue(n as i64),
+                None => dimension::Value::DimParam(dim.to_string()),
+            }),
+            ..Dimension::default()
+        })
+        .collect();
+    let tensor = type_proto::Tensor {
+        elem_type: onnx_type(ty.dtype),
+        shape: Some(onnx_protobuf::TensorShapeProto {
+            dim: dims,
+            ..Default::default()
+        })
+        .into(),
+        ..type_proto::Tensor::default()
+    };
+    ValueInfoProto {
+        name: name.to_owned(),
+        type_: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..TypeProto::default()
+        })
+        .into(),
+        ..ValueInfoProto::default()
+    }
+}

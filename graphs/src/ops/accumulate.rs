@@ -1,0 +1,51 @@
+//! A gradient added into its buffer, or stored there when the buffer is reset.
+
+use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
+use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::Emitter;
+
+/// A gradient added into its buffer, or stored there when the buffer is reset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accumulate;
+
+impl Operator for Accumulate {
+    fn name(&self) -> &'static str {
+        "Accumulate"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [buffer, grad, reset] = inputs else {
+            return Err(format!("takes 3 inputs, not {}", inputs.len()));
+        };
+        let flag = Type::new(DType::Bool, [Dim::from(1)]);
+        if buffer != grad || buffer.dtype != DType::F32 || **reset != flag {
+            return Err("takes a buffer, a gradient of its shape and bool[1]".to_owned());
+        }
+        // Whether the buffer was updated, and what it now holds.
+        Ok(vec![flag, (*buffer).clone()])
+    }
+
+    fn vjp(&self, _: &mut Graph, _: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        Err(no_second_derivative(self.name()))
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let kept = 1.0 - inputs[2].sum();
+        let sum = inputs[0] * kept + inputs[1];
+        Ok(vec![ndarray::arr1(&[1.0]).into_dyn(), sum])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        emitter.contrib("InPlaceAccumulatorV2", inputs, outputs, []);
+        Ok(())
+    }
+
+    fn kernel(&self) -> Kernel {
+        Kernel::Training
+    }
+}

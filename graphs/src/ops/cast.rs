@@ -1,0 +1,71 @@
+//! Conversion to another element type.
+
+use super::operator::{Operator, Vjp};
+use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::{Attribute, Emitter, onnx_type};
+
+/// Conversion to another element type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cast {
+    pub to: DType,
+}
+
+impl Graph {
+    /// `x` as elements of type `to`.
+    ///
+    /// # Errors
+    /// Never for one tensor.
+    pub fn cast(&mut self, x: ValueId, to: DType) -> Result<ValueId, GraphError> {
+        if self.ty(x).dtype == to {
+            return Ok(x);
+        }
+        self.apply1(Cast { to }, &[x])
+    }
+}
+
+impl Operator for Cast {
+    fn name(&self) -> &'static str {
+        "Cast"
+    }
+
+    fn attributes(&self) -> String {
+        format!(" {}", self.to)
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        match inputs {
+            [x] => Ok(vec![Type::new(self.to, x.shape.clone())]),
+            _ => Err(format!("takes 1 input, not {}", inputs.len())),
+        }
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        // Only integers and booleans are cast, and nothing flows through those.
+        match graph.ty(at.input(0)).dtype {
+            DType::I64 | DType::Bool => Ok(vec![None]),
+            DType::F32 => Err(GraphError::Derivative {
+                op: self.name(),
+                reason: "floats are only cast to what has no derivative".to_owned(),
+            }),
+        }
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        Ok(vec![match self.to {
+            DType::F32 => inputs[0].clone(),
+            DType::I64 => inputs[0].mapv(f64::trunc),
+            DType::Bool => inputs[0].mapv(|x| f64::from(x != 0.0)),
+        }])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        let to = i64::from(onnx_type(self.to));
+        emitter.standard_with("Cast", inputs, outputs, [("to", Attribute::Int(to))]);
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! Summed cross entropy of logits against target indices, one of which is ignored.
+
+use super::operator::{Operator, Vjp};
+use super::cross_entropy_grad::CrossEntropyGrad;
+use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::{Attribute, Emitter};
+use ndarray::Axis;
+
+/// Summed cross entropy of logits against target indices, one of which is ignored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CrossEntropy {
+    /// Rows with this target count nothing.
+    pub ignore_index: i64,
+}
+
+impl CrossEntropy {
+    /// Logits `[N, V]` and targets i64 `[N]`.
+    pub(super) fn check(logits: &Type, targets: &Type) -> Result<(), String> {
+        let shapes = logits.rank() == 2 && targets.shape == logits.shape[..1];
+        if shapes && logits.dtype == DType::F32 && targets.dtype == DType::I64 {
+            Ok(())
+        } else {
+            Err("takes logits f32[N, V] and targets i64[N]".to_owned())
+        }
+    }
+}
+
+impl Operator for CrossEntropy {
+    fn name(&self) -> &'static str {
+        "CrossEntropy"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [logits, targets] = inputs else {
+            return Err(format!("takes 2 inputs, not {}", inputs.len()));
+        };
+        CrossEntropy::check(logits, targets)?;
+        // The loss, and the log probabilities that the derivative reads.
+        Ok(vec![Type::f32([]), (*logits).clone()])
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        let op = CrossEntropyGrad {
+            ignore_index: self.ignore_index,
+        };
+        let inputs = [at.grad()?, at.output(1), at.input(1)];
+        Ok(vec![Some(graph.apply1(op, &inputs)?), None])
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let mut log_prob = inputs[0].clone();
+        for mut row in log_prob.lanes_mut(Axis(1)) {
+            let max = row.fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            let log_sum = row.fold(0.0, |s, &x| s + (x - max).exp()).ln() + max;
+            row.mapv_inplace(|x| x - log_sum);
+        }
+        let mut loss = 0.0;
+        for (row, &target) in log_prob.axis_iter(Axis(0)).zip(inputs[1]) {
+            if target as i64 != self.ignore_index {
+                loss -= row[target as usize];
+            }
+        }
+        Ok(vec![ndarray::arr0(loss).into_dyn(), log_prob])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        emitter.standard_with(
+            "SoftmaxCrossEntropyLoss",
+            inputs,
+            outputs,
+            [
+                ("reduction", Attribute::Text("sum")),
+                ("ignore_index", Attribute::Int(self.ignore_index)),
+            ],
+        );
+        Ok(())
+    }
+}

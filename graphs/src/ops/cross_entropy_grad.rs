@@ -1,0 +1,69 @@
+//! Derivative of the summed cross entropy: `(softmax − one-hot) · d loss`, 0 in ignored rows.
+
+use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
+use super::cross_entropy::CrossEntropy;
+use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::{Attribute, Emitter};
+use ndarray::Axis;
+
+/// Derivative of the summed cross entropy: `(softmax − one-hot) · d loss`, 0 in ignored rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CrossEntropyGrad {
+    pub ignore_index: i64,
+}
+
+impl Operator for CrossEntropyGrad {
+    fn name(&self) -> &'static str {
+        "CrossEntropyGrad"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [dloss, log_prob, targets] = inputs else {
+            return Err(format!("takes 3 inputs, not {}", inputs.len()));
+        };
+        CrossEntropy::check(log_prob, targets)?;
+        if **dloss != Type::f32([]) {
+            return Err("the loss's gradient is one float".to_owned());
+        }
+        Ok(vec![(*log_prob).clone()])
+    }
+
+    fn vjp(&self, _: &mut Graph, _: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        Err(no_second_derivative(self.name()))
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let dloss = inputs[0].sum();
+        let mut grad = inputs[1].mapv(f64::exp);
+        for (mut row, &target) in grad.axis_iter_mut(Axis(0)).zip(inputs[2]) {
+            if target as i64 == self.ignore_index {
+                row.fill(0.0);
+            } else {
+                row[target as usize] -= 1.0;
+            }
+        }
+        Ok(vec![grad * dloss])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        emitter.contrib(
+            "SoftmaxCrossEntropyLossInternalGrad",
+            inputs,
+            outputs,
+            [
+                ("reduction", Attribute::Text("sum")),
+                ("ignore_index", Attribute::Int(self.ignore_index)),
+            ],
+        );
+        Ok(())
+    }
+
+    fn kernel(&self) -> Kernel {
+        Kernel::Training
+    }
+}

@@ -1,0 +1,71 @@
+//! Dropout by a given mask: kept elements scaled by `1 / (1 − ratio)`, the others 0.
+
+use super::operator::{Kernel, Operator, Vjp};
+use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::Emitter;
+
+/// Dropout by a given mask: kept elements scaled by `1 / (1 − ratio)`, the others 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dropout {
+    /// Probability of being dropped.
+    pub ratio: f32,
+}
+
+impl Graph {
+    /// `x` where `keep` is true, scaled by `1 / (1 − ratio)`, else 0.
+    ///
+    /// # Errors
+    /// Where the mask is no boolean of `x`'s shape.
+    pub fn dropout(&mut self, x: ValueId, keep: ValueId, ratio: f32) -> Result<ValueId, GraphError> {
+        self.apply1(Dropout { ratio }, &[x, keep])
+    }
+}
+
+impl Operator for Dropout {
+    fn name(&self) -> &'static str {
+        "Dropout"
+    }
+
+    fn attributes(&self) -> String {
+        format!(" {}", self.ratio)
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        match inputs {
+            [x, keep]
+                if x.dtype == DType::F32
+                    && keep.dtype == DType::Bool
+                    && x.shape == keep.shape =>
+            {
+                Ok(vec![(*x).clone()])
+            }
+            _ => Err("takes floats and a boolean mask of their shape".to_owned()),
+        }
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        let grad = graph.dropout(at.grad()?, at.input(1), self.ratio)?;
+        Ok(vec![Some(grad), None])
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        Ok(vec![inputs[0] * inputs[1] / (1.0 - f64::from(self.ratio))])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        // DropoutGrad computes just this, for the forward direction as well.
+        let ratio = emitter.float_scalar(self.ratio);
+        let inputs = [inputs[0].clone(), inputs[1].clone(), ratio];
+        emitter.contrib("DropoutGrad", &inputs, outputs, []);
+        Ok(())
+    }
+
+    fn kernel(&self) -> Kernel {
+        Kernel::Training
+    }
+}

@@ -1,0 +1,72 @@
+//! Gaussian error linear unit, exact or by its tanh approximation.
+
+use super::operator::{Kernel, Operator, Vjp};
+use super::broadcast;
+use super::gelu_grad::GeluGrad;
+use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::Emitter;
+
+/// Gaussian error linear unit, exact or by its tanh approximation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gelu {
+    /// `0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))` instead of `x·Φ(x)`.
+    pub approximate: bool,
+}
+
+impl Graph {
+    /// GELU, exact or by its tanh approximation.
+    ///
+    /// # Errors
+    /// Where `x` is not a float.
+    pub fn gelu(&mut self, x: ValueId, approximate: bool) -> Result<ValueId, GraphError> {
+        self.apply1(Gelu { approximate }, &[x])
+    }
+}
+
+/// √(2/π)
+pub(super) const TANH_SCALE: f64 = 0.797_884_560_802_865_4;
+pub(super) const TANH_CUBIC: f64 = 0.044_715;
+
+impl Operator for Gelu {
+    fn name(&self) -> &'static str {
+        "Gelu"
+    }
+
+    fn attributes(&self) -> String {
+        if self.approximate { " tanh" } else { "" }.to_owned()
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        broadcast::unary(inputs)
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        let op = GeluGrad {
+            approximate: self.approximate,
+        };
+        Ok(vec![Some(graph.apply1(op, &[at.grad()?, at.input(0)])?)])
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let f = |x: f64| match self.approximate {
+            true => 0.5 * x * (1.0 + (TANH_SCALE * (x + TANH_CUBIC * x * x * x)).tanh()),
+            false => 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2)),
+        };
+        Ok(vec![inputs[0].mapv(f)])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        let kernel = if self.approximate { "FastGelu" } else { "Gelu" };
+        emitter.contrib(kernel, inputs, outputs, []);
+        Ok(())
+    }
+
+    fn kernel(&self) -> Kernel {
+        Kernel::Contrib
+    }
+}

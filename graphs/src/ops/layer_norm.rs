@@ -1,0 +1,95 @@
+//! Layer normalization over the last dimension, with the statistics its derivative reads.
+
+use super::operator::{Operator, Vjp};
+use super::layer_norm_grad::LayerNormGrad;
+use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::{Attribute, Emitter};
+use ndarray::Axis;
+
+/// Layer normalization over the last dimension, with the statistics its derivative reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerNorm {
+    pub epsilon: f32,
+}
+
+impl Graph {
+    /// `(x − mean) / √(variance + epsilon) · scale + bias` over the last dimension.
+    ///
+    /// # Errors
+    /// Where scale and bias are not as long as that dimension.
+    pub fn layer_norm(
+        &mut self,
+        x: ValueId,
+        scale: ValueId,
+        bias: ValueId,
+        epsilon: f32,
+    ) -> Result<ValueId, GraphError> {
+        self.apply1(LayerNorm { epsilon }, &[x, scale, bias])
+    }
+}
+
+impl Operator for LayerNorm {
+    fn name(&self) -> &'static str {
+        "LayerNorm"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [x, scale, bias] = inputs else {
+            return Err(format!("takes 3 inputs, not {}", inputs.len()));
+        };
+        let Some((last, rows)) = x.shape.split_last() else {
+            return Err("takes a tensor with dimensions".to_owned());
+        };
+        if inputs.iter().any(|t| t.dtype != DType::F32) {
+            return Err("takes floats".to_owned());
+        }
+        if scale.shape != [last.clone()] || bias.shape != [last.clone()] {
+            return Err(format!("scale and bias must be [{last}]"));
+        }
+        let statistics = Type::f32(rows.iter().cloned().chain([Dim::from(1)]));
+        Ok(vec![(*x).clone(), statistics.clone(), statistics])
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        let inputs = [
+            at.grad()?,
+            at.input(0),
+            at.input(1),
+            at.output(1),
+            at.output(2),
+        ];
+        let grads = graph.apply(LayerNormGrad, &inputs)?;
+        Ok(grads.into_iter().map(Some).collect())
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let last = Axis(inputs[0].ndim() - 1);
+        let mean = inputs[0].mean_axis(last).ok_or("empty dimension")?.insert_axis(last);
+        let centred = inputs[0] - &mean;
+        let variance = (&centred * &centred).mean_axis(last).ok_or("empty dimension")?;
+        let inverse = variance
+            .mapv(|v| 1.0 / (v + f64::from(self.epsilon)).sqrt())
+            .insert_axis(last);
+        let y = &centred * &inverse * inputs[1] + inputs[2];
+        Ok(vec![y, mean, inverse])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        emitter.standard_with(
+            "LayerNormalization",
+            inputs,
+            outputs,
+            [
+                ("axis", Attribute::Int(-1)),
+                ("epsilon", Attribute::Float(self.epsilon)),
+                ("stash_type", Attribute::Int(1)),
+            ],
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! Matrix product over the last two dimensions, with the transpositions that kernels absorb.
+
+use super::operator::{Kernel, Operator, Vjp};
+use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::{Attribute, Emitter};
+use ndarray::{Axis, Ix2, IxDyn};
+
+/// `alpha · op(A) · op(B)`: batch dimensions equal, or B a plain matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MatMul {
+    pub trans_a: bool,
+    pub trans_b: bool,
+    /// A is stored `[M, batch…, K]` and read as `[batch…, M, K]`.
+    pub trans_batch_a: bool,
+    /// Likewise for B.
+    pub trans_batch_b: bool,
+    pub alpha: f32,
+}
+
+impl Default for MatMul {
+    fn default() -> MatMul {
+        MatMul {
+            trans_a: false,
+            trans_b: false,
+            trans_batch_a: false,
+            trans_batch_b: false,
+            alpha: 1.0,
+        }
+    }
+}
+
+impl MatMul {
+    fn is_plain(&self) -> bool {
+        *self == MatMul::default()
+    }
+
+    /// The dimension that both operands are summed over.
+    pub fn contracted(&self, a: &Type) -> Dim {
+        let dims = unbatch(&a.shape, self.trans_batch_a);
+        dims[if self.trans_a { dims.len() - 2 } else { dims.len() - 1 }].clone()
+    }
+}
+
+/// `[M, batch…, K]` as `[batch…, M, K]`.
+fn unbatch<T: Clone>(shape: &[T], transposed: bool) -> Vec<T> {
+    let mut dims = shape.to_vec();
+    if transposed {
+        let rank = dims.len();
+        dims[..rank - 1].rotate_left(1);
+    }
+    dims
+}
+
+impl Graph {
+    /// `op(a) · op(b)`.
+    ///
+    /// # Errors
+    /// Where the shapes do not fit.
+    pub fn matmul(&mut self, a: ValueId, b: ValueId, op: MatMul) -> Result<ValueId, GraphError> {
+        self.apply1(op, &[a, b])
+    }
+
+    /// `x · weightᵀ` for a weight stored `[out, in]`.
+    ///
+    /// # Errors
+    /// Where the shapes do not fit.
+    pub fn linear(&mut self, x: ValueId, weight: ValueId) -> Result<ValueId, GraphError> {
+        let op = MatMul {
+            trans_b: true,
+            ..MatMul::default()
+        };
+        self.matmul(x, weight, op)
+    }
+}
+
+impl Operator for MatMul {
+    fn name(&self) -> &'static str {
+        "MatMul"
+    }
+
+    fn attributes(&self) -> String {
+        let mut text = String::new();
+        for (on, name) in [
+            (self.trans_a, " trans_a"),
+            (self.trans_b, " trans_b"),
+            (self.trans_batch_a, " trans_batch_a"),
+            (self.trans_batch_b, " trans_batch_b"),
+        ] {
+            if on {
+                text.push_str(name);
+            }
+        }
+        if self.alpha != 1.0 {
+            text.push_str(&format!(" alpha={}", self.alpha));
+        }
+        text
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [a, b] = inputs else {
+            return Err(format!("takes 2 inputs, not {}", inputs.len()));
+        };
+        if a.dtype != DType::F32 || b.dtype != DType::F32 {
+            return Err("takes floats".to_owned());
+        }
+        if a.rank() < 2 || b.rank() < 2 {
+            return Err("takes matrices".to_owned());
+        }
+        if (self.trans_batch_a && a.rank() < 3) || (self.trans_batch_b && b.rank() < 3) {
+            return Err("has no batch dimension to transpose".to_owned());
+        }
+        let (a, b) = (
+            unbatch(&a.shape, self.trans_batch_a),
+            unbatch(&b.shape, self.trans_batch_b),
+        );
+        let matrix = |s: &[Dim], t: bool| {
+            let (x, y) = (s[s.len() - 2].clone(), s[s.len() - 1].clone());
+            if t { (y, x) } else { (x, y) }
+        };
+        let (m, k) = matrix(&a, self.trans_a);
+        let (k2, n) = matrix(&b, self.trans_b);
+        if k != k2 {
+            return Err(format!("contracts {k} with {k2}"));
+        }
+        let batch = &a[..a.len() - 2];
+        let plain_b = b.len() == 2;
+        if !(plain_b && (!self.trans_a || batch.is_empty())) && batch != &b[..b.len() - 2] {
+            return Err("batch dimensions differ".to_owned());
+        }
+        let mut shape = batch.to_vec();
+        shape.extend([m, n]);
+        Ok(vec![Type::f32(shape)])
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        if self.trans_batch_a || self.trans_batch_b {
+            return Err(GraphError::Derivative {
+                op: self.name(),
+                reason: "differentiate before transpositions are absorbed".to_owned(),
+            });
+        }
+        let (mut a, b, mut dy) = (at.input(0), at.input(1), at.grad()?);
+        let op = |trans_a, trans_b| MatMul {
+            trans_a,
+            trans_b,
+            alpha: self.alpha,
+            ..MatMul::default()
+        };
+        let da = if self.trans_a {
+            graph.matmul(b, dy, op(self.trans_b, true))?
+        } else {
+            graph.matmul(dy, b, op(false, !self.trans_b))?
+        };
+        // With a plain B every batch is just more rows of one product.
+        if graph.ty(b).rank() == 2 && graph.ty(a).rank() > 2 {
+            a = graph.flatten_rows(a)?;
+            dy = graph.flatten_rows(dy)?;
+        }
+        let db = if self.trans_b {
+            graph.matmul(dy, a, op(true, self.trans_a))?
+        } else {
+            graph.matmul(a, dy, op(!self.trans_a, false))?
+        };
+        Ok(vec![Some(da), Some(db)])
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let canonical = |x: &Array, batch: bool, trans: bool| {
+            let mut axes: Vec<usize> = unbatch(&(0..x.ndim()).collect::<Vec<_>>(), batch);
+            if trans {
+                let rank = axes.len();
+                axes.swap(rank - 2, rank - 1);
+            }
+            x.view().permuted_axes(IxDyn(&axes)).as_standard_layout().into_owned()
+        };
+        let a = canonical(inputs[0], self.trans_batch_a, self.trans_a);
+        let b = canonical(inputs[1], self.trans_batch_b, self.trans_b);
+        let flat = |x: &Array| -> Result<ndarray::Array3<f64>, String> {
+            let (r, c) = (x.shape()[x.ndim() - 2], x.shape()[x.ndim() - 1]);
+            let n = x.shape()[..x.ndim() - 2].iter().product::<usize>();
+            x.clone().into_shape_with_order((n, r, c)).map_err(|e| e.to_string())
+        };
+        let (a3, b3) = (flat(&a)?, flat(&b)?);
+        let mut shape = a.shape().to_vec();
+        let rank = shape.len();
+        shape[rank - 1] = b.shape()[b.ndim() - 1];
+        let mut out = ndarray::Array3::zeros((a3.dim().0, a3.dim().1, b3.dim().2));
+        for (i, mut o) in out.axis_iter_mut(Axis(0)).enumerate() {
+            let lhs = a3.index_axis(Axis(0), i);
+            let rhs = b3.index_axis(Axis(0), if b3.dim().0 == 1 { 0 } else { i });
+            let lhs = lhs.into_dimensionality::<Ix2>().map_err(|e| e.to_string())?;
+            o.assign(&(lhs.dot(&rhs) * f64::from(self.alpha)));
+        }
+        let out = out.into_shape_with_order(IxDyn(&shape)).map_err(|e| e.to_string())?;
+        Ok(vec![out])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        if self.is_plain() {
+            emitter.standard("MatMul", inputs, outputs);
+        } else {
+            let flag = |name, on| (name, Attribute::Int(i64::from(on)));
+            emitter.contrib(
+                "FusedMatMul",
+                inputs,
+                outputs,
+                [
+                    flag("transA", self.trans_a),
+                    flag("transB", self.trans_b),
+                    flag("transBatchA", self.trans_batch_a),
+                    flag("transBatchB", self.trans_batch_b),
+                    ("alpha", Attribute::Float(self.alpha)),
+                ],
+            );
+        }
+        Ok(())
+    }
+
+    fn kernel(&self) -> Kernel {
+        if self.is_plain() {
+            Kernel::Standard
+        } else {
+            Kernel::Contrib
+        }
+    }
+}

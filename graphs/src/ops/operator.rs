@@ -1,0 +1,90 @@
+//! What every operator has to say about itself.
+
+use crate::ir::{Array, Bindings, Graph, GraphError, Node, Type, ValueId};
+use crate::onnx::emitter::Emitter;
+
+/// Which builds of ONNX Runtime have the kernels an operator is emitted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kernel {
+    /// The ONNX standard: everywhere.
+    Standard,
+    /// `com.microsoft` kernels of ordinary builds.
+    Contrib,
+    /// `com.microsoft` kernels of training builds only.
+    Training,
+}
+
+/// Gradients that reached a node, and the node itself, for [`Operator::vjp`].
+pub struct Vjp<'a> {
+    pub node: &'a Node,
+    /// One for each output; `None` where nothing depends on it.
+    pub grads: &'a [Option<ValueId>],
+}
+
+impl Vjp<'_> {
+    /// The node's input `i`.
+    pub fn input(&self, i: usize) -> ValueId {
+        self.node.inputs[i]
+    }
+
+    /// The node's output `i`.
+    pub fn output(&self, i: usize) -> ValueId {
+        self.node.outputs[i]
+    }
+
+    /// The gradient of the first output, the only one of most operators.
+    ///
+    /// # Errors
+    /// Where only another output has a gradient.
+    pub fn grad(&self) -> Result<ValueId, GraphError> {
+        self.grads[0].ok_or_else(|| GraphError::Derivative {
+            op: self.node.op.operator().name(),
+            reason: "its first output has no gradient, another one has".to_owned(),
+        })
+    }
+}
+
+/// The rules of one operator.
+pub trait Operator {
+    /// Its name in printed graphs.
+    fn name(&self) -> &'static str;
+
+    /// Its attributes in printed graphs, with a leading space.
+    fn attributes(&self) -> String {
+        String::new()
+    }
+
+    /// Output types for these input types, or why there are none.
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String>;
+
+    /// Vector-Jacobian product: one optional gradient for each input. The driver sums gradients,
+    /// undoes broadcasting and asks only where a gradient flows.
+    ///
+    /// # Errors
+    /// Where there is no derivative.
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError>;
+
+    /// Reference evaluation in f64.
+    fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String>;
+
+    /// Writes the ONNX nodes that compute `outputs`.
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String>;
+
+    /// Which builds can run what [`Operator::emit`] writes.
+    fn kernel(&self) -> Kernel {
+        Kernel::Standard
+    }
+}
+
+/// The answer of an operator that is used only in graphs that are not differentiated again.
+pub(super) fn no_second_derivative(op: &'static str) -> GraphError {
+    GraphError::Derivative {
+        op,
+        reason: "it is itself part of a derivative; second derivatives are not built".to_owned(),
+    }
+}

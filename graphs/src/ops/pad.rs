@@ -1,0 +1,78 @@
+//! Zeros before and after along one dimension: the derivative of [`Slice`].
+
+use super::operator::{Operator, Vjp};
+use super::slice::Slice;
+use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::Emitter;
+use ndarray::{Axis, IxDyn, Slice as Range};
+
+/// `before` zeros, the input, `after` zeros along `axis`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pad {
+    pub axis: usize,
+    pub before: Dim,
+    pub after: Dim,
+}
+
+impl Operator for Pad {
+    fn name(&self) -> &'static str {
+        "Pad"
+    }
+
+    fn attributes(&self) -> String {
+        format!(" axis={} {}, {}", self.axis, self.before, self.after)
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [x] = inputs else {
+            return Err(format!("takes 1 input, not {}", inputs.len()));
+        };
+        if self.axis >= x.rank() {
+            return Err(format!("has no dimension {}", self.axis));
+        }
+        let mut ty = (*x).clone();
+        let dim = &mut ty.shape[self.axis];
+        *dim = dim.clone() + self.before.clone() + self.after.clone();
+        Ok(vec![ty])
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        let slice = Slice {
+            axis: self.axis,
+            start: self.before.clone(),
+            end: self.before.clone() + graph.ty(at.input(0)).shape[self.axis].clone(),
+        };
+        Ok(vec![Some(graph.apply1(slice, &[at.grad()?])?)])
+    }
+
+    fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let (before, after) = (self.before.eval(bindings), self.after.eval(bindings));
+        if before < 0 || after < 0 {
+            return Err(format!("pads by {before} and {after}"));
+        }
+        let mut shape = inputs[0].shape().to_vec();
+        let start = before as usize;
+        let end = start + shape[self.axis];
+        shape[self.axis] = end + after as usize;
+        let mut out = Array::zeros(IxDyn(&shape));
+        out.slice_axis_mut(Axis(self.axis), Range::from(start..end))
+            .assign(inputs[0]);
+        Ok(vec![out])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        // ONNX lists the padding before every dimension, then that after every dimension.
+        let rank = emitter.rank(&inputs[0])?;
+        let mut pads = vec![Dim::from(0); 2 * rank];
+        pads[self.axis] = self.before.clone();
+        pads[rank + self.axis] = self.after.clone();
+        let pads = emitter.dims(&pads)?;
+        emitter.standard("Pad", &[inputs[0].clone(), pads], outputs);
+        Ok(())
+    }
+}

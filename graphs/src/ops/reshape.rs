@@ -1,0 +1,85 @@
+//! The same elements under another shape.
+
+use super::operator::{Operator, Vjp};
+use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::Emitter;
+use ndarray::IxDyn;
+
+/// The same elements, in the same order, under another shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reshape {
+    pub shape: Vec<Dim>,
+}
+
+impl Graph {
+    /// `x` with another shape of as many elements.
+    ///
+    /// # Errors
+    /// Where the number of elements differs.
+    pub fn reshape(
+        &mut self,
+        x: ValueId,
+        shape: impl IntoIterator<Item = Dim>,
+    ) -> Result<ValueId, GraphError> {
+        let shape: Vec<Dim> = shape.into_iter().collect();
+        if self.ty(x).shape == shape {
+            return Ok(x);
+        }
+        self.apply1(Reshape { shape }, &[x])
+    }
+
+    /// `[…, N]` as the matrix `[rows, N]`.
+    ///
+    /// # Errors
+    /// Never for a tensor with dimensions.
+    pub fn flatten_rows(&mut self, x: ValueId) -> Result<ValueId, GraphError> {
+        let shape = &self.ty(x).shape;
+        let Some((last, rows)) = shape.split_last() else {
+            return self.reshape(x, [Dim::from(1), Dim::from(1)]);
+        };
+        let shape = [Dim::product(rows), last.clone()];
+        self.reshape(x, shape)
+    }
+}
+
+impl Operator for Reshape {
+    fn name(&self) -> &'static str {
+        "Reshape"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [x] = inputs else {
+            return Err(format!("takes 1 input, not {}", inputs.len()));
+        };
+        if Dim::product(&x.shape) != Dim::product(&self.shape) {
+            return Err(format!(
+                "cannot become {}",
+                Type::new(x.dtype, self.shape.clone())
+            ));
+        }
+        Ok(vec![Type::new(x.dtype, self.shape.clone())])
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        let shape = graph.ty(at.input(0)).shape.clone();
+        Ok(vec![Some(graph.reshape(at.grad()?, shape)?)])
+    }
+
+    fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let shape: Vec<usize> = self.shape.iter().map(|d| d.eval(bindings) as usize).collect();
+        let x = inputs[0].as_standard_layout().into_owned();
+        let x = x.into_shape_with_order(IxDyn(&shape)).map_err(|e| e.to_string())?;
+        Ok(vec![x])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        let shape = emitter.reshape_target(&self.shape)?;
+        emitter.standard("Reshape", &[inputs[0].clone(), shape], outputs);
+        Ok(())
+    }
+}

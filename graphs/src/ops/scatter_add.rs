@@ -1,0 +1,67 @@
+//! Rows added to a table: `table[indices[i]] += rows[i]`.
+
+use super::operator::{Operator, Vjp};
+use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::{Attribute, Emitter};
+use ndarray::Axis;
+
+/// Rows added to a table: `table[indices[i]] += rows[i]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScatterAdd;
+
+impl Operator for ScatterAdd {
+    fn name(&self) -> &'static str {
+        "ScatterAdd"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [table, indices, rows] = inputs else {
+            return Err(format!("takes 3 inputs, not {}", inputs.len()));
+        };
+        let floats = table.dtype == DType::F32 && rows.dtype == DType::F32;
+        if !floats || indices.dtype != DType::I64 || indices.rank() != 1 || table.rank() == 0 {
+            return Err("takes a float table, i64 indices [M] and float rows".to_owned());
+        }
+        if rows.shape.first() != Some(&indices.shape[0]) || rows.shape[1..] != table.shape[1..] {
+            return Err("rows fit neither the indices nor the table".to_owned());
+        }
+        Ok(vec![(*table).clone()])
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        let dy = at.grad()?;
+        let rows = graph.gather(dy, at.input(1))?;
+        Ok(vec![Some(dy), None, Some(rows)])
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let mut table = inputs[0].clone();
+        for (i, row) in inputs[1].iter().zip(inputs[2].axis_iter(Axis(0))) {
+            let mut target = table.index_axis_mut(Axis(0), *i as usize);
+            target += &row;
+        }
+        Ok(vec![table])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        let axes = emitter.indices(&[1]);
+        let indices = emitter.temporary();
+        emitter.standard(
+            "Unsqueeze",
+            &[inputs[1].clone(), axes],
+            std::slice::from_ref(&indices),
+        );
+        emitter.standard_with(
+            "ScatterND",
+            &[inputs[0].clone(), indices, inputs[2].clone()],
+            outputs,
+            [("reduction", Attribute::Text("add"))],
+        );
+        Ok(())
+    }
+}

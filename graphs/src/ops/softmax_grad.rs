@@ -1,0 +1,51 @@
+//! Derivative of softmax over the last dimension: `(dy − Σ dy·y) · y`.
+
+use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
+use super::broadcast;
+use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::{Attribute, Emitter};
+use ndarray::Axis;
+
+/// Derivative of softmax over the last dimension: `(dy − Σ dy·y) · y`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SoftmaxGrad;
+
+impl Operator for SoftmaxGrad {
+    fn name(&self) -> &'static str {
+        "SoftmaxGrad"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        broadcast::same_floats(inputs)
+    }
+
+    fn vjp(&self, _: &mut Graph, _: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        Err(no_second_derivative(self.name()))
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let (dy, y) = (inputs[0], inputs[1]);
+        let last = y.ndim().checked_sub(1).ok_or("takes tensors with dimensions")?;
+        let sum = (dy * y).sum_axis(Axis(last)).insert_axis(Axis(last));
+        Ok(vec![(dy - &sum) * y])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        emitter.contrib(
+            "SoftmaxGrad_13",
+            inputs,
+            outputs,
+            [("axis", Attribute::Int(-1))],
+        );
+        Ok(())
+    }
+
+    fn kernel(&self) -> Kernel {
+        Kernel::Training
+    }
+}

@@ -1,0 +1,44 @@
+//! Sum of the squares of all elements, for the norm of the gradients.
+
+use super::operator::{Operator, Vjp, no_second_derivative};
+use super::broadcast;
+use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::{Attribute, Emitter};
+
+/// Sum of the squares of all elements, for the norm of the gradients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SumSquares;
+
+impl Operator for SumSquares {
+    fn name(&self) -> &'static str {
+        "SumSquares"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        broadcast::unary(inputs)?;
+        Ok(vec![Type::f32([])])
+    }
+
+    fn vjp(&self, _: &mut Graph, _: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        Err(no_second_derivative(self.name()))
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        Ok(vec![ndarray::arr0(inputs[0].mapv(|x| x * x).sum()).into_dyn()])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        emitter.standard_with(
+            "ReduceSumSquare",
+            inputs,
+            outputs,
+            [("keepdims", Attribute::Int(0))],
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! Reordered dimensions.
+
+use super::operator::{Operator, Vjp};
+use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::{Attribute, Emitter};
+use ndarray::IxDyn;
+
+/// Output dimension `i` is input dimension `perm[i]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transpose {
+    pub perm: Vec<usize>,
+}
+
+impl Graph {
+    /// `x` with its dimensions in the order `perm`.
+    ///
+    /// # Errors
+    /// Where `perm` is no permutation of them.
+    pub fn transpose(&mut self, x: ValueId, perm: &[usize]) -> Result<ValueId, GraphError> {
+        let op = Transpose {
+            perm: perm.to_vec(),
+        };
+        self.apply1(op, &[x])
+    }
+}
+
+impl Operator for Transpose {
+    fn name(&self) -> &'static str {
+        "Transpose"
+    }
+
+    fn attributes(&self) -> String {
+        format!(" {:?}", self.perm)
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [x] = inputs else {
+            return Err(format!("takes 1 input, not {}", inputs.len()));
+        };
+        let mut sorted = self.perm.clone();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..x.rank()) {
+            return Err(format!("{:?} is no order of its dimensions", self.perm));
+        }
+        Ok(vec![Type::new(
+            x.dtype,
+            self.perm.iter().map(|&i| x.shape[i].clone()),
+        )])
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        let mut inverse = vec![0; self.perm.len()];
+        for (to, &from) in self.perm.iter().enumerate() {
+            inverse[from] = to;
+        }
+        Ok(vec![Some(graph.transpose(at.grad()?, &inverse)?)])
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let view = inputs[0].view().permuted_axes(IxDyn(&self.perm));
+        Ok(vec![view.as_standard_layout().into_owned()])
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        let perm = self.perm.iter().map(|&i| i as i64).collect();
+        emitter.standard_with(
+            "Transpose",
+            inputs,
+            outputs,
+            [("perm", Attribute::Ints(perm))],
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! AdamW with clipping by the global norm, as the training API's optimizer model.
+
+use crate::ir::{DType, Dim, GraphError, Type};
+use crate::onnx::emitter::{Attribute, Emitter, onnx_type};
+use crate::onnx::model::{serialize, value_info};
+use onnx_protobuf::{GraphProto, TypeProto, ValueInfoProto, type_proto};
+use serde::{Deserialize, Serialize};
+
+/// Hyper-parameters that the optimizer's graph fixes; the learning rate is an input.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AdamW {
+    pub beta1: f32,
+    pub beta2: f32,
+    pub epsilon: f32,
+    pub weight_decay: f32,
+    /// Largest norm of all gradients together; 0 leaves them as they are.
+    pub clip_grad_norm: f32,
+}
+
+/// `AdamWOptimizer`'s mode that follows PyTorch: decay first, bias correction as in the paper.
+const PYTORCH_MODE: i64 = 0;
+
+/// The optimizer model: inputs `learning_rate` f32\[1\], `step` i64\[1\], and sequences of tensors
+/// `params`, `gradients`, `first_order_moments`, `second_order_moments`, all updated in place.
+///
+/// # Errors
+/// Where protobuf cannot encode it.
+pub fn optimizer_model(adamw: &AdamW) -> Result<Vec<u8>, GraphError> {
+    let mut emitter = Emitter::default();
+    let sequences = [
+        "params",
+        "gradients",
+        "first_order_moments",
+        "second_order_moments",
+    ];
+    let mut gradients = "gradients".to_owned();
+    if adamw.clip_grad_norm > 0.0 {
+        let clipped = "clipped_gradients".to_owned();
+        emitter.contrib(
+            "InplaceClipGradNorm",
+            &[gradients],
+            std::slice::from_ref(&clipped),
+            [("max_norm", Attribute::Float(adamw.clip_grad_norm))],
+        );
+        gradients = clipped;
+    }
+    let inputs = [
+        "learning_rate".to_owned(),
+        "step".to_owned(),
+        sequences[0].to_owned(),
+        gradients,
+        sequences[2].to_owned(),
+        sequences[3].to_owned(),
+    ];
+    let updated = "updated_flag".to_owned();
+    emitter.contrib(
+        "AdamWOptimizer",
+        &inputs,
+        std::slice::from_ref(&updated),
+        [
+            ("alpha", Attribute::Float(adamw.beta1)),
+            ("beta", Attribute::Float(adamw.beta2)),
+            ("epsilon", Attribute::Float(adamw.epsilon)),
+            ("weight_decay", Attribute::Float(adamw.weight_decay)),
+            ("correct_bias", Attribute::Int(1)),
+            ("adam_mode", Attribute::Int(PYTORCH_MODE)),
+        ],
+    );
+    let one = |dtype| Type::new(dtype, [Dim::from(1)]);
+    let mut declared = vec![
+        value_info("learning_rate", &one(DType::F32)),
+        value_info("step", &one(DType::I64)),
+    ];
+    declared.extend(sequences.map(tensor_sequence));
+    serialize(GraphProto {
+        name: "mpnet_optimizer".to_owned(),
+        node: emitter.nodes,
+        initializer: emitter.initializers,
+        input: declared,
+        output: vec![value_info(&updated, &one(DType::Bool))],
+        ..GraphProto::default()
+    })
+}
+
+/// A `seq(tensor(float))`.
+fn tensor_sequence(name: &str) -> ValueInfoProto {
+    let element = TypeProto {
+        value: Some(type_proto::Value::TensorType(type_proto::Tensor {
+            elem_type: onnx_type(DType::F32),
+            ..type_proto::Tensor::default()
+        })),
+        ..TypeProto::default()
+    };
+    let sequence = type_proto::Sequence {
+        elem_type: Some(element).into(),
+        ..type_proto::Sequence::default()
+    };
+    ValueInfoProto {
+        name: name.to_owned(),
+        type_: Some(TypeProto {
+            value: Some(type_proto::Value::SequenceType(sequence)),
+            ..TypeProto::default()
+        })
+        .into(),
+        ..ValueInfoProto::default()
+    }
+}

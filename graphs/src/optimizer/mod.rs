@@ -1,0 +1,3 @@
+//! The update of the parameters, as graphs.
+
+pub mod adamw;
