@@ -51,14 +51,14 @@ impl Operator for CrossEntropyGrad {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
+        // Class weights, which nobody has, come before the ignored index.
+        let ignored = emitter.index_scalar(self.ignore_index);
+        let inputs = [inputs, &[String::new(), ignored]].concat();
         emitter.contrib(
             "SoftmaxCrossEntropyLossInternalGrad",
-            inputs,
+            &inputs,
             outputs,
-            [
-                ("reduction", Attribute::Text("sum")),
-                ("ignore_index", Attribute::Int(self.ignore_index)),
-            ],
+            [("reduction", Attribute::Text("sum"))],
         );
         Ok(())
     }
