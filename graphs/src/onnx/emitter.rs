@@ -174,6 +174,19 @@ impl Emitter {
         self.push(CONTRIB_DOMAIN, op_type, inputs, outputs, attributes);
     }
 
+    /// A node of the ONNX standard between the nodes of one operator; returns its output.
+    pub fn apply(&mut self, op_type: &str, inputs: &[String]) -> String {
+        let output = self.temporary();
+        self.standard(op_type, inputs, std::slice::from_ref(&output));
+        output
+    }
+
+    /// `x` with a dimension of size 1 inserted at `axis`.
+    pub fn unsqueeze(&mut self, x: &str, axis: i64) -> String {
+        let axes = self.indices(&[axis]);
+        self.apply("Unsqueeze", &[x.to_owned(), axes])
+    }
+
     /// A constant tensor under a given name.
     pub fn initializer(&mut self, name: &str, dtype: DType, shape: &[usize], values: &[f64]) {
         let raw_data = match dtype {
@@ -267,10 +280,8 @@ impl Emitter {
             return Ok(self.index_scalar(n as i64));
         }
         let vector = self.dims(std::slice::from_ref(dim))?;
-        let (scalar, empty) = (self.temporary(), self.indices(&[]));
-        let outputs = std::slice::from_ref(&scalar);
-        self.standard("Reshape", &[vector, empty], outputs);
-        Ok(scalar)
+        let empty = self.indices(&[]);
+        Ok(self.apply("Reshape", &[vector, empty]))
     }
 
     /// The second input of a Reshape: -1 stands for one symbolic dimension.
@@ -299,22 +310,16 @@ impl Emitter {
             for symbol in symbols {
                 let size = self.symbol(symbol)?;
                 term = Some(match term {
-                    Some(term) => self.arithmetic("Mul", term, size),
+                    Some(term) => self.apply("Mul", &[term, size]),
                     None => size,
                 });
             }
             sum = match (sum, term) {
-                (Some(sum), Some(term)) => Some(self.arithmetic("Add", sum, term)),
+                (Some(sum), Some(term)) => Some(self.apply("Add", &[sum, term])),
                 (sum, term) => sum.or(term),
             };
         }
         sum.ok_or_else(|| "an empty size".to_owned())
-    }
-
-    fn arithmetic(&mut self, op_type: &str, a: String, b: String) -> String {
-        let name = self.temporary();
-        self.standard(op_type, &[a, b], std::slice::from_ref(&name));
-        name
     }
 
     fn symbol(&mut self, symbol: Symbol) -> Result<String, String> {
@@ -341,7 +346,7 @@ impl Emitter {
             whole
         } else {
             let rest = self.dims(std::slice::from_ref(&source.rest))?;
-            self.arithmetic("Sub", whole, rest)
+            self.apply("Sub", &[whole, rest])
         };
         self.shapes.insert(key, name.clone());
         Ok(name)

@@ -69,15 +69,38 @@ impl Operator for CrossEntropy {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
+        // LogSoftmax is vectorised and threaded everywhere; SoftmaxCrossEntropyLoss on the CPU is
+        // neither (11 times slower at [304, 30592] on ONNX Runtime 1.19.2).
+        let [loss, log_prob] = outputs else {
+            return Err("has 2 outputs".to_owned());
+        };
+        let targets = inputs[1].clone();
         emitter.standard_with(
-            "SoftmaxCrossEntropyLoss",
-            inputs,
-            outputs,
-            [
-                ("reduction", Attribute::Text("sum")),
-                ("ignore_index", Attribute::Int(self.ignore_index)),
-            ],
+            "LogSoftmax",
+            &inputs[..1],
+            std::slice::from_ref(log_prob),
+            [("axis", Attribute::Int(-1))],
         );
+        let column = emitter.unsqueeze(&targets, 1); // [N, 1]
+        let picked = emitter.temporary();
+        emitter.standard_with(
+            "GatherElements",
+            &[log_prob.clone(), column.clone()],
+            std::slice::from_ref(&picked),
+            [("axis", Attribute::Int(1))],
+        );
+        let ignored = emitter.index_scalar(self.ignore_index);
+        let zero = emitter.float_scalar(0.0);
+        let is_ignored = emitter.apply("Equal", &[column, ignored]);
+        let counted = emitter.apply("Where", &[is_ignored, zero, picked]);
+        let sum = emitter.temporary();
+        emitter.standard_with(
+            "ReduceSum",
+            &[counted],
+            std::slice::from_ref(&sum),
+            [("keepdims", Attribute::Int(0))],
+        );
+        emitter.standard("Neg", &[sum], std::slice::from_ref(loss));
         Ok(())
     }
 }

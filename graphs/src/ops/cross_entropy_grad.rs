@@ -1,6 +1,6 @@
 //! Derivative of the summed cross entropy: `(softmax − one-hot) · d loss`, 0 in ignored rows.
 
-use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
+use super::operator::{Operator, Vjp, no_second_derivative};
 use super::cross_entropy::CrossEntropy;
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
@@ -51,19 +51,26 @@ impl Operator for CrossEntropyGrad {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
-        // Class weights, which nobody has, come before the ignored index.
+        let [dloss, log_prob, targets] = inputs else {
+            return Err("takes 3 inputs".to_owned());
+        };
+        let column = emitter.unsqueeze(targets, 1); // [N, 1]
         let ignored = emitter.index_scalar(self.ignore_index);
-        let inputs = [inputs, &[String::new(), ignored]].concat();
-        emitter.contrib(
-            "SoftmaxCrossEntropyLossInternalGrad",
-            &inputs,
+        let zero = emitter.float_scalar(0.0);
+        let is_ignored = emitter.apply("Equal", &[column.clone(), ignored]);
+        let weight = emitter.apply("Where", &[is_ignored, zero, dloss.clone()]); // [N, 1]
+        let softmax = emitter.apply("Exp", std::slice::from_ref(log_prob));
+        let scaled = emitter.apply("Mul", &[softmax, weight.clone()]);
+        let minus = emitter.apply("Neg", &[weight]);
+        emitter.standard_with(
+            "ScatterElements",
+            &[scaled, column, minus],
             outputs,
-            [("reduction", Attribute::Text("sum"))],
+            [
+                ("axis", Attribute::Int(1)),
+                ("reduction", Attribute::Text("add")),
+            ],
         );
         Ok(())
-    }
-
-    fn kernel(&self) -> Kernel {
-        Kernel::Training
     }
 }

@@ -49,13 +49,7 @@ impl Operator for ScatterAdd {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
-        let axes = emitter.indices(&[1]);
-        let indices = emitter.temporary();
-        emitter.standard(
-            "Unsqueeze",
-            &[inputs[1].clone(), axes],
-            std::slice::from_ref(&indices),
-        );
+        let indices = emitter.unsqueeze(&inputs[1], 1); // [M, 1]
         emitter.standard_with(
             "ScatterND",
             &[inputs[0].clone(), indices, inputs[2].clone()],

@@ -1,7 +1,9 @@
-//! Graph rewrites, one a file, in one ordered list for each target.
+//! Graph rewrites, one a file, in one ordered list.
 
 mod common_subexpressions;
+mod constant_folding;
 mod dead_code;
+mod scatter_into_sum;
 
 use crate::ir::{Graph, GraphError, verify};
 
@@ -13,13 +15,28 @@ pub struct Pass {
 
 /// The passes of every target, in order.
 pub const PASSES: &[Pass] = &[
+    // Autodiff leaves what only unwanted gradients needed.
     Pass {
         name: "dead_code",
         run: dead_code::run,
     },
     Pass {
+        name: "constant_folding",
+        run: constant_folding::run,
+    },
+    // Equal nodes first, so that a value's uses are all counted.
+    Pass {
         name: "common_subexpressions",
         run: common_subexpressions::run,
+    },
+    Pass {
+        name: "scatter_into_sum",
+        run: scatter_into_sum::run,
+    },
+    // What the rewrites no longer read.
+    Pass {
+        name: "dead_code",
+        run: dead_code::run,
     },
 ];
 
