@@ -1,1 +1,19 @@
-//! TODO-data
+//! From text files to training batches: tokenizer, row source, collator, loader and dropout masks.
+//!
+//! Everything random is keyed by (seed, what it is for, where in the data), never by threads or time.
+
+pub mod collator;
+pub mod error;
+pub mod evaluation;
+#[cfg(test)]
+mod fixture;
+pub mod loader;
+pub mod rng;
+pub mod source;
+pub mod tokenizer;
+
+pub use collator::{Batch, Collator};
+pub use error::{DataError, Result};
+pub use evaluation::EvaluationSet;
+pub use loader::{LoaderConfig, LoaderState, TrainLoader};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,572 @@
+//! Turns token rows into a masked and permuted batch, as annotated-mpnet's collator does.
+//!
+//! Which tokens are predicted, in which order and how they are masked has the peer's distribution:
+//! words in random order, the last P tokens of that order, shuffled once more. The tokens that are not
+//! predicted stay in text order, since nothing downstream depends on theirs.
+
+use std::sync::Arc;
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::error::{DataError, Result};
+use super::rng::{below, shuffle};
+use super::tokenizer::Tokenizer;
+
+/// Share of the predictable tokens that is predicted.
+pub const PREDICTED_SHARE: f64 = 0.15;
+
+/// Of 2^32 draws: below the first the copy is the mask token, below the second a random token.
+const MASK_BELOW: u32 = (0.8 * 4_294_967_296.0) as u32;
+const RANDOM_BELOW: u32 = (0.9 * 4_294_967_296.0) as u32;
+
+const SPECIAL: u8 = 1;
+const WORD_START: u8 = 2;
+
+/// One micro-batch, row-major. B rows, L tokens a row (padded), P predicted tokens a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// B
+    pub rows: usize,
+    /// L
+    pub length: usize,
+    /// P
+    pub predicted: usize,
+    /// Permuted row, masked copies of its last P, the same copies again.
+    pub input_ids: Vec<i64>, // [B, L+2P]
+    /// Position in the text of each of those, from 0.
+    pub positions: Vec<i64>, // [B, L+2P]
+    /// True ids of the last P of the permuted row.
+    pub targets: Vec<i64>, // [B, P]
+    /// 1 where the id is not padding.
+    pub attention_mask: Vec<i64>, // [B, L+2P]
+    /// Tokens of the rows that are not padding, special ones included.
+    pub tokens: usize,
+    /// Targets that are not padding: what the loss is divided by.
+    pub predicted_tokens: usize,
+}
+
+impl Batch {
+    /// Tokens a row of `input_ids`: L + 2P.
+    pub fn width(&self) -> usize {
+        self.length + 2 * self.predicted
+    }
+}
+
+/// How many tokens a row predicts when its batch's poorest row has `predictable` of them.
+///
+/// `max(1, 0.15 × predictable rounded half to even)`, never more than there are.
+pub fn predicted_count(predictable: usize) -> usize {
+    let share = (predictable as f64 * PREDICTED_SHARE).round_ties_even() as usize;
+    share.max(1).min(predictable)
+}
+
+/// What the collator has to know of the vocabulary; shared by its clones.
+#[derive(Debug)]
+struct Vocabulary {
+    pad: u32,
+    mask: u32,
+    /// `SPECIAL` and `WORD_START` bits of each id.
+    classes: Vec<u8>,
+    /// Every id that a masked copy may get at random: tokens of the vocabulary that are not special.
+    replacements: Vec<u32>,
+}
+
+/// Makes batches; a clone shares the vocabulary and has its own scratch space.
+#[derive(Debug, Clone)]
+pub struct Collator {
+    vocabulary: Arc<Vocabulary>,
+    scratch: Scratch,
+}
+
+/// Space that is reused from batch to batch.
+#[derive(Debug, Clone, Default)]
+struct Scratch {
+    /// Predictable positions of all rows, in text order.
+    predictable: Vec<u32>,
+    /// Real positions of all rows that are not predictable, in text order.
+    protected: Vec<u32>,
+    /// Words of all rows: start and end among the row's predictable positions.
+    words: Vec<(u32, u32)>,
+    /// Where each row's part of the three above ends.
+    ends: Vec<RowEnd>,
+    /// Of one row, which of its predictable tokens are predicted.
+    taken: Vec<bool>,
+    /// Of one row, the predicted positions in predicted order.
+    chosen: Vec<u32>,
+    /// Of one row, the masked copies.
+    masked: Vec<i64>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct RowEnd {
+    predictable: usize,
+    protected: usize,
+    words: usize,
+}
+
+impl Collator {
+    /// A collator for the vocabulary of `tokenizer`.
+    ///
+    /// # Errors
+    /// When every token of the vocabulary is special, so that none can stand in at random.
+    pub fn new(tokenizer: &Tokenizer) -> Result<Self> {
+        let mut classes = vec![0; tokenizer.vocab_size()];
+        let mut replacements = Vec::with_capacity(classes.len());
+        for (id, class) in classes.iter_mut().enumerate() {
+            let id = id as u32;
+            if tokenizer.is_special(id) {
+                *class |= SPECIAL;
+            } else if tokenizer.has_token(id) {
+                replacements.push(id);
+            }
+            if tokenizer.starts_word(id) {
+                *class |= WORD_START;
+            }
+        }
+        if replacements.is_empty() {
+            return Err(DataError::Collate {
+                problem: "the tokenizer's vocabulary has special tokens only".into(),
+            });
+        }
+        Ok(Self {
+            vocabulary: Arc::new(Vocabulary {
+                pad: tokenizer.pad_id(),
+                mask: tokenizer.mask_id(),
+                classes,
+                replacements,
+            }),
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// One batch of `rows` (token ids with `<s>` and `</s>`, no padding), its choices drawn from `rng`.
+    ///
+    /// # Errors
+    /// When there is no row, a row has no token but padding, or an id is not in the vocabulary.
+    pub fn collate<R: AsRef<[u32]>>(&mut self, rows: &[R], rng: &mut ChaCha8Rng) -> Result<Batch> {
+        let (length, predicted) = self.scratch.survey(&self.vocabulary, rows)?;
+        let vocabulary = &*self.vocabulary;
+        let scratch = &mut self.scratch;
+
+        let width = length + 2 * predicted;
+        let mut batch = Batch {
+            rows: rows.len(),
+            length,
+            predicted,
+            input_ids: Vec::with_capacity(rows.len() * width),
+            positions: Vec::with_capacity(rows.len() * width),
+            targets: Vec::with_capacity(rows.len() * predicted),
+            attention_mask: Vec::with_capacity(rows.len() * width),
+            tokens: 0,
+            predicted_tokens: 0,
+        };
+        let mut start = RowEnd::default();
+        for (index, row) in rows.iter().enumerate() {
+            let (row, end) = (row.as_ref(), scratch.ends[index]);
+            scratch.choose(start, end, predicted, rng);
+            scratch.write_row(start, end, row, vocabulary, rng, &mut batch);
+            start = end;
+        }
+        let pad = i64::from(vocabulary.pad);
+        batch
+            .attention_mask
+            .extend(batch.input_ids.iter().map(|&id| i64::from(id != pad)));
+        batch.predicted_tokens = batch.targets.iter().filter(|&&id| id != pad).count();
+        Ok(batch)
+    }
+}
+
+impl Scratch {
+    /// Sorts every row's positions into predictable and protected ones and finds the words.
+    /// Returns L and P.
+    fn survey<R: AsRef<[u32]>>(
+        &mut self,
+        vocabulary: &Vocabulary,
+        rows: &[R],
+    ) -> Result<(usize, usize)> {
+        self.predictable.clear();
+        self.protected.clear();
+        self.words.clear();
+        self.ends.clear();
+        let mut length = 0;
+        let mut fewest = usize::MAX;
+        for (index, row) in rows.iter().enumerate() {
+            let row = row.as_ref();
+            let start = self.ends.last().copied().unwrap_or_default();
+            self.survey_row(row, start, vocabulary, |class, _| class & SPECIAL == 0)?;
+            if self.predictable.len() == start.predictable {
+                // Nothing but special tokens: predict those rather than nothing.
+                self.protected.truncate(start.protected);
+                self.survey_row(row, start, vocabulary, |_, id| id != vocabulary.pad)?;
+            }
+            let count = self.predictable.len() - start.predictable;
+            if count == 0 {
+                return Err(DataError::Collate {
+                    problem: format!("row {index} has no token but padding"),
+                });
+            }
+            self.ends.push(RowEnd {
+                predictable: self.predictable.len(),
+                protected: self.protected.len(),
+                words: self.words.len(),
+            });
+            length = length.max(row.len());
+            fewest = fewest.min(count);
+        }
+        if rows.is_empty() {
+            return Err(DataError::Collate {
+                problem: "there is no row to make it of".into(),
+            });
+        }
+        Ok((length, predicted_count(fewest)))
+    }
+
+    fn survey_row(
+        &mut self,
+        row: &[u32],
+        start: RowEnd,
+        vocabulary: &Vocabulary,
+        predictable: impl Fn(u8, u32) -> bool,
+    ) -> Result<()> {
+        for (position, &id) in row.iter().enumerate() {
+            let Some(&class) = vocabulary.classes.get(id as usize) else {
+                return Err(DataError::Collate {
+                    problem: format!(
+                        "token id {id} is not in the vocabulary of {} entries",
+                        vocabulary.classes.len()
+                    ),
+                });
+            };
+            if !predictable(class, id) {
+                self.protected.push(position as u32);
+                continue;
+            }
+            let place = (self.predictable.len() - start.predictable) as u32;
+            self.predictable.push(position as u32);
+            // A row that opens with a continuation has its first word there all the same.
+            match self.words.last_mut() {
+                Some(word) if place > 0 && class & WORD_START == 0 => word.1 = place + 1,
+                Some(_) | None => self.words.push((place, place + 1)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws the predicted tokens of one row into `chosen`, and marks them in `taken`.
+    fn choose(&mut self, start: RowEnd, end: RowEnd, predicted: usize, rng: &mut ChaCha8Rng) {
+        let positions = &self.predictable[start.predictable..end.predictable];
+        let words = &mut self.words[start.words..end.words];
+        self.taken.clear();
+        self.taken.resize(positions.len(), false);
+        self.chosen.clear();
+        // A Fisher-Yates shuffle settles the last word first, so it can stop after P tokens. The word
+        // at the cut gives its tail, as it does where all words are laid out and the last P are taken.
+        let mut missing = predicted;
+        for last in (0..words.len()).rev() {
+            words.swap(last, below(rng, last as u32 + 1) as usize);
+            let (from, to) = (words[last].0 as usize, words[last].1 as usize);
+            let from = from.max(to.saturating_sub(missing));
+            self.taken[from..to].fill(true);
+            self.chosen.extend_from_slice(&positions[from..to]);
+            missing -= to - from;
+            if missing == 0 {
+                break;
+            }
+        }
+        shuffle(rng, &mut self.chosen);
+    }
+
+    /// Appends one row to `input_ids`, `positions` and `targets`.
+    fn write_row(
+        &mut self,
+        start: RowEnd,
+        end: RowEnd,
+        row: &[u32],
+        vocabulary: &Vocabulary,
+        rng: &mut ChaCha8Rng,
+        batch: &mut Batch,
+    ) {
+        let protected = &self.protected[start.protected..end.protected];
+        let predictable = &self.predictable[start.predictable..end.predictable];
+        let pad = i64::from(vocabulary.pad);
+        let id_at = |&position: &u32| i64::from(row[position as usize]);
+
+        // Protected tokens, padding, tokens left in place, predicted tokens: L of them.
+        let row_start = batch.positions.len();
+        let positions = &mut batch.positions;
+        positions.extend(protected.iter().map(|&p| i64::from(p)));
+        positions.extend((row.len()..batch.length).map(|p| p as i64));
+        let left = predictable.iter().zip(&self.taken);
+        positions.extend(
+            left.filter(|(_, taken)| !**taken)
+                .map(|(&p, _)| i64::from(p)),
+        );
+        positions.extend(self.chosen.iter().map(|&p| i64::from(p)));
+
+        batch.input_ids.extend(
+            batch.positions[row_start..]
+                .iter()
+                .map(|&p| row.get(p as usize).map_or(pad, |&id| i64::from(id))),
+        );
+        batch.tokens += row.iter().filter(|&&id| id != vocabulary.pad).count();
+        batch.targets.extend(self.chosen.iter().map(id_at));
+
+        self.masked.clear();
+        for position in &self.chosen {
+            let draw = rng.next_u32();
+            self.masked.push(if draw < MASK_BELOW {
+                i64::from(vocabulary.mask)
+            } else if draw < RANDOM_BELOW {
+                let pick = below(rng, vocabulary.replacements.len() as u32);
+                i64::from(vocabulary.replacements[pick as usize])
+            } else {
+                id_at(position)
+            });
+        }
+        for _ in 0..2 {
+            batch.input_ids.extend_from_slice(&self.masked);
+            batch
+                .positions
+                .extend(self.chosen.iter().map(|&p| i64::from(p)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::super::rng::{Purpose, keyed};
+    use super::*;
+    use proptest::prelude::*;
+
+    const PAD: i64 = 1;
+
+    fn rng(seed: u64) -> ChaCha8Rng {
+        keyed(seed, Purpose::Training, 0, 0)
+    }
+
+    fn continues(id: u32) -> bool {
+        (fixture::FIRST_CONTINUATION..fixture::MASK).contains(&id)
+    }
+
+    #[test]
+    fn predicted_count_is_pythons() {
+        // max(1, round(0.15 * n)) in Python; exact halves go to the even number.
+        let table = [
+            (1, 1),
+            (3, 1),
+            (9, 1),
+            (10, 2),
+            (11, 2),
+            (16, 2),
+            (17, 3),
+            (30, 4),
+            (31, 5),
+            (50, 8),
+            (70, 10),
+            (90, 14),
+            (110, 16),
+            (126, 19),
+            (130, 20),
+            (150, 22),
+            (510, 76),
+        ];
+        for (predictable, predicted) in table {
+            assert_eq!(predicted_count(predictable), predicted, "{predictable}");
+        }
+    }
+
+    /// Rows as a tokenizer makes them: `<s>`, words with now and then an unknown one, `</s>`.
+    fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
+        let letter = 0..26u32;
+        let word = (letter, prop::collection::vec(0..130u32, 0..5), 0..12u8).prop_map(
+            |(first, rest, kind)| match kind {
+                0 => vec![fixture::UNK],
+                _ => std::iter::once(fixture::FIRST_LETTER + first)
+                    .chain(rest.iter().map(|r| fixture::FIRST_CONTINUATION + r))
+                    .collect(),
+            },
+        );
+        let row = prop::collection::vec(word, 0..30)
+            .prop_map(|words| [vec![0], words.concat(), vec![2]].concat());
+        prop::collection::vec(row, 1..6)
+    }
+
+    /// Positions of the row that may be predicted.
+    fn predictable(row: &[u32], is_special: impl Fn(u32) -> bool) -> Vec<usize> {
+        let plain: Vec<usize> = (0..row.len()).filter(|&p| !is_special(row[p])).collect();
+        if plain.is_empty() {
+            (0..row.len()).collect()
+        } else {
+            plain
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn batches_hold_what_they_must(rows in rows(), seed in any::<u64>()) {
+            let tokenizer = fixture::tokenizer();
+            let batch = Collator::new(&tokenizer).unwrap().collate(&rows, &mut rng(seed)).unwrap();
+            let (l, p, width) = (batch.length, batch.predicted, batch.width());
+            let can: Vec<_> = rows.iter().map(|r| predictable(r, |id| tokenizer.is_special(id))).collect();
+
+            prop_assert_eq!(l, rows.iter().map(Vec::len).max().unwrap());
+            prop_assert_eq!(p, predicted_count(can.iter().map(Vec::len).min().unwrap()));
+            prop_assert_eq!(batch.input_ids.len(), rows.len() * width);
+            prop_assert_eq!(batch.positions.len(), rows.len() * width);
+            prop_assert_eq!(batch.attention_mask.len(), rows.len() * width);
+            prop_assert_eq!(batch.targets.len(), rows.len() * p);
+            prop_assert_eq!(batch.tokens, rows.iter().map(Vec::len).sum::<usize>());
+            prop_assert_eq!(batch.predicted_tokens, rows.len() * p);
+
+            for (r, row) in rows.iter().enumerate() {
+                let ids = &batch.input_ids[r * width..][..width];
+                let positions = &batch.positions[r * width..][..width];
+                let mask = &batch.attention_mask[r * width..][..width];
+                let targets = &batch.targets[r * p..][..p];
+
+                // A permutation of the padded row, protected positions first and in order.
+                let mut sorted = positions[..l].to_vec();
+                sorted.sort_unstable();
+                prop_assert!(sorted.iter().copied().eq(0..l as i64));
+                for (&id, &position) in ids[..l].iter().zip(positions) {
+                    prop_assert_eq!(id, row.get(position as usize).map_or(PAD, |&id| i64::from(id)));
+                }
+                let protected: Vec<i64> =
+                    (0..l).filter(|position| !can[r].contains(position)).map(|p| p as i64).collect();
+                prop_assert_eq!(&positions[..protected.len()], &protected[..]);
+
+                // Predicted tokens: predictable, whole words but for the one that is cut to its tail.
+                let predicted = &positions[l - p..l];
+                for (&position, &target) in predicted.iter().zip(targets) {
+                    prop_assert!(can[r].contains(&(position as usize)));
+                    prop_assert_eq!(target, i64::from(row[position as usize]));
+                }
+                let mut cut = 0;
+                for pair in can[r].windows(2) {
+                    if continues(row[pair[1]]) {
+                        let [head, tail] = [pair[0], pair[1]].map(|p| predicted.contains(&(p as i64)));
+                        prop_assert!(tail || !head, "a word is cut at its front only");
+                        cut += usize::from(tail && !head);
+                    }
+                }
+                prop_assert!(cut <= 1, "{cut} words are cut");
+
+                // Two equal masked copies at the positions of the predicted tokens.
+                prop_assert_eq!(&ids[l..l + p], &ids[l + p..]);
+                prop_assert_eq!(&positions[l..l + p], predicted);
+                prop_assert_eq!(&positions[l + p..], predicted);
+                for (&copy, &target) in ids[l..l + p].iter().zip(targets) {
+                    let copy = copy as u32;
+                    prop_assert!(
+                        copy == fixture::MASK || i64::from(copy) == target || !tokenizer.is_special(copy)
+                    );
+                }
+                for (&id, &seen) in ids.iter().zip(mask) {
+                    prop_assert_eq!(seen, i64::from(id != PAD));
+                }
+            }
+        }
+
+        #[test]
+        fn content_depends_on_rows_and_key_only(rows in rows(), seed in any::<u64>()) {
+            let mut used = Collator::new(&fixture::tokenizer()).unwrap();
+            used.collate(&[vec![0, 7, 8, 9, 40, 41, 2]], &mut rng(seed ^ 1)).unwrap();
+            let fresh = used.clone().collate(&rows, &mut rng(seed)).unwrap();
+            prop_assert_eq!(used.collate(&rows, &mut rng(seed)).unwrap(), fresh);
+        }
+    }
+
+    #[test]
+    fn masks_eighty_ten_ten_and_picks_replacements_evenly() {
+        let tokenizer = fixture::tokenizer();
+        let mut collator = Collator::new(&tokenizer).unwrap();
+        let mut rng = rng(3);
+        // Word-start tokens only, all alike, so that a copy that differs is a replacement.
+        let own = fixture::FIRST_LETTER;
+        let row = [vec![0], vec![own; 500], vec![2]].concat();
+        let rows = vec![row; 64];
+        let mut counts = vec![0f64; tokenizer.vocab_size()];
+        let mut all = 0f64;
+        while all < 1e6 {
+            let batch = collator.collate(&rows, &mut rng).unwrap();
+            let (l, p) = (batch.length, batch.predicted);
+            for ids in batch.input_ids.chunks(batch.width()) {
+                ids[l..l + p]
+                    .iter()
+                    .for_each(|&id| counts[id as usize] += 1.0);
+                all += p as f64;
+            }
+        }
+        let replaceable: Vec<u32> = (0..tokenizer.vocab_size() as u32)
+            .filter(|&id| !tokenizer.is_special(id))
+            .collect();
+        // Five standard deviations of a share over 10^6 draws.
+        let close = |share: f64, to: f64| (share - to).abs() < 5.0 * (to * (1.0 - to) / all).sqrt();
+        assert!(close(counts[fixture::MASK as usize] / all, 0.8));
+        let each = 0.1 / replaceable.len() as f64;
+        assert!(close(counts[own as usize] / all, 0.1 + each));
+        for id in 0..tokenizer.vocab_size() as u32 {
+            let share = counts[id as usize] / all;
+            if id == fixture::MASK || id == own {
+                continue;
+            } else if tokenizer.is_special(id) {
+                assert_eq!(share, 0.0, "special token {id} was put in at random");
+            } else {
+                assert!(close(share, each), "token {id}: {share}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_word_is_predicted_as_often_and_every_order_comes() {
+        let mut collator = Collator::new(&fixture::tokenizer()).unwrap();
+        let mut rng = rng(4);
+        // 20 one-token words: P = 3, so each is predicted in 15 % of the rows, in each place as often.
+        let row: Vec<u32> = [vec![0], (0..20).map(|i| 5 + i).collect(), vec![2]].concat();
+        let (rows, rounds) = (vec![row; 100], 600);
+        let mut counts = [[0f64; 3]; 20];
+        for _ in 0..rounds {
+            let batch = collator.collate(&rows, &mut rng).unwrap();
+            for targets in batch.targets.chunks(3) {
+                for (place, &id) in targets.iter().enumerate() {
+                    counts[id as usize - 5][place] += 1.0;
+                }
+            }
+        }
+        let expected = f64::from(rounds) * 100.0 / 20.0;
+        let chi2: f64 = counts
+            .iter()
+            .flatten()
+            .map(|count| (count - expected).powi(2) / expected)
+            .sum();
+        assert!(chi2 < 100.0, "chi-square of 57 degrees of freedom: {chi2}"); // p = 0.0004
+    }
+
+    #[test]
+    fn rows_without_plain_tokens_fall_back_to_their_special_ones() {
+        let mut collator = Collator::new(&fixture::tokenizer()).unwrap();
+        let rows = [vec![0, 2], vec![0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 2]];
+        let batch = collator.collate(&rows, &mut rng(5)).unwrap();
+        assert_eq!(batch.predicted, 1, "2 tokens to predict from give P = 1");
+        assert!([0, 2].contains(&batch.targets[0]));
+        assert_eq!(
+            batch.positions[..10],
+            [2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+            "padding is protected"
+        );
+    }
+
+    #[test]
+    fn what_is_no_row_is_an_error() {
+        let mut collator = Collator::new(&fixture::tokenizer()).unwrap();
+        let none: [Vec<u32>; 0] = [];
+        let mut message =
+            |rows: &[Vec<u32>]| collator.collate(rows, &mut rng(6)).unwrap_err().to_string();
+        assert!(message(&none).contains("no row"));
+        assert!(message(&[vec![0, 5, 2], vec![]]).contains("row 1 has no token"));
+        assert!(message(&[vec![1, 1]]).contains("no token but padding"));
+        assert!(message(&[vec![0, 9999, 2]]).contains("9999"));
+    }
+}

@@ -1,0 +1,121 @@
+//! Validation and test text as batches whose masking is the same at every evaluation.
+
+use std::path::Path;
+
+use super::collator::{Batch, Collator};
+use super::error::{DataError, Result};
+use super::rng::{Purpose, keyed};
+use super::source::TextFile;
+use super::tokenizer::Tokenizer;
+
+/// Texts read and tokenized a moment at a time while a set is opened.
+const READ_AT_ONCE: usize = 1024;
+
+/// A file of evaluation text, tokenized once: 4 bytes of memory a token.
+#[derive(Debug)]
+pub struct EvaluationSet {
+    rows: Vec<Vec<u32>>,
+    collator: Collator,
+    batch_size: usize,
+    seed: u64,
+}
+
+impl EvaluationSet {
+    /// Reads and tokenizes `path`: one text per line, in order, at most `max_tokens` tokens each.
+    ///
+    /// # Errors
+    /// When the file can't be read, is not UTF-8, holds no text, or `batch_size` is 0.
+    pub fn open(
+        path: &Path,
+        tokenizer: &Tokenizer,
+        batch_size: usize,
+        max_tokens: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        if batch_size == 0 {
+            return Err(DataError::Loader {
+                problem: "the batch size is 0; it must be at least 1".into(),
+            });
+        }
+        let mut file = TextFile::open(path)?;
+        if file.rows() == 0 {
+            return Err(DataError::NoText { path: path.into() });
+        }
+        let mut rows = Vec::with_capacity(file.rows());
+        while rows.len() < file.rows() {
+            let until = file.rows().min(rows.len() + READ_AT_ONCE);
+            let texts = (rows.len()..until)
+                .map(|index| file.row(index))
+                .collect::<Result<Vec<_>>>()?;
+            rows.extend(tokenizer.encode_batch(&texts, max_tokens)?);
+        }
+        Ok(Self {
+            rows,
+            collator: Collator::new(tokenizer)?,
+            batch_size,
+            seed,
+        })
+    }
+
+    /// How many texts the set has.
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// How many batches: the last may have fewer rows.
+    pub fn batch_count(&self) -> usize {
+        self.rows.len().div_ceil(self.batch_size)
+    }
+
+    /// All batches in order; every call gives the same.
+    pub fn batches(&self) -> impl Iterator<Item = Result<Batch>> + '_ {
+        let mut collator = self.collator.clone();
+        let groups = self.rows.chunks(self.batch_size).enumerate();
+        groups.map(move |(index, rows)| {
+            let mut rng = keyed(self.seed, Purpose::Evaluation, 0, index as u64);
+            collator.collate(rows, &mut rng)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    fn open(content: &str, batch_size: usize, seed: u64) -> Result<EvaluationSet> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("valid.txt");
+        std::fs::write(&path, content).unwrap();
+        EvaluationSet::open(&path, &fixture::tokenizer(), batch_size, 32, seed)
+    }
+
+    #[test]
+    fn every_evaluation_sees_the_same_batches() {
+        let text = "some words to evaluate\n".repeat(7);
+        let set = open(&text, 3, 1).unwrap();
+        let first: Vec<Batch> = set.batches().map(|b| b.unwrap()).collect();
+        let second: Vec<Batch> = set.batches().map(|b| b.unwrap()).collect();
+        assert_eq!(first, second);
+        assert_eq!((set.rows(), set.batch_count(), first.len()), (7, 3, 3));
+        assert_eq!(first.iter().map(|b| b.rows).collect::<Vec<_>>(), [3, 3, 1]);
+        assert_ne!(
+            first[0].targets, first[1].targets,
+            "each batch draws its own"
+        );
+        let other = open(&text, 3, 2).unwrap();
+        let other: Vec<Batch> = other.batches().map(|b| b.unwrap()).collect();
+        assert_ne!(first, other, "another seed masks other tokens");
+    }
+
+    #[test]
+    fn blank_files_and_empty_batches_are_errors() {
+        let text = open("\n  \n", 3, 1).unwrap_err().to_string();
+        assert!(
+            text.contains("holds no text") && text.contains("valid.txt"),
+            "{text}"
+        );
+        let text = open("word\n", 0, 1).unwrap_err().to_string();
+        assert!(text.contains("batch size"), "{text}");
+    }
+}
