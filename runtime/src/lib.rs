@@ -2,6 +2,6 @@
 //!
 //! This crate knows no MPNet: artifacts reach it as files and named tensors.
 
+pub mod checkpoint_file;
 pub mod engine;
 pub mod library;
-pub mod provider;

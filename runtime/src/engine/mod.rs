@@ -1,1 +1,128 @@
-//! TODO
+//! The trait through which a training loop drives ONNX Runtime, and the tensors that pass through it.
+
+mod error;
+mod session_handle;
+pub mod training_api;
+
+pub use error::EngineError;
+pub use training_api::{TrainingApiEngine, TrainingApiOptions};
+
+/// `Result` of this module.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+/// Elements of a tensor, in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TensorData {
+    /// `float`.
+    F32(Vec<f32>),
+    /// `int64`.
+    I64(Vec<i64>),
+    /// `bool`.
+    Bool(Vec<bool>),
+}
+
+impl TensorData {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::I64(values) => values.len(),
+            Self::Bool(values) => values.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A named input or output of a graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Name in the graph.
+    pub name: String,
+    /// Dimensions; none for a scalar.
+    pub shape: Vec<usize>,
+    /// As many elements as the shape says.
+    pub data: TensorData,
+}
+
+/// A parameter, or a moment of one, in f32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedArray {
+    /// The parameter's name.
+    pub name: String,
+    /// The parameter's dimensions.
+    pub shape: Vec<usize>,
+    /// As many elements as the shape says, in row-major order.
+    pub values: Vec<f32>,
+}
+
+/// What AdamW remembers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OptimizerState {
+    /// Updates made so far.
+    pub step: i64,
+    /// Running mean of the gradient, for each parameter.
+    pub first_moments: Vec<NamedArray>,
+    /// Running mean of the squared gradient, for each parameter.
+    pub second_moments: Vec<NamedArray>,
+}
+
+/// Executes the artifacts of one training run.
+///
+/// Inputs are found by name, in any order; the shape of each is checked against its length.
+pub trait Engine {
+    /// Names of the training graph's outputs, in the order of [`Engine::train_step`]'s values; the loss is first.
+    fn train_outputs(&self) -> &[String];
+
+    /// Runs forward and backward on one batch and adds to the gradients; returns the graph's scalar outputs.
+    ///
+    /// # Errors
+    /// An input is missing, unknown or of a wrong shape, or ONNX Runtime fails.
+    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<f32>>;
+
+    /// Runs the evaluation graph on one batch and returns its outputs; nothing is learnt.
+    ///
+    /// # Errors
+    /// An input is missing, unknown or of a wrong shape, or ONNX Runtime fails.
+    fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+
+    /// Updates the parameters from the gradients gathered since the last update, and forgets these gradients.
+    /// Returns the norm that they had before clipping.
+    ///
+    /// # Errors
+    /// No [`Engine::train_step`] came before, or ONNX Runtime fails.
+    fn optimizer_step(&mut self, learning_rate: f32) -> Result<f32>;
+
+    /// One parameter.
+    ///
+    /// # Errors
+    /// There is no such parameter, or ONNX Runtime fails.
+    fn parameter(&mut self, name: &str) -> Result<NamedArray>;
+
+    /// Every parameter, in the order of the engine's options. [`Engine::parameter`] needs less memory.
+    ///
+    /// # Errors
+    /// ONNX Runtime fails.
+    fn parameters(&mut self) -> Result<Vec<NamedArray>>;
+
+    /// Replaces the parameters given; the others stay.
+    ///
+    /// # Errors
+    /// A name or shape is not the model's; nothing is replaced then. Or ONNX Runtime fails.
+    fn set_parameters(&mut self, parameters: &[NamedArray]) -> Result<()>;
+
+    /// The optimizer's state.
+    ///
+    /// # Errors
+    /// ONNX Runtime fails, or there is no room for a temporary file.
+    fn optimizer_state(&mut self) -> Result<OptimizerState>;
+
+    /// Replaces the optimizer's state: the step and both moments of every parameter. Gradients are forgotten.
+    ///
+    /// # Errors
+    /// A moment is missing or of a wrong name or shape, or ONNX Runtime fails.
+    fn set_optimizer_state(&mut self, state: &OptimizerState) -> Result<()>;
+}

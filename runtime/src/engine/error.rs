@@ -1,0 +1,149 @@
+//! What can go wrong while an engine runs.
+
+use std::path::PathBuf;
+
+use crate::checkpoint_file::CheckpointFileError;
+use crate::library::LibraryError;
+
+/// An error of [`crate::engine`].
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The loaded build does not fit.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// An artifact or a temporary file could not be read or written.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was being done, as a verb phrase.
+        doing: &'static str,
+        /// The file or folder concerned.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// ONNX Runtime refused or failed.
+    #[error("ONNX Runtime failed to {doing}")]
+    Runtime {
+        /// What was being done, as a verb phrase.
+        doing: String,
+        /// ONNX Runtime's message.
+        source: ort::Error,
+    },
+    /// An input that the graph does not take.
+    #[error("the {graph} graph takes no input '{name}', only: {}", known.join(", "))]
+    UnknownInput {
+        /// "training" or "evaluation".
+        graph: &'static str,
+        /// The name given.
+        name: String,
+        /// The graph's inputs.
+        known: Vec<String>,
+    },
+    /// An input that the graph needs and did not get.
+    #[error("the {graph} graph needs the input '{name}', which was not given")]
+    MissingInput {
+        /// "training" or "evaluation".
+        graph: &'static str,
+        /// The missing name.
+        name: String,
+    },
+    /// One name twice.
+    #[error("'{name}' was given twice")]
+    Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// A tensor whose length is not what its shape says.
+    #[error("'{name}' has the shape {shape:?} but {length} elements")]
+    Length {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Its number of elements.
+        length: usize,
+    },
+    /// A training output that is no single number.
+    #[error(
+        "output '{name}' of the training graph has the shape {shape:?}; only single numbers are copied out of a training step"
+    )]
+    NotScalar {
+        /// The output.
+        name: String,
+        /// Its shape.
+        shape: Vec<i64>,
+    },
+    /// An output of a type that this program has no use for.
+    #[error("output '{name}' has the element type {found}, which is not read here")]
+    OutputType {
+        /// The output.
+        name: String,
+        /// Its element type.
+        found: String,
+    },
+    /// The training graph lacks the output that tells the gradient norm.
+    #[error("the training graph has no output '{name}' for the gradient norm, only: {}", outputs.join(", "))]
+    NoGradientNorm {
+        /// The name asked for.
+        name: String,
+        /// The graph's outputs.
+        outputs: Vec<String>,
+    },
+    /// An optimizer step without gradients.
+    #[error("an optimizer step needs a training step before it: there are no gradients")]
+    NoGradients,
+    /// A name that is no parameter of the model.
+    #[error("the model has no parameter '{name}'")]
+    UnknownParameter {
+        /// The name given.
+        name: String,
+    },
+    /// A parameter or moment of another shape than the model's.
+    #[error("'{name}' has the shape {given:?}, the model's has {expected:?}")]
+    ParameterShape {
+        /// The parameter.
+        name: String,
+        /// The shape given.
+        given: Vec<usize>,
+        /// The model's shape.
+        expected: Vec<usize>,
+    },
+    /// A parameter of another type than f32.
+    #[error("parameter '{name}' is no tensor of 32-bit floats in the checkpoint")]
+    ParameterType {
+        /// The parameter.
+        name: String,
+    },
+    /// An optimizer state that lacks a moment.
+    #[error("the optimizer state has no {which} moment of '{name}'")]
+    MissingMoment {
+        /// "first" or "second".
+        which: &'static str,
+        /// The parameter.
+        name: String,
+    },
+    /// A checkpoint file could not be made or understood.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointFileError),
+}
+
+impl EngineError {
+    /// Adds what was being done to an error of ONNX Runtime.
+    pub(super) fn runtime(doing: impl Into<String>) -> impl FnOnce(ort::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Runtime { doing, source }
+    }
+
+    /// Adds the act and the path to an I/O error.
+    pub(super) fn io(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            doing,
+            path,
+            source,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Loads a build into the process, once, and hands its API to the crate `ort`.
+
+use std::ffi::CStr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+
+use super::error::{LibraryError, Result};
+use super::{elf, python_symbols};
+
+/// A build of ONNX Runtime in use in this process.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Version that the build tells, such as "1.19.2".
+    pub version: String,
+    /// Whether it was built with the training API.
+    pub has_training_api: bool,
+    /// The library file.
+    pub path: PathBuf,
+    environment: Environment,
+}
+
+impl Loaded {
+    /// The environment in which every session of the process lives.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// This build, if it has the training API.
+    ///
+    /// # Errors
+    /// [`LibraryError::NoTrainingApi`] otherwise.
+    pub fn require_training_api(&self) -> Result<&Self> {
+        if self.has_training_api {
+            Ok(self)
+        } else {
+            Err(LibraryError::NoTrainingApi {
+                path: self.path.clone(),
+                version: self.version.clone(),
+            })
+        }
+    }
+}
+
+/// ONNX Runtime allows one environment a process, so the first build loaded stays until the end.
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+/// Loads the library file `path`, a plain build or a training wheel's extension.
+///
+/// # Errors
+/// The file is no usable ONNX Runtime, or another one is loaded already.
+pub(super) fn load_file(path: &Path) -> Result<Loaded> {
+    let path = std::path::absolute(path).map_err(super::error::io("resolve", path))?;
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(present) = &*loaded {
+        if present.path == path {
+            return Ok(present.clone());
+        }
+        return Err(LibraryError::AlreadyLoaded {
+            loaded: present.path.clone(),
+            requested: path,
+        });
+    }
+    let version = attach(&path)?;
+    let environment = start_environment().map_err(|source| LibraryError::Environment {
+        path: path.clone(),
+        source,
+    })?;
+    let has_training_api = ort::training::training_api().is_ok();
+    tracing::info!(version, has_training_api, path = %path.display(), "loaded ONNX Runtime");
+    let build = Loaded {
+        version,
+        has_training_api,
+        path,
+        environment,
+    };
+    *loaded = Some(build.clone());
+    Ok(build)
+}
+
+/// Loads the library and makes its API that of the crate `ort`; returns its version.
+fn attach(path: &Path) -> Result<String> {
+    #[cfg(target_os = "linux")]
+    match elf::analyse(path)? {
+        elf::Kind::Plain => attach_plain(path),
+        elf::Kind::Extension(extension) => attach_extension(path, &extension),
+    }
+    #[cfg(not(target_os = "linux"))]
+    attach_plain(path)
+}
+
+fn attach_plain(path: &Path) -> Result<String> {
+    match ort::init_from(path) {
+        // The environment is built later, in the same way for both kinds of build.
+        Ok(_builder) => {}
+        Err(ort::LoadDynamicError::Dlopen { error, path }) => {
+            return Err(LibraryError::Refused {
+                path,
+                reason: error.to_string(),
+            });
+        }
+        Err(ort::LoadDynamicError::MissingApi { path }) => {
+            return Err(LibraryError::NotOnnxRuntime { path });
+        }
+        Err(ort::LoadDynamicError::InvalidVersionString) => {
+            return Err(LibraryError::NotOnnxRuntime {
+                path: path.to_owned(),
+            });
+        }
+        Err(ort::LoadDynamicError::BadVersion { version_str, path }) => {
+            return Err(LibraryError::TooOld {
+                path,
+                found: version_str,
+                minimum: ort::MINOR_VERSION,
+            });
+        }
+    }
+    // SAFETY: `init_from` has just checked the library's entry point, so the handle opened here is the same library, and it is never closed.
+    unsafe {
+        let refused = |error: libloading::Error| LibraryError::Refused {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let library = libloading::Library::new(path).map_err(refused)?;
+        let getter: libloading::Symbol<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase> =
+            library.get(b"OrtGetApiBase").map_err(refused)?;
+        let base = getter();
+        let version = version(base);
+        std::mem::forget(library);
+        Ok(version)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn attach_extension(path: &Path, extension: &elf::Extension) -> Result<String> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
+
+    if minor(&extension.version).is_none_or(|minor| minor < ort::MINOR_VERSION) {
+        return Err(LibraryError::TooOld {
+            path: path.to_owned(),
+            found: extension.version.clone(),
+            minimum: ort::MINOR_VERSION,
+        });
+    }
+    let refused = |reason: String| LibraryError::Refused {
+        path: path.to_owned(),
+        reason,
+    };
+
+    let stand_ins = python_symbols::shared_object(&extension.python_symbols)
+        .map_err(|error| refused(error.to_string()))?;
+    let mut file = tempfile::Builder::new()
+        .prefix("mpnet-python-symbols")
+        .suffix(".so")
+        .tempfile()
+        .map_err(super::error::io(
+            "create a temporary file in",
+            std::env::temp_dir(),
+        ))?;
+    std::io::Write::write_all(&mut file, &stand_ins)
+        .map_err(super::error::io("write", file.path()))?;
+
+    // SAFETY: the object holds data only, so loading it runs no code; it is never closed.
+    let stand_ins = unsafe { Library::open(Some(file.path()), RTLD_NOW | RTLD_GLOBAL) };
+    std::mem::forget(stand_ins.map_err(|error| refused(error.to_string()))?);
+
+    // SAFETY: the extension's initialisers call nothing of Python, and it is never closed.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+    let library = library.map_err(|error| refused(error.to_string()))?;
+    let (anchor, unloaded) = &extension.anchor;
+    // SAFETY: the symbol is only used as an address.
+    let anchor = unsafe { library.get::<*const ()>(anchor.as_bytes()) };
+    let anchor = anchor
+        .map_err(|error| refused(error.to_string()))?
+        .into_raw() as u64;
+    std::mem::forget(library);
+
+    let base = anchor
+        .wrapping_sub(*unloaded)
+        .wrapping_add(extension.api_base) as *const ort::sys::OrtApiBase;
+    // SAFETY: `base` lies in the loaded library, at a table whose second entry was seen to be the function
+    // that returns the version string and whose first entry points into code.
+    let version = unsafe { version(base) };
+    if version != extension.version {
+        return Err(LibraryError::VersionMismatch {
+            path: path.to_owned(),
+            expected: extension.version.clone(),
+            loaded: version,
+        });
+    }
+    // SAFETY: the version string has just proved the table to be OrtApiBase; GetApi returns a table that
+    // lives as long as the library, or null for an API that it does not know.
+    let api = unsafe { ((*base).GetApi)(ort::sys::ORT_API_VERSION).as_ref() };
+    let Some(api) = api else {
+        return Err(LibraryError::TooOld {
+            path: path.to_owned(),
+            found: version,
+            minimum: ort::MINOR_VERSION,
+        });
+    };
+    ort::set_api(api.clone());
+    Ok(version)
+}
+
+/// # Safety
+/// `base` must point at a live `OrtApiBase`.
+unsafe fn version(base: *const ort::sys::OrtApiBase) -> String {
+    // SAFETY: by the caller's promise; ONNX Runtime returns a static string with a closing NUL.
+    unsafe { CStr::from_ptr(((*base).GetVersionString)()) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn minor(version: &str) -> Option<u32> {
+    version.split('.').nth(1)?.parse().ok()
+}
+
+fn start_environment() -> ort::Result<Environment> {
+    let environment = ort::init()
+        .with_name("mpnet")
+        .with_telemetry(false)
+        .with_logger(Arc::new(
+            |level, _category, _id, location, message| match level {
+                LogLevel::Verbose => tracing::trace!(target: "onnxruntime", location, "{message}"),
+                LogLevel::Info => tracing::debug!(target: "onnxruntime", location, "{message}"),
+                LogLevel::Warning => tracing::warn!(target: "onnxruntime", location, "{message}"),
+                LogLevel::Error | LogLevel::Fatal => {
+                    tracing::error!(target: "onnxruntime", location, "{message}");
+                }
+            },
+        ))
+        .build()?;
+    environment.set_log_level(LogLevel::Warning);
+    Ok(environment)
+}

@@ -1,0 +1,155 @@
+//! The training-api engine on the real library, against what ONNX Runtime's Python API and PyTorch made of the
+//! same artifacts (see data/make_toy.py).
+
+use std::path::{Path, PathBuf};
+
+use mpnet_runtime::engine::{
+    Engine, NamedArray, Tensor, TensorData, TrainingApiEngine, TrainingApiOptions,
+};
+use mpnet_runtime::library;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Expected {
+    batch: usize,
+    learning_rate: f32,
+    weight_decay: f32,
+    accumulation: usize,
+    undecayed: Vec<String>,
+    parameters: Vec<Parameter>,
+    batches: Vec<Batch>,
+    onnxruntime: OnnxRuntime,
+    torch: Torch,
+}
+
+#[derive(Deserialize)]
+struct Parameter {
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Batch {
+    features: Vec<f32>,
+    keep: Vec<bool>,
+    labels: Vec<i64>,
+}
+
+#[derive(Deserialize)]
+struct OnnxRuntime {
+    losses: Vec<f32>,
+    norms: Vec<f32>,
+    eval_loss_of_first_batch: f32,
+}
+
+#[derive(Deserialize)]
+struct Torch {
+    losses: Vec<f32>,
+    norms: Vec<f32>,
+    parameters: std::collections::BTreeMap<String, Vec<f32>>,
+}
+
+fn toy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/toy")
+}
+
+fn expected() -> Expected {
+    serde_json::from_str(&std::fs::read_to_string(toy().join("expected.json")).unwrap()).unwrap()
+}
+
+fn engine(expected: &Expected, undecayed: &[String]) -> TrainingApiEngine {
+    let loaded = library::load(&library::Build {
+        path: std::env::var_os("TRY").unwrap().into(),
+    })
+    .unwrap();
+    TrainingApiEngine::new(
+        &loaded,
+        TrainingApiOptions {
+            artifacts: toy(),
+            parameters: expected
+                .parameters
+                .iter()
+                .map(|parameter| parameter.name.clone())
+                .collect(),
+            undecayed: undecayed.to_vec(),
+            weight_decay: expected.weight_decay,
+            gradient_norm_output: "gradient_norm".to_owned(),
+            threads: Some(2),
+        },
+    )
+    .unwrap()
+}
+
+/// The inputs in another order than the graph's, to see that names decide.
+fn inputs(expected: &Expected, batch: &Batch) -> Vec<Tensor> {
+    let rows = expected.batch;
+    let tensor = |name: &str, shape: Vec<usize>, data| Tensor {
+        name: name.to_owned(),
+        shape,
+        data,
+    };
+    vec![
+        tensor("labels", vec![rows], TensorData::I64(batch.labels.clone())),
+        tensor(
+            "features",
+            vec![rows, 4],
+            TensorData::F32(batch.features.clone()),
+        ),
+        tensor("keep", vec![rows, 1], TensorData::Bool(batch.keep.clone())),
+    ]
+}
+
+fn train(engine: &mut TrainingApiEngine, expected: &Expected) -> (Vec<f32>, Vec<f32>) {
+    let (mut losses, mut norms) = (Vec::new(), Vec::new());
+    for (index, batch) in expected.batches.iter().enumerate() {
+        losses.push(engine.train_step(&inputs(expected, batch)).unwrap()[0]);
+        if index % expected.accumulation == expected.accumulation - 1 {
+            norms.push(engine.optimizer_step(expected.learning_rate).unwrap());
+        }
+    }
+    (losses, norms)
+}
+
+fn assert_close(what: &str, got: &[f32], wanted: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), wanted.len(), "{what}");
+    for (index, (a, b)) in got.iter().zip(wanted).enumerate() {
+        assert!(
+            (a - b).abs() <= tolerance * b.abs().max(1.0),
+            "{what}[{index}]: {a} is not {b}"
+        );
+    }
+}
+
+#[test]
+fn trains_as_the_python_api_does() {
+    let expected = expected();
+    let mut engine = engine(&expected, &[]);
+    let (losses, norms) = train(&mut engine, &expected);
+    assert_close("losses", &losses, &expected.onnxruntime.losses, 1e-6);
+    assert_close("norms", &norms, &expected.onnxruntime.norms, 1e-6);
+    let evaluation = engine
+        .eval_step(&inputs(&expected, &expected.batches[0]))
+        .unwrap();
+    let TensorData::F32(loss) = &evaluation[0].data else {
+        panic!("{evaluation:?}")
+    };
+    assert_close(
+        "evaluation",
+        loss,
+        &[expected.onnxruntime.eval_loss_of_first_batch],
+        1e-6,
+    );
+}
+
+#[test]
+fn spares_parameters_from_decay_as_pytorch_does() {
+    let expected = expected();
+    let mut engine = engine(&expected, &expected.undecayed);
+    let (losses, norms) = train(&mut engine, &expected);
+    assert_close("losses", &losses, &expected.torch.losses, 2e-6);
+    assert_close("norms", &norms, &expected.torch.norms, 2e-6);
+    for NamedArray { name, values, .. } in engine.parameters().unwrap() {
+        assert_close(&name, &values, &expected.torch.parameters[&name], 2e-6);
+    }
+}
