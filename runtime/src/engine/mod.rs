@@ -48,6 +48,16 @@ pub struct Tensor {
     pub data: TensorData,
 }
 
+impl Tensor {
+    /// The only element of a float tensor that has one.
+    pub fn scalar(&self) -> Option<f32> {
+        match &self.data {
+            TensorData::F32(values) if values.len() == 1 => Some(values[0]),
+            TensorData::F32(_) | TensorData::I64(_) | TensorData::Bool(_) => None,
+        }
+    }
+}
+
 /// A parameter, or a moment of one, in f32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedArray {
@@ -74,14 +84,11 @@ pub struct OptimizerState {
 ///
 /// Inputs are found by name, in any order; the shape of each is checked against its length.
 pub trait Engine {
-    /// Names of the training graph's outputs, in the order of [`Engine::train_step`]'s values; the loss is first.
-    fn train_outputs(&self) -> &[String];
-
-    /// Runs forward and backward on one batch and adds to the gradients; returns the graph's scalar outputs.
+    /// Runs forward and backward on one batch and adds to the gradients; returns the graph's outputs.
     ///
     /// # Errors
     /// An input is missing, unknown or of a wrong shape, or ONNX Runtime fails.
-    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<f32>>;
+    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
 
     /// Runs the evaluation graph on one batch and returns its outputs; nothing is learnt.
     ///

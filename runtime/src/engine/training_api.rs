@@ -193,31 +193,16 @@ impl TrainingApiEngine {
 }
 
 impl Engine for TrainingApiEngine {
-    fn train_outputs(&self) -> &[String] {
-        &self.training.outputs
-    }
-
-    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<f32>> {
+    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let outputs = self.training.run(&mut self.session, inputs)?;
-        let values: Vec<f32> = self
-            .training
-            .outputs
-            .iter()
-            .zip(&outputs)
-            .map(|(name, output)| scalar(name, output))
-            .collect::<Result<_>>()?;
-        self.norm = Some(values[self.norm_index]);
-        Ok(values)
+        let norm = &outputs[self.norm_index];
+        self.norm = Some(scalar(&self.options.gradient_norm_output, norm)?);
+        self.training.copy_out(&outputs)
     }
 
     fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let outputs = self.evaluation.run(&mut self.session, inputs)?;
-        self.evaluation
-            .outputs
-            .iter()
-            .zip(&outputs)
-            .map(|(name, output)| copy_out(name, output))
-            .collect()
+        self.evaluation.copy_out(&outputs)
     }
 
     fn optimizer_step(&mut self, learning_rate: f32) -> Result<f32> {
@@ -312,6 +297,14 @@ impl Signature {
                 "run the {} graph",
                 self.graph.name()
             )))
+    }
+
+    fn copy_out(&self, outputs: &[DynTensor]) -> Result<Vec<Tensor>> {
+        self.outputs
+            .iter()
+            .zip(outputs)
+            .map(|(name, output)| copy_out(name, output))
+            .collect()
     }
 
     /// The inputs as ONNX Runtime's values over the caller's memory, in the graph's order.
