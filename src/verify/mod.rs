@@ -1,1 +1,187 @@
-//! TODO-verify
+//! Golden cases: a small model trained for a few updates by the reference implementation, run again
+//! here and compared quantity by quantity.
+
+mod case;
+mod report;
+
+pub use case::{Case, CaseError};
+pub use report::{Report, Row};
+
+use crate::data::collator::Batch;
+use crate::train::engine::start;
+use crate::train::inputs::{batch_inputs, loss_scale};
+use anyhow::{Context, Result, bail};
+use mpnet_graphs::lower::ort_training::{CORRECT, LOGITS, LOSS_SUM, Options};
+use mpnet_runtime::engine::{Engine, Tensor, TensorData};
+use mpnet_runtime::library::Loaded;
+use std::collections::BTreeMap;
+
+/// Largest differences that pass.
+mod tolerance {
+    /// Of the largest logit.
+    pub const LOGITS: f64 = 1e-4;
+    /// Relative.
+    pub const LOSS_SUM: f64 = 1e-5;
+    /// Relative, in L2.
+    pub const GRADIENT: f64 = 1e-4;
+    /// Relative.
+    pub const LOSSES: f64 = 1e-4;
+    /// Absolute.
+    pub const EXACT: f64 = 1e-6;
+    /// Of the length of the parameter's own change, in L2.
+    pub const FINAL: f64 = 1e-2;
+}
+
+/// Runs `case` on the training API of `loaded` and compares every quantity of it.
+///
+/// # Errors
+/// Where the case cannot be run at all; differences are rows of the report.
+pub fn verify(loaded: &Loaded, case: &Case, threads: Option<usize>) -> Result<Report> {
+    let options = Options {
+        optimizer: case.train.adamw(),
+        expose: true,
+    };
+    let mut running = start(loaded, &case.model, &options, &case.weights, threads)?;
+    let engine = running.engine.as_mut();
+    let mut report = Report::new(&case.name);
+
+    let first = case.batch(0)?;
+    let eval = Outputs::new(engine.eval_step(&batch_inputs(&first))?);
+    report.largest(
+        "logits",
+        eval.floats(LOGITS)?,
+        &case.expected("logits")?,
+        tolerance::LOGITS,
+    );
+    let loss = [eval.scalar(LOSS_SUM)?];
+    report.relative(
+        "loss_sum",
+        &loss,
+        &case.expected("loss_sum")?,
+        tolerance::LOSS_SUM,
+    );
+
+    let mut series = Series::default();
+    for update in 0..case.train.updates {
+        let gradients = run_update(engine, case, update, &mut series)?;
+        if update == 0 {
+            for parameter in &case.weights {
+                let name = format!("grad.{}", parameter.name);
+                let expected = case.expected(&name)?;
+                report.distance(&name, &gradients[&name], &expected, tolerance::GRADIENT);
+            }
+        }
+    }
+    for (name, values, tolerance) in [
+        ("losses", &series.losses, tolerance::LOSSES),
+        ("gnorms", &series.gnorms, tolerance::LOSSES),
+    ] {
+        report.relative(name, values, &case.expected(name)?, tolerance);
+    }
+    for (name, values) in [("accuracies", &series.accuracies), ("lrs", &series.lrs)] {
+        report.absolute(name, values, &case.expected(name)?, tolerance::EXACT);
+    }
+    for start in &case.weights {
+        let name = format!("final.{}", start.name);
+        let expected = case.expected(&name)?;
+        let found = engine.parameter(&start.name)?;
+        // Softmax ignores a shift of its keys: their bias has no gradient but rounding noise, which
+        // Adam amplifies.
+        let ignored = if start.name.ends_with("in_proj_bias") {
+            let third = start.values.len() / 3;
+            third..2 * third
+        } else {
+            0..0
+        };
+        report.change(
+            &name,
+            &start.values,
+            &found.values,
+            &expected,
+            ignored,
+            tolerance::FINAL,
+        );
+    }
+    let eval = Outputs::new(engine.eval_step(&batch_inputs(&first))?);
+    let loss = [eval.scalar(LOSS_SUM)?];
+    report.relative(
+        "eval_loss_sum",
+        &loss,
+        &case.expected("eval_loss_sum")?,
+        tolerance::LOSSES,
+    );
+    Ok(report)
+}
+
+/// What is compared once for every update.
+#[derive(Default)]
+struct Series {
+    losses: Vec<f64>,
+    accuracies: Vec<f64>,
+    gnorms: Vec<f64>,
+    lrs: Vec<f64>,
+}
+
+/// One update; returns its gradients before clipping.
+fn run_update(
+    engine: &mut dyn Engine,
+    case: &Case,
+    update: usize,
+    series: &mut Series,
+) -> Result<BTreeMap<String, Vec<f32>>> {
+    let freq = case.train.update_freq;
+    let batches = (update * freq..(update + 1) * freq)
+        .map(|i| case.batch(i))
+        .collect::<Result<Vec<Batch>>>()?;
+    let predicted: usize = batches.iter().map(|b| b.predicted_tokens).sum();
+    let (mut loss, mut correct, mut gradients) = (0.0, 0.0, BTreeMap::new());
+    for batch in &batches {
+        let mut inputs = batch_inputs(batch);
+        inputs.push(loss_scale(predicted));
+        let outputs = Outputs::new(engine.train_step(&inputs)?);
+        loss += outputs.scalar(LOSS_SUM)?;
+        correct += outputs.scalar(CORRECT)?;
+        // Each holds the sum over the micro-batches so far: the last one's is the update's.
+        gradients = outputs.gradients();
+    }
+    let lr = case.train.schedule().lr(update as u64 + 1);
+    let norm = engine.optimizer_step(lr as f32)?;
+    let predicted = predicted as f64;
+    series
+        .losses
+        .push(loss / predicted / std::f64::consts::LN_2);
+    series.accuracies.push(correct / predicted);
+    series.gnorms.push(f64::from(norm));
+    series.lrs.push(lr);
+    Ok(gradients)
+}
+
+/// Outputs of one step, by name.
+struct Outputs(BTreeMap<String, Tensor>);
+
+impl Outputs {
+    fn new(tensors: Vec<Tensor>) -> Outputs {
+        Outputs(tensors.into_iter().map(|t| (t.name.clone(), t)).collect())
+    }
+
+    fn floats(&self, name: &str) -> Result<&[f32]> {
+        match self.0.get(name).map(|t| &t.data) {
+            Some(TensorData::F32(values)) => Ok(values),
+            Some(TensorData::I64(_) | TensorData::Bool(_)) => bail!("output '{name}' is not float"),
+            None => bail!("the graph has no output '{name}'"),
+        }
+    }
+
+    fn scalar(&self, name: &str) -> Result<f64> {
+        let value = self.floats(name)?.first().context("an empty output")?;
+        Ok(f64::from(*value))
+    }
+
+    fn gradients(&self) -> BTreeMap<String, Vec<f32>> {
+        self.0
+            .keys()
+            .filter(|name| name.starts_with("grad."))
+            .filter_map(|name| Some((name.clone(), self.floats(name).ok()?.to_vec())))
+            .collect()
+    }
+}

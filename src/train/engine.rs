@@ -1,0 +1,74 @@
+//! From a model's configuration to a running engine: compile, write the artifacts, load them.
+
+use anyhow::{Context, Result};
+use mpnet_graphs::lower::ort_training::{Artifacts, GRADIENT_NORM, Options, compile};
+use mpnet_graphs::model::DropoutSite;
+use mpnet_graphs::model::config::ModelConfig;
+use mpnet_graphs::model::parameters::parameters;
+use mpnet_runtime::checkpoint_file;
+use mpnet_runtime::engine::{Engine, NamedArray, TrainingApiEngine, TrainingApiOptions};
+use mpnet_runtime::library::Loaded;
+use std::path::Path;
+
+/// Writes the four files of the training API into `folder`.
+///
+/// # Errors
+/// Where a file cannot be written or the parameters are not encodable.
+pub fn write_artifacts(folder: &Path, artifacts: &Artifacts, initial: &[NamedArray]) -> Result<()> {
+    let checkpoint = checkpoint_file::write(initial, None).context("encoding the checkpoint")?;
+    for (name, bytes) in [
+        ("training_model.onnx", &artifacts.training),
+        ("eval_model.onnx", &artifacts.eval),
+        ("optimizer_model.onnx", &artifacts.optimizer),
+        ("checkpoint", &checkpoint),
+    ] {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// An engine with its model, and the dropout masks that the model's training graph takes.
+pub struct Running {
+    pub engine: Box<dyn Engine>,
+    pub dropout: Vec<DropoutSite>,
+}
+
+/// Compiles `config` and starts it on the training API of `loaded` with the parameters `initial`.
+///
+/// The artifacts pass through a temporary folder, as the training API reads its checkpoint from a
+/// file.
+///
+/// # Errors
+/// Where the configuration is not valid or ONNX Runtime refuses the artifacts.
+pub fn start(
+    loaded: &Loaded,
+    config: &ModelConfig,
+    options: &Options,
+    initial: &[NamedArray],
+    threads: Option<usize>,
+) -> Result<Running> {
+    let artifacts = compile(config, options).context("compiling the model")?;
+    let folder = tempfile::tempdir().context("creating a temporary folder for the artifacts")?;
+    write_artifacts(folder.path(), &artifacts, initial)?;
+    let names = parameters(config);
+    let engine = TrainingApiEngine::new(
+        loaded,
+        TrainingApiOptions {
+            artifacts: folder.path().to_owned(),
+            parameters: names.iter().map(|p| p.name.clone()).collect(),
+            undecayed: names
+                .iter()
+                .filter(|p| !p.decays())
+                .map(|p| p.name.clone())
+                .collect(),
+            weight_decay: options.optimizer.weight_decay,
+            gradient_norm_output: GRADIENT_NORM.to_owned(),
+            threads,
+        },
+    )?;
+    Ok(Running {
+        engine: Box::new(engine),
+        dropout: artifacts.dropout,
+    })
+}
