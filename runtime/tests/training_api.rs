@@ -153,3 +153,57 @@ fn spares_parameters_from_decay_as_pytorch_does() {
         assert_close(&name, &values, &expected.torch.parameters[&name], 2e-6);
     }
 }
+
+/// Nothing depends on the run of the process: the same steps leave the same bits.
+fn bits(arrays: &[NamedArray]) -> Vec<(String, Vec<u32>)> {
+    arrays
+        .iter()
+        .map(|array| {
+            (
+                array.name.clone(),
+                array.values.iter().map(|value| value.to_bits()).collect(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn resumes_bit_for_bit_from_parameters_and_moments() {
+    let expected = expected();
+    let (before, after) = expected.batches.split_at(3 * expected.accumulation);
+    let step = |engine: &mut TrainingApiEngine, batches: &[Batch]| {
+        let mut losses = Vec::new();
+        for update in batches.chunks(expected.accumulation) {
+            for batch in update {
+                losses.push(engine.train_step(&inputs(&expected, batch)).unwrap()[0].to_bits());
+            }
+            engine.optimizer_step(expected.learning_rate).unwrap();
+        }
+        losses
+    };
+    let mut straight = engine(&expected, &expected.undecayed);
+    step(&mut straight, before);
+    let parameters = straight.parameters().unwrap();
+    let state = straight.optimizer_state().unwrap();
+    assert_eq!(state.step, 3);
+    assert!(
+        state
+            .second_moments
+            .iter()
+            .all(|moment| moment.values.iter().any(|&value| value > 0.0))
+    );
+
+    let mut resumed = engine(&expected, &expected.undecayed);
+    resumed.set_optimizer_state(&state).unwrap();
+    resumed.set_parameters(&parameters).unwrap();
+    assert_eq!(resumed.optimizer_state().unwrap(), state);
+    assert_eq!(step(&mut resumed, after), step(&mut straight, after));
+    assert_eq!(
+        bits(&resumed.parameters().unwrap()),
+        bits(&straight.parameters().unwrap())
+    );
+    assert_eq!(
+        resumed.optimizer_state().unwrap(),
+        straight.optimizer_state().unwrap()
+    );
+}

@@ -1,12 +1,17 @@
 //! The engine on ONNX Runtime's training API: a training, an evaluation and an optimizer graph over one set of parameters.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use memmap2::Mmap;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::training::Checkpoint;
 use ort::value::{DynTensor, DynValueRef, TensorElementType, TensorRef, ValueType};
+
+use tempfile::NamedTempFile;
 
 use super::error::EngineError;
 use super::session_handle::{Graph, Models, SessionHandle};
@@ -157,29 +162,41 @@ impl TrainingApiEngine {
         check_length(&array.name, &array.shape, array.values.len())
     }
 
-    /// The moments given, checked and in the order of the parameters.
-    fn check_moments<'a>(
-        &self,
-        which: &'static str,
-        moments: &'a [NamedArray],
-    ) -> Result<Vec<&'a NamedArray>> {
+    /// Sorts moments by the order of the parameters.
+    fn in_order(&self, which: &'static str, moments: Vec<NamedArray>) -> Result<Vec<NamedArray>> {
+        let mut by_name: HashMap<String, NamedArray> = moments
+            .into_iter()
+            .map(|moment| (moment.name.clone(), moment))
+            .collect();
+        let missing = |name: &String| EngineError::MissingMoment {
+            which,
+            name: name.clone(),
+        };
+        self.options
+            .parameters
+            .iter()
+            .map(|name| by_name.remove(name).ok_or_else(|| missing(name)))
+            .collect()
+    }
+
+    /// Checks that there is one moment of the right shape for each parameter.
+    fn check_moments(&self, which: &'static str, moments: &[NamedArray]) -> Result<()> {
         let by_name = by_name(moments, |moment| &moment.name)?;
         for moment in moments {
             self.check_array(moment)?;
         }
-        self.options
+        match self
+            .options
             .parameters
             .iter()
-            .map(|name| {
-                by_name
-                    .get(name.as_str())
-                    .copied()
-                    .ok_or_else(|| EngineError::MissingMoment {
-                        which,
-                        name: name.clone(),
-                    })
-            })
-            .collect()
+            .find(|name| !by_name.contains_key(name.as_str()))
+        {
+            Some(name) => Err(EngineError::MissingMoment {
+                which,
+                name: name.clone(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The names whose decay has to be undone around each optimizer step.
@@ -263,14 +280,39 @@ impl Engine for TrainingApiEngine {
     }
 
     fn optimizer_state(&mut self) -> Result<OptimizerState> {
-        todo!()
+        // The C API hands the moments out in no other way than in a checkpoint file.
+        let file = temporary_file()?;
+        self.session
+            .checkpoint()
+            .save(file.path(), true)
+            .map_err(EngineError::runtime("save the optimizer state"))?;
+        let saved = File::open(file.path()).map_err(EngineError::io("open", file.path()))?;
+        // SAFETY: the file is this function's own, private to the user, and nobody writes to it any more.
+        let bytes = unsafe { Mmap::map(&saved) }.map_err(EngineError::io("map", file.path()))?;
+        let mut state = checkpoint_file::read(&bytes)?.optimizer.unwrap_or_default();
+        state.first_moments = self.in_order("first", state.first_moments)?;
+        state.second_moments = self.in_order("second", state.second_moments)?;
+        Ok(state)
     }
 
     fn set_optimizer_state(&mut self, state: &OptimizerState) -> Result<()> {
         self.check_moments("first", &state.first_moments)?;
         self.check_moments("second", &state.second_moments)?;
-        let _ = (&self.session_options, &self.loaded);
-        todo!()
+        // A session takes moments only when it is created, from its checkpoint.
+        let bytes = checkpoint_file::write(&self.parameters()?, Some(state))?;
+        let mut file = temporary_file()?;
+        file.write_all(&bytes)
+            .map_err(EngineError::io("write", file.path()))?;
+        drop(bytes);
+        let checkpoint = Checkpoint::load(file.path())
+            .map_err(EngineError::runtime("load the optimizer state"))?;
+        self.session = create_session(
+            &self.loaded,
+            &self.session_options,
+            &self.options.artifacts,
+            checkpoint,
+        )?;
+        self.forget_gradients()
     }
 }
 
@@ -455,6 +497,13 @@ fn shapes(checkpoint: &Checkpoint, names: &[String]) -> Result<HashMap<String, V
         }
     }
     Ok(shapes)
+}
+
+fn temporary_file() -> Result<NamedTempFile> {
+    NamedTempFile::with_prefix("mpnet-optimizer").map_err(EngineError::io(
+        "create a temporary file in",
+        std::env::temp_dir(),
+    ))
 }
 
 fn session_options(loaded: &Loaded, options: &TrainingApiOptions) -> ort::Result<SessionBuilder> {
