@@ -3,6 +3,7 @@
 //! Everything random is keyed by (seed, what it is for, where in the data), never by threads or time.
 
 pub mod collator;
+pub mod dropout;
 pub mod error;
 pub mod evaluation;
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub fn dropout_masks(sites: &[DropoutSite], batch: &Batch, key: MaskKey) -> Vec<
         .map(|(index, site)| {
             let size = |d: &Dim| usize::try_from(d.eval(&sizes)).unwrap_or(0);
             let shape: Vec<usize> = site.shape.iter().map(size).collect();
-            let mut keep = vec![false; shape.iter().product()];
+            let mut keep = vec![0; shape.iter().product()];
             let site_key = MaskKey {
                 site: index as u32,
                 ..key
@@ -55,7 +55,7 @@ pub fn dropout_masks(sites: &[DropoutSite], batch: &Batch, key: MaskKey) -> Vec<
             Tensor {
                 name: site.name.clone(),
                 shape,
-                data: TensorData::Bool(keep),
+                data: TensorData::Bool(keep.into_iter().map(|k| k != 0).collect()),
             }
         })
         .collect()
