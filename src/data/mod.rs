@@ -3,6 +3,7 @@
 //! Everything random is keyed by (seed, what it is for, where in the data), never by threads or time.
 
 pub mod collator;
+pub mod dropout;
 pub mod error;
 pub mod evaluation;
 #[cfg(test)]
@@ -13,6 +14,7 @@ pub mod source;
 pub mod tokenizer;
 
 pub use collator::{Batch, Collator};
+pub use dropout::{MaskKey, fill_keep_mask};
 pub use error::{DataError, Result};
 pub use evaluation::EvaluationSet;
 pub use loader::{LoaderConfig, LoaderState, TrainLoader};
