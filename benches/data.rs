@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::path::Path;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mpnet::data::rng::{Purpose, keyed};
 use mpnet::data::source::TextFile;
 use mpnet::data::{Collator, MaskKey, Tokenizer, fill_keep_mask};
@@ -46,11 +46,7 @@ fn collate(c: &mut Criterion) {
         let tokens: usize = rows.iter().map(Vec::len).sum();
         group.throughput(Throughput::Elements(tokens as u64));
         group.bench_function(format!("{} rows, {max_tokens} tokens", rows.len()), |b| {
-            b.iter_batched(
-                || (),
-                |()| collator.collate(&rows, &mut rng).unwrap(),
-                BatchSize::SmallInput,
-            );
+            b.iter(|| black_box(collator.collate(&rows, &mut rng).unwrap()));
         });
     }
 }

@@ -12,6 +12,7 @@ pub mod loader;
 pub mod rng;
 pub mod source;
 pub mod tokenizer;
+mod words;
 
 pub use collator::{Batch, Collator};
 pub use dropout::{MaskKey, fill_keep_mask};
