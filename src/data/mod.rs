@@ -12,8 +12,10 @@ pub mod loader;
 pub mod rng;
 pub mod source;
 pub mod tokenizer;
+mod words;
 
 pub use collator::{Batch, Collator};
+pub use dropout::{MaskKey, fill_keep_mask};
 pub use error::{DataError, Result};
 pub use evaluation::EvaluationSet;
 pub use loader::{LoaderConfig, LoaderState, TrainLoader};

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use super::error::{DataError, Result};
+use super::words::WordCache;
 
 /// With fewer `##` tokens than this the vocabulary is not taken for WordPiece.
 const FEWEST_CONTINUATIONS: usize = 100;
@@ -73,8 +74,8 @@ pub struct Tokenizer {
     tokens: Vec<Option<String>>,
     special: Vec<bool>,
     whole_words: bool,
-    /// Texts may be cut at spaces and tokenized piece by piece with the same result.
-    splits_at_spaces: bool,
+    /// Known words, where texts may be tokenized word by word with the same result.
+    words: Option<WordCache>,
     bos: u32,
     pad: u32,
     eos: u32,
@@ -194,7 +195,7 @@ impl Tokenizer {
             );
         }
         Ok(Self {
-            splits_at_spaces: splits_at_spaces(&definition),
+            words: splits_at_spaces(&definition).then(WordCache::default),
             inner,
             tokens,
             special,
@@ -280,38 +281,28 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer fails on the text, as one without an unknown token may.
     pub fn encode(&self, text: &str, max_tokens: usize) -> Result<Vec<u32>> {
-        let room = max_tokens.saturating_sub(2);
+        let most = max_tokens.saturating_sub(1).max(1);
         let mut row = Vec::with_capacity(max_tokens.min(text.len() / 3 + 3));
         row.push(self.bos);
-        let mut rest = text;
-        while row.len() <= room && !rest.is_empty() {
-            let piece = self.piece(rest, room + 1 - row.len());
-            rest = &rest[piece.len()..];
-            let encoding =
-                self.inner
-                    .encode_fast(piece, false)
-                    .map_err(|e| DataError::Tokenize {
-                        start: text.chars().take(60).collect(),
-                        problem: e.to_string(),
-                    })?;
-            let ids = encoding.get_ids();
-            row.extend_from_slice(&ids[..ids.len().min(room + 1 - row.len())]);
+        let tokenize = |text: &str| -> Result<Vec<u32>> {
+            let encoding = self.inner.encode_fast(text, false);
+            match encoding {
+                Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+                Err(e) => Err(DataError::Tokenize {
+                    start: text.chars().take(60).collect(),
+                    problem: e.to_string(),
+                }),
+            }
+        };
+        match &self.words {
+            Some(words) => words.append(text, &mut row, most, tokenize)?,
+            None => {
+                row.extend(tokenize(text)?);
+                row.truncate(most);
+            }
         }
         row.push(self.eos);
         Ok(row)
-    }
-
-    /// What to tokenize next to get about `missing` tokens out of a long text.
-    fn piece<'t>(&self, text: &'t str, missing: usize) -> &'t str {
-        // English has some 4.5 bytes a WordPiece token: most rows take one piece.
-        let enough = missing.saturating_mul(6);
-        if !self.splits_at_spaces || text.len() <= enough {
-            return text;
-        }
-        match text.as_bytes()[enough..].iter().position(|&b| b == b' ') {
-            Some(space) => &text[..enough + space],
-            None => text,
-        }
     }
 
     /// [`encode`](Self::encode) of many texts, on the threads of the current rayon pool.
@@ -502,7 +493,7 @@ mod tests {
     #[test]
     fn long_texts_come_out_as_if_tokenized_whole() {
         let tokenizer = fixture::tokenizer();
-        assert!(tokenizer.splits_at_spaces);
+        assert!(tokenizer.words.is_some());
         let words = [
             "zebra",
             "a",
