@@ -1,1 +1,63 @@
-//! TODO-checkpoint
+//! Native checkpoints: a folder `checkpoint-<step>` of safetensors and JSON, written whole or not
+//! at all, and checked before anything in it is believed.
+
+mod error;
+mod pointer;
+mod read;
+mod state;
+mod write;
+
+pub use error::CheckpointError;
+pub use pointer::{Pointer, resolve, set_pointer};
+pub use read::{load, load_parameters, read_state};
+pub use state::TrainerState;
+pub use write::{prepare, prune, save};
+
+use mpnet_graphs::model::config::ModelConfig;
+use mpnet_runtime::engine::{NamedArray, OptimizerState};
+use std::path::PathBuf;
+
+/// Result of this module.
+pub type Result<T, E = CheckpointError> = std::result::Result<T, E>;
+
+/// Parameters, native names.
+pub const MODEL_FILE: &str = "model.safetensors";
+/// Moments: `exp_avg.<name>` and `exp_avg_sq.<name>`.
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// Everything else: [`TrainerState`].
+pub const STATE_FILE: &str = "trainer_state.json";
+/// Folder of the tokenizer's files.
+pub const TOKENIZER_FOLDER: &str = "tokenizer";
+
+const FIRST_MOMENT: &str = "exp_avg.";
+const SECOND_MOMENT: &str = "exp_avg_sq.";
+
+/// A run's state after an update.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    pub model: ModelConfig,
+    /// The run's settings.
+    pub config: serde_json::Value,
+    /// Updates made.
+    pub step: u64,
+    /// Lowest validation loss so far, in bits per predicted token.
+    pub best_loss: Option<f64>,
+    /// Where the data path stands.
+    pub data: serde_json::Value,
+    pub seed: u64,
+    /// In the order of the model's parameters.
+    pub parameters: Vec<NamedArray>,
+    pub optimizer: Option<OptimizerState>,
+    /// Folder of the tokenizer to keep beside the parameters.
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// The folder name of a checkpoint.
+pub fn folder_name(step: u64) -> String {
+    format!("checkpoint-{step}")
+}
+
+/// The step in a checkpoint's folder name.
+pub fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix("checkpoint-")?.parse().ok()
+}

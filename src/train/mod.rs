@@ -1,6 +1,12 @@
 //! The training loop and what it needs around it.
 
+pub mod config;
 pub mod engine;
+pub mod evaluate;
 pub mod initialize;
 pub mod inputs;
+pub mod progress;
+pub mod run;
 pub mod schedule;
+pub mod stop;
+pub mod trainer;

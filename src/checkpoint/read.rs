@@ -1,0 +1,174 @@
+//! Reading: nothing is trusted that was not checked.
+
+use super::error::CheckpointError;
+use super::state::{FORMAT_VERSION, TrainerState};
+use super::write::hash;
+use super::{
+    Checkpoint, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Result, SECOND_MOMENT, STATE_FILE,
+    TOKENIZER_FOLDER,
+};
+use memmap2::Mmap;
+use mpnet_graphs::model::config::ModelConfig;
+use mpnet_graphs::model::parameters::parameters;
+use mpnet_runtime::engine::{NamedArray, OptimizerState};
+use safetensors::{Dtype, SafeTensors};
+use std::fs::File;
+use std::path::Path;
+
+/// Largest `trainer_state.json` that is read.
+const MAX_STATE_BYTES: u64 = 16 << 20;
+
+/// Reads the checkpoint in `folder`, checking hashes, names, shapes and types.
+///
+/// # Errors
+/// Naming the file and what is wrong with it.
+pub fn load(folder: &Path) -> Result<Checkpoint> {
+    let state = read_state(folder)?;
+    check_hashes(folder, &state)?;
+    let parameters = load_parameters(folder, &state.model)?;
+    let optimizer = state
+        .sha256
+        .contains_key(OPTIMIZER_FILE)
+        .then(|| -> Result<OptimizerState> {
+            let path = folder.join(OPTIMIZER_FILE);
+            Ok(OptimizerState {
+                step: i64::try_from(state.step)
+                    .map_err(|_| CheckpointError::damaged(&path, "its step is too large"))?,
+                first_moments: read_arrays(&path, FIRST_MOMENT, &state.model)?,
+                second_moments: read_arrays(&path, SECOND_MOMENT, &state.model)?,
+            })
+        })
+        .transpose()?;
+    let tokenizer = folder.join(TOKENIZER_FOLDER);
+    Ok(Checkpoint {
+        model: state.model,
+        config: state.config,
+        step: state.step,
+        best_loss: state.best_loss,
+        data: state.data,
+        seed: state.seed,
+        parameters,
+        optimizer,
+        tokenizer: tokenizer.is_dir().then_some(tokenizer),
+    })
+}
+
+/// Reads `trainer_state.json`.
+///
+/// # Errors
+/// Where it is missing, too large, of a newer version, or does not describe a valid model.
+pub fn read_state(folder: &Path) -> Result<TrainerState> {
+    let path = folder.join(STATE_FILE);
+    let size = std::fs::metadata(&path)
+        .map_err(CheckpointError::io("read", &path))?
+        .len();
+    if size > MAX_STATE_BYTES {
+        return Err(CheckpointError::damaged(
+            &path,
+            format!("it has {size} bytes"),
+        ));
+    }
+    let text = std::fs::read(&path).map_err(CheckpointError::io("read", &path))?;
+    let value: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|e| CheckpointError::damaged(&path, e.to_string()))?;
+    match value
+        .get("format_version")
+        .and_then(serde_json::Value::as_u64)
+    {
+        Some(found) if found > FORMAT_VERSION => {
+            return Err(CheckpointError::Version {
+                path,
+                found,
+                known: FORMAT_VERSION,
+            });
+        }
+        Some(_) => {}
+        None => return Err(CheckpointError::damaged(&path, "it has no format_version")),
+    }
+    let state: TrainerState = serde_json::from_value(value)
+        .map_err(|e| CheckpointError::damaged(&path, e.to_string()))?;
+    state
+        .model
+        .validate()
+        .map_err(|e| CheckpointError::damaged(&path, e.to_string()))?;
+    Ok(state)
+}
+
+fn check_hashes(folder: &Path, state: &TrainerState) -> Result<()> {
+    for name in [MODEL_FILE, OPTIMIZER_FILE] {
+        let path = folder.join(name);
+        match state.sha256.get(name) {
+            Some(expected) if *expected != hash(&path)? => {
+                return Err(CheckpointError::damaged(
+                    &path,
+                    "its SHA-256 is not the one in trainer_state.json",
+                ));
+            }
+            None if name == MODEL_FILE => {
+                return Err(CheckpointError::damaged(
+                    &folder.join(STATE_FILE),
+                    "it has no hash of model.safetensors",
+                ));
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads the parameters in `folder`, in the order of `model`'s.
+///
+/// # Errors
+/// Where the file does not hold just these parameters in these shapes.
+pub fn load_parameters(folder: &Path, model: &ModelConfig) -> Result<Vec<NamedArray>> {
+    let path = folder.join(MODEL_FILE);
+    read_arrays(&path, "", model)
+}
+
+/// The model's parameters, or what stands for them under `prefix`, from a safetensors file.
+fn read_arrays(path: &Path, prefix: &str, model: &ModelConfig) -> Result<Vec<NamedArray>> {
+    let file = File::open(path).map_err(CheckpointError::io("open", path))?;
+    // SAFETY: the mapping is read-only, and checkpoints are never modified in place by this program;
+    // another program that truncates one while it is read ends this process with a bus error.
+    let map = unsafe { Mmap::map(&file) }.map_err(CheckpointError::io("map", path))?;
+    let tensors = SafeTensors::deserialize(&map)
+        .map_err(|e| CheckpointError::damaged(path, e.to_string()))?;
+    let expected = parameters(model);
+    let found = tensors
+        .names()
+        .iter()
+        .filter(|n| n.starts_with(prefix))
+        .count();
+    if found != expected.len() {
+        return Err(CheckpointError::damaged(
+            path,
+            format!("it holds {found} tensors, the model has {}", expected.len()),
+        ));
+    }
+    expected
+        .into_iter()
+        .map(|parameter| {
+            let name = format!("{prefix}{}", parameter.name);
+            let view = tensors
+                .tensor(&name)
+                .map_err(|_| CheckpointError::damaged(path, format!("it lacks '{name}'")))?;
+            if view.dtype() != Dtype::F32 || view.shape() != parameter.shape {
+                return Err(CheckpointError::damaged(
+                    path,
+                    format!(
+                        "'{name}' is {:?} of shape {:?}, not F32 of shape {:?}",
+                        view.dtype(),
+                        view.shape(),
+                        parameter.shape
+                    ),
+                ));
+            }
+            let (values, _) = view.data().as_chunks::<4>();
+            Ok(NamedArray {
+                name: parameter.name,
+                shape: parameter.shape,
+                values: values.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,22 @@
+//! `trainer_state.json`.
+
+use mpnet_graphs::model::config::ModelConfig;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the checkpoint format written by this program.
+pub const FORMAT_VERSION: u64 = 1;
+
+/// Everything of a checkpoint that is not a tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainerState {
+    pub format_version: u64,
+    pub model: ModelConfig,
+    pub config: serde_json::Value,
+    pub step: u64,
+    pub best_loss: Option<f64>,
+    pub data: serde_json::Value,
+    pub seed: u64,
+    /// SHA-256 of each tensor file, in hexadecimal.
+    pub sha256: BTreeMap<String, String>,
+}

@@ -1,0 +1,229 @@
+//! Writing: beside the final name, synced, renamed last.
+
+use super::error::CheckpointError;
+use super::pointer::pointed;
+use super::state::{FORMAT_VERSION, TrainerState};
+use super::{
+    Checkpoint, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Pointer, Result, SECOND_MOMENT,
+    STATE_FILE, TOKENIZER_FOLDER, folder_name, step_of,
+};
+use mpnet_runtime::engine::NamedArray;
+use safetensors::tensor::{Dtype, View};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// Prefix of a checkpoint that is being written.
+const UNFINISHED: &str = ".unfinished-";
+
+/// Creates the checkpoint folder and makes sure that it can be written to, before hours of work
+/// depend on it. What an interrupted run left unfinished there is removed.
+///
+/// # Errors
+/// Where it cannot be.
+pub fn prepare(dir: &Path) -> Result<()> {
+    let not_writable = |source| CheckpointError::NotWritable {
+        path: dir.to_owned(),
+        source,
+    };
+    fs::create_dir_all(dir).map_err(not_writable)?;
+    tempfile::NamedTempFile::new_in(dir).map_err(not_writable)?;
+    for entry in fs::read_dir(dir).map_err(not_writable)? {
+        let entry = entry.map_err(not_writable)?;
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            fs::remove_dir_all(entry.path()).map_err(not_writable)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes `checkpoint` as `dir/checkpoint-<step>` and returns that path. A checkpoint of the same
+/// step is replaced.
+///
+/// # Errors
+/// Where a file cannot be written; what was there before stays.
+pub fn save(dir: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
+    let target = dir.join(folder_name(checkpoint.step));
+    let folder = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempdir_in(dir)
+        .map_err(CheckpointError::io("create a folder in", dir))?;
+    fill(folder.path(), checkpoint)?;
+    sync(folder.path())?;
+    let folder = folder.keep();
+    let replace = || -> std::io::Result<()> {
+        if target.exists() {
+            // A rename replaces no folder that has files: the old one moves out of the way first.
+            let old = dir.join(format!("{UNFINISHED}replaced-{}", checkpoint.step));
+            fs::rename(&target, &old)?;
+            fs::rename(&folder, &target)?;
+            fs::remove_dir_all(&old)
+        } else {
+            fs::rename(&folder, &target)
+        }
+    };
+    replace().map_err(|source| {
+        // Nothing half-written stays; the error that matters is the one at hand.
+        let _ = fs::remove_dir_all(&folder);
+        CheckpointError::io("write", &target)(source)
+    })?;
+    sync(dir)?;
+    Ok(target)
+}
+
+fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
+    let mut sha256 = BTreeMap::new();
+    let plain = checkpoint
+        .parameters
+        .iter()
+        .map(|p| (p.name.clone(), Array(p)));
+    write_tensors(folder, MODEL_FILE, plain, &mut sha256)?;
+    if let Some(optimizer) = &checkpoint.optimizer {
+        let mut moments = named(FIRST_MOMENT, &optimizer.first_moments);
+        moments.extend(named(SECOND_MOMENT, &optimizer.second_moments));
+        write_tensors(folder, OPTIMIZER_FILE, moments, &mut sha256)?;
+    }
+    if let Some(tokenizer) = &checkpoint.tokenizer {
+        copy_tokenizer(tokenizer, &folder.join(TOKENIZER_FOLDER))?;
+    }
+    let state = TrainerState {
+        format_version: FORMAT_VERSION,
+        model: checkpoint.model.clone(),
+        config: checkpoint.config.clone(),
+        step: checkpoint.step,
+        best_loss: checkpoint.best_loss,
+        data: checkpoint.data.clone(),
+        seed: checkpoint.seed,
+        sha256,
+    };
+    let path = folder.join(STATE_FILE);
+    let text = serde_json::to_string_pretty(&state).map_err(|e| CheckpointError::Encode {
+        path: path.clone(),
+        reason: e.to_string(),
+    })?;
+    fs::write(&path, text + "\n").map_err(CheckpointError::io("write", &path))?;
+    sync(&path)
+}
+
+/// Moments under their names in the file.
+fn named<'a>(prefix: &str, moments: &'a [NamedArray]) -> Vec<(String, Array<'a>)> {
+    moments
+        .iter()
+        .map(|m| (format!("{prefix}{}", m.name), Array(m)))
+        .collect()
+}
+
+/// A parameter as safetensors sees it.
+struct Array<'a>(&'a NamedArray);
+
+impl View for Array<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Owned(self.0.values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.0.values.len()
+    }
+}
+
+fn write_tensors<'a>(
+    folder: &Path,
+    name: &str,
+    tensors: impl IntoIterator<Item = (String, Array<'a>)>,
+    sha256: &mut BTreeMap<String, String>,
+) -> Result<()> {
+    let path = folder.join(name);
+    safetensors::serialize_to_file(tensors, None, &path).map_err(|e| CheckpointError::Encode {
+        path: path.clone(),
+        reason: e.to_string(),
+    })?;
+    sync(&path)?;
+    sha256.insert(name.to_owned(), hash(&path)?);
+    Ok(())
+}
+
+/// SHA-256 of a file, in hexadecimal.
+pub(super) fn hash(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = std::io::Read::read(&mut file, &mut buffer)
+            .map_err(CheckpointError::io("read", path))?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n]);
+    }
+    Ok(hasher
+        .finalize()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect())
+}
+
+/// Copies a tokenizer's file, or the files of its folder.
+fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to).map_err(CheckpointError::io("create", to))?;
+    let copy = |file: &Path| -> Result<()> {
+        let Some(name) = file.file_name() else {
+            return Ok(());
+        };
+        let target = to.join(name);
+        // Contents only: a read-only original must not make a read-only copy.
+        let bytes = fs::read(file).map_err(CheckpointError::io("read", file))?;
+        fs::write(&target, bytes).map_err(CheckpointError::io("write", &target))?;
+        sync(&target)
+    };
+    if from.is_file() {
+        return copy(from);
+    }
+    for entry in fs::read_dir(from).map_err(CheckpointError::io("read", from))? {
+        let path = entry.map_err(CheckpointError::io("read", from))?.path();
+        let text = path.extension().is_some_and(|e| e == "json" || e == "txt");
+        if text && path.is_file() {
+            copy(&path)?;
+        }
+    }
+    sync(to)
+}
+
+/// Waits until a file or folder is on the disk.
+fn sync(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(CheckpointError::io("sync", path))
+}
+
+/// Removes all but the newest `keep` checkpoints; never those that `latest` and `best` name.
+///
+/// # Errors
+/// Where a folder cannot be read or removed.
+pub fn prune(dir: &Path, keep: Option<usize>) -> Result<()> {
+    let Some(keep) = keep else { return Ok(()) };
+    let named = [pointed(dir, Pointer::Latest)?, pointed(dir, Pointer::Best)?];
+    let mut steps = Vec::new();
+    for entry in fs::read_dir(dir).map_err(CheckpointError::io("read", dir))? {
+        let entry = entry.map_err(CheckpointError::io("read", dir))?;
+        steps.extend(entry.file_name().to_str().and_then(step_of));
+    }
+    steps.sort_unstable();
+    let surplus = steps.len().saturating_sub(keep);
+    for step in steps.into_iter().take(surplus) {
+        if !named.contains(&Some(step)) {
+            let path = dir.join(folder_name(step));
+            fs::remove_dir_all(&path).map_err(CheckpointError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
