@@ -5,3 +5,4 @@
 pub mod checkpoint_file;
 pub mod engine;
 pub mod library;
+pub mod provider;

@@ -1,1 +1,202 @@
-//! TODO
+//! The one table of execution providers: how each is called, where its build comes from and what it needs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::engine::EngineError;
+
+/// Where a graph is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Provider {
+    /// The processor; every build has it.
+    Cpu,
+    /// NVIDIA GPUs.
+    Cuda,
+    /// AMD GPUs through ROCm's own provider.
+    Rocm,
+    /// AMD GPUs through MIGraphX.
+    MigraphX,
+    /// GPUs on Windows.
+    DirectMl,
+    /// Intel processors and GPUs.
+    OpenVino,
+    /// GPUs through WebGPU.
+    WebGpu,
+}
+
+/// A row of the table.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The provider.
+    pub provider: Provider,
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Its name in ONNX Runtime.
+    pub runtime_name: &'static str,
+    /// The package whose build has it, for inference and the session engine.
+    pub package: &'static str,
+    /// The package whose build has it and the training API.
+    pub training_package: Option<&'static str>,
+    /// What the machine needs.
+    pub needs: &'static str,
+}
+
+/// Every provider, in the order in which they are listed.
+pub const PROVIDERS: &[Entry] = &[
+    Entry {
+        provider: Provider::Cpu,
+        name: "cpu",
+        runtime_name: "CPUExecutionProvider",
+        package: "onnxruntime",
+        training_package: Some("onnxruntime-training-cpu"),
+        needs: "nothing",
+    },
+    Entry {
+        provider: Provider::Cuda,
+        name: "cuda",
+        runtime_name: "CUDAExecutionProvider",
+        package: "onnxruntime-gpu",
+        training_package: Some("onnxruntime-training"),
+        needs: "an NVIDIA GPU and driver; CUDA 13 and cuDNN 9, or CUDA 11.8 and cuDNN 8 for the training build",
+    },
+    Entry {
+        provider: Provider::Rocm,
+        name: "rocm",
+        runtime_name: "ROCMExecutionProvider",
+        package: "onnxruntime-rocm",
+        training_package: None,
+        needs: "an AMD GPU and ROCm",
+    },
+    Entry {
+        provider: Provider::MigraphX,
+        name: "migraphx",
+        runtime_name: "MIGraphXExecutionProvider",
+        package: "onnxruntime-migraphx",
+        training_package: None,
+        needs: "an AMD GPU, ROCm and MIGraphX",
+    },
+    Entry {
+        provider: Provider::DirectMl,
+        name: "directml",
+        runtime_name: "DmlExecutionProvider",
+        package: "onnxruntime-directml",
+        training_package: None,
+        needs: "Windows and a GPU with DirectX 12",
+    },
+    Entry {
+        provider: Provider::OpenVino,
+        name: "openvino",
+        runtime_name: "OpenVINOExecutionProvider",
+        package: "onnxruntime-openvino",
+        training_package: None,
+        needs: "an Intel processor or GPU and OpenVINO's libraries",
+    },
+    Entry {
+        provider: Provider::WebGpu,
+        name: "webgpu",
+        runtime_name: "WebGpuExecutionProvider",
+        package: "onnxruntime-webgpu",
+        training_package: None,
+        needs: "a GPU with a Vulkan, Metal or DirectX 12 driver",
+    },
+];
+
+impl Provider {
+    /// This provider's row.
+    pub fn entry(self) -> &'static Entry {
+        // Every variant has its row: `parses_its_own_name` goes through them all.
+        let index = match self {
+            Self::Cpu => 0,
+            Self::Cuda => 1,
+            Self::Rocm => 2,
+            Self::MigraphX => 3,
+            Self::DirectMl => 4,
+            Self::OpenVino => 5,
+            Self::WebGpu => 6,
+        };
+        &PROVIDERS[index]
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        self.entry().name
+    }
+
+    /// Whether the training-api engine runs on it.
+    ///
+    /// # Errors
+    /// [`EngineError::Provider`] where it does not.
+    pub(crate) fn require_training_api(self) -> Result<(), EngineError> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Cuda
+            | Self::Rocm
+            | Self::MigraphX
+            | Self::DirectMl
+            | Self::OpenVino
+            | Self::WebGpu => Err(EngineError::Provider { provider: self }),
+        }
+    }
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A name that is no provider's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no provider '{name}'; there are: {}", names().join(", "))]
+pub struct UnknownProvider {
+    /// The name given.
+    pub name: String,
+}
+
+fn names() -> Vec<&'static str> {
+    PROVIDERS.iter().map(|entry| entry.name).collect()
+}
+
+impl FromStr for Provider {
+    type Err = UnknownProvider;
+
+    fn from_str(name: &str) -> Result<Self, UnknownProvider> {
+        PROVIDERS
+            .iter()
+            .find(|entry| entry.name == name)
+            .map(|entry| entry.provider)
+            .ok_or_else(|| UnknownProvider {
+                name: name.to_owned(),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_its_own_name() {
+        for entry in PROVIDERS {
+            assert_eq!(entry.name.parse(), Ok(entry.provider));
+            assert_eq!(entry.provider.entry(), entry);
+        }
+        let error = "tpu".parse::<Provider>().unwrap_err().to_string();
+        assert!(
+            error.contains("'tpu'") && error.contains("cpu, cuda"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn trains_on_the_cpu_alone() {
+        for entry in PROVIDERS {
+            let answer = entry.provider.require_training_api();
+            assert_eq!(
+                answer.is_ok(),
+                entry.provider == Provider::Cpu,
+                "{answer:?}"
+            );
+        }
+    }
+}

@@ -7,6 +7,7 @@ use mpnet_runtime::engine::{
     Engine, NamedArray, Tensor, TensorData, TrainingApiEngine, TrainingApiOptions,
 };
 use mpnet_runtime::library;
+use mpnet_runtime::provider::Provider;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -27,6 +28,16 @@ struct Parameter {
     name: String,
     shape: Vec<usize>,
     values: Vec<f32>,
+}
+
+impl Parameter {
+    fn array(&self) -> NamedArray {
+        NamedArray {
+            name: self.name.clone(),
+            shape: self.shape.clone(),
+            values: self.values.clone(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -59,10 +70,8 @@ fn expected() -> Expected {
 }
 
 fn engine(expected: &Expected, undecayed: &[String]) -> TrainingApiEngine {
-    let loaded = library::load(&library::Build {
-        path: std::env::var_os("TRY").unwrap().into(),
-    })
-    .unwrap();
+    let build = library::locate(&library::LocateOptions::for_user(None).unwrap()).unwrap();
+    let loaded = library::load(&build).unwrap();
     TrainingApiEngine::new(
         &loaded,
         TrainingApiOptions {
@@ -75,6 +84,7 @@ fn engine(expected: &Expected, undecayed: &[String]) -> TrainingApiEngine {
             undecayed: undecayed.to_vec(),
             weight_decay: expected.weight_decay,
             gradient_norm_output: "gradient_norm".to_owned(),
+            provider: Provider::Cpu,
             threads: Some(2),
         },
     )
@@ -100,10 +110,26 @@ fn inputs(expected: &Expected, batch: &Batch) -> Vec<Tensor> {
     ]
 }
 
+#[test]
+fn starts_from_the_parameters_of_the_checkpoint() {
+    let expected = expected();
+    let arrays: Vec<_> = expected.parameters.iter().map(Parameter::array).collect();
+    assert_eq!(
+        bits(&engine(&expected, &[]).parameters().unwrap()),
+        bits(&arrays)
+    );
+}
+
+fn loss(engine: &mut TrainingApiEngine, expected: &Expected, batch: &Batch) -> f32 {
+    engine.train_step(&inputs(expected, batch)).unwrap()[0]
+        .scalar()
+        .unwrap()
+}
+
 fn train(engine: &mut TrainingApiEngine, expected: &Expected) -> (Vec<f32>, Vec<f32>) {
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for (index, batch) in expected.batches.iter().enumerate() {
-        losses.push(engine.train_step(&inputs(expected, batch)).unwrap()[0]);
+        losses.push(loss(engine, expected, batch));
         if index % expected.accumulation == expected.accumulation - 1 {
             norms.push(engine.optimizer_step(expected.learning_rate).unwrap());
         }
@@ -175,7 +201,7 @@ fn resumes_bit_for_bit_from_parameters_and_moments() {
         let mut losses = Vec::new();
         for update in batches.chunks(expected.accumulation) {
             for batch in update {
-                losses.push(engine.train_step(&inputs(&expected, batch)).unwrap()[0].to_bits());
+                losses.push(loss(engine, &expected, batch).to_bits());
             }
             engine.optimizer_step(expected.learning_rate).unwrap();
         }

@@ -8,6 +8,7 @@ use mpnet_graphs::model::parameters::parameters;
 use mpnet_runtime::checkpoint_file;
 use mpnet_runtime::engine::{Engine, NamedArray, TrainingApiEngine, TrainingApiOptions};
 use mpnet_runtime::library::Loaded;
+use mpnet_runtime::provider::Provider;
 use std::path::Path;
 
 /// Writes the four files of the training API into `folder`.
@@ -64,6 +65,7 @@ pub fn start(
                 .collect(),
             weight_decay: options.optimizer.weight_decay,
             gradient_norm_output: GRADIENT_NORM.to_owned(),
+            provider: Provider::Cpu,
             threads,
         },
     )?;

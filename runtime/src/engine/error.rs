@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::checkpoint_file::CheckpointFileError;
 use crate::library::LibraryError;
+use crate::provider::Provider;
 
 /// An error of [`crate::engine`].
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,15 @@ pub enum EngineError {
     /// The loaded build does not fit.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// The training-api engine does not run there.
+    #[error(
+        "the training-api engine does not run on the provider {provider} (it needs {}); use --provider cpu",
+        provider.entry().needs
+    )]
+    Provider {
+        /// The provider asked for.
+        provider: Provider,
+    },
     /// An artifact or a temporary file could not be read or written.
     #[error("cannot {doing} {}", path.display())]
     Io {

@@ -10,7 +10,6 @@ use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::training::Checkpoint;
 use ort::value::{DynTensor, DynValueRef, TensorElementType, TensorRef, ValueType};
-
 use tempfile::NamedTempFile;
 
 use super::error::EngineError;
@@ -18,11 +17,12 @@ use super::session_handle::{Graph, Models, SessionHandle};
 use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
 use crate::checkpoint_file;
 use crate::library::Loaded;
+use crate::provider::Provider;
 
 /// What a [`TrainingApiEngine`] is made from.
 #[derive(Debug, Clone)]
 pub struct TrainingApiOptions {
-    /// Folder with `training_model.onnx`, `eval_model.onnx`, `optimizer_model.onnx` and `checkpoint`.
+    /// Folder with `training_model.onnx`, `eval_model.onnx`, `optimizer_model.onnx` and `checkpoint`; read once.
     pub artifacts: PathBuf,
     /// Every trainable parameter, in the order in which parameters and moments are to be returned.
     pub parameters: Vec<String>,
@@ -32,6 +32,8 @@ pub struct TrainingApiOptions {
     pub weight_decay: f32,
     /// The training graph's output that holds the norm of the gradients gathered so far.
     pub gradient_norm_output: String,
+    /// Where to execute; only the processor for now.
+    pub provider: Provider,
     /// Threads of one operation; all cores if absent.
     pub threads: Option<usize>,
 }
@@ -40,6 +42,7 @@ pub struct TrainingApiOptions {
 pub struct TrainingApiEngine {
     session: SessionHandle,
     session_options: SessionBuilder,
+    models: Models,
     loaded: Loaded,
     options: TrainingApiOptions,
     shapes: HashMap<String, Vec<usize>>,
@@ -64,6 +67,7 @@ impl TrainingApiEngine {
     /// The build has no training API, an artifact is missing or refused, or the options name parameters or
     /// outputs that the artifacts don't have.
     pub fn new(loaded: &Loaded, options: TrainingApiOptions) -> Result<Self> {
+        options.provider.require_training_api()?;
         loaded.require_training_api()?;
         let path = options.artifacts.join("checkpoint");
         // Checked by our own reader's system call first: ONNX Runtime's message for a missing file names no reason.
@@ -82,7 +86,13 @@ impl TrainingApiEngine {
         }
         let session_options = session_options(loaded, &options)
             .map_err(EngineError::runtime("set up the session options"))?;
-        let session = create_session(loaded, &session_options, &options.artifacts, checkpoint)?;
+        let models = read_models(&options.artifacts)?;
+        let session =
+            SessionHandle::new(loaded.environment(), &session_options, checkpoint, &models)
+                .map_err(EngineError::runtime(format!(
+                    "set up training from the artifacts in {}",
+                    options.artifacts.display()
+                )))?;
         let training = Signature::read(&session, Graph::Training)?;
         let evaluation = Signature::read(&session, Graph::Evaluation)?;
         let norm_index = training
@@ -96,6 +106,7 @@ impl TrainingApiEngine {
         let mut engine = Self {
             session,
             session_options,
+            models,
             loaded: loaded.clone(),
             options,
             shapes,
@@ -306,12 +317,15 @@ impl Engine for TrainingApiEngine {
         drop(bytes);
         let checkpoint = Checkpoint::load(file.path())
             .map_err(EngineError::runtime("load the optimizer state"))?;
-        self.session = create_session(
-            &self.loaded,
+        self.session = SessionHandle::new(
+            self.loaded.environment(),
             &self.session_options,
-            &self.options.artifacts,
             checkpoint,
-        )?;
+            &self.models,
+        )
+        .map_err(EngineError::runtime(
+            "set up training from the optimizer state",
+        ))?;
         self.forget_gradients()
     }
 }
@@ -516,25 +530,14 @@ fn session_options(loaded: &Loaded, options: &TrainingApiOptions) -> ort::Result
     Ok(builder)
 }
 
-fn create_session(
-    loaded: &Loaded,
-    session_options: &SessionBuilder,
-    artifacts: &Path,
-    checkpoint: Checkpoint,
-) -> Result<SessionHandle> {
+fn read_models(artifacts: &Path) -> Result<Models> {
     let read = |file: &str| {
         let path = artifacts.join(file);
         std::fs::read(&path).map_err(EngineError::io("read", path))
     };
-    let models = Models {
+    Ok(Models {
         training: read("training_model.onnx")?,
         evaluation: read("eval_model.onnx")?,
         optimizer: read("optimizer_model.onnx")?,
-    };
-    SessionHandle::new(loaded.environment(), session_options, checkpoint, &models).map_err(
-        EngineError::runtime(format!(
-            "set up training from the artifacts in {}",
-            artifacts.display()
-        )),
-    )
+    })
 }

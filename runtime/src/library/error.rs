@@ -138,6 +138,83 @@ pub enum LibraryError {
         /// ONNX Runtime's message.
         source: ort::Error,
     },
+    /// There is no pip and no uv.
+    #[error(
+        "neither pip nor uv was found, one of which is needed once to fetch {requirement}; install one of them, or give an ONNX Runtime library or wheel with --ort"
+    )]
+    NoClient {
+        /// The package with its version.
+        requirement: String,
+    },
+    /// No client could fetch the package.
+    #[error(
+        "{requirement} could not be fetched: {complaints}; check the network and the client's mirror and proxy settings, or give an ONNX Runtime library or wheel with --ort"
+    )]
+    ClientsFailed {
+        /// The package with its version.
+        requirement: String,
+        /// What the clients said.
+        complaints: String,
+    },
+    /// No training build is published for this kind of machine.
+    #[error(
+        "no training build of ONNX Runtime is published for {os} on {arch}; build one (--enable_training_apis) and give it with --ort"
+    )]
+    NothingPublished {
+        /// The operating system.
+        os: &'static str,
+        /// The processor.
+        arch: &'static str,
+    },
+    /// The cache is empty and nothing was to be fetched.
+    #[error(
+        "no ONNX Runtime is installed in {}; `mpnet runtime install` fetches one, --ort PATH uses another",
+        cache.display()
+    )]
+    NotInstalled {
+        /// The cache folder.
+        cache: PathBuf,
+    },
+    /// A file came shorter than it must be.
+    #[error(
+        "{} has {found} of {expected} bytes: the download was cut short; try again",
+        path.display()
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it must have.
+        expected: u64,
+        /// Bytes that it has.
+        found: u64,
+    },
+    /// A file came with other contents than it must have.
+    #[error(
+        "{} has the SHA-256 {found} instead of {expected}, so it is not the published file; check the package mirror in use, then try again",
+        path.display()
+    )]
+    WrongHash {
+        /// The file.
+        path: PathBuf,
+        /// The pinned hash.
+        expected: String,
+        /// The file's own hash.
+        found: String,
+    },
+    /// A wheel is no zip file, or a damaged one.
+    #[error("the wheel {} is damaged ({reason}); fetch it again", path.display())]
+    DamagedWheel {
+        /// The wheel.
+        path: PathBuf,
+        /// What the reader found.
+        reason: String,
+    },
+    /// A sound wheel of something else.
+    #[error("the wheel {} holds no ONNX Runtime library; give a wheel of an onnxruntime package", path.display())]
+    WheelWithoutLibrary {
+        /// The wheel.
+        path: PathBuf,
+    },
 }
 
 /// `Result` of this module.

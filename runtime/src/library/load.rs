@@ -8,6 +8,7 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 
 use super::error::{LibraryError, Result};
+#[cfg(target_os = "linux")]
 use super::{elf, python_symbols};
 
 /// A build of ONNX Runtime in use in this process.

@@ -1,21 +1,35 @@
 //! Finds, fetches and loads a build of ONNX Runtime: a plain library or a training wheel, with no Python in the process.
+//!
+//! ```no_run
+//! use mpnet_runtime::library::{self, LocateOptions};
+//!
+//! let build = library::locate(&LocateOptions::for_user(None)?)?;
+//! let loaded = library::load(&build)?;
+//! println!("ONNX Runtime {}", loaded.version);
+//! # Ok::<(), library::LibraryError>(())
+//! ```
 
+mod cache;
+mod client;
+mod digest;
+#[cfg(target_os = "linux")]
 mod elf;
 mod error;
+mod install;
 mod load;
+mod locate;
+mod pinned;
+#[cfg(target_os = "linux")]
 mod python_symbols;
+mod wheel;
 
-use std::path::PathBuf;
-
+pub use cache::{Installed, Manifest, cache_folder};
+pub use client::ClientKind;
 pub use error::{LibraryError, Result};
+pub use install::{InstallOptions, install};
 pub use load::Loaded;
-
-/// A build of ONNX Runtime on this machine, not loaded yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Build {
-    /// The library file or the training wheel's extension.
-    pub path: PathBuf,
-}
+pub use locate::{Build, LocateOptions, Origin, locate};
+pub use pinned::{PinnedFile, PinnedWheel, default_wheel, wheels_here};
 
 /// Loads `build` into this process. Only one build can ever be loaded; asking for it again returns it.
 ///
@@ -23,4 +37,12 @@ pub struct Build {
 /// The file is no usable ONNX Runtime, or another one is loaded already.
 pub fn load(build: &Build) -> Result<Loaded> {
     load::load_file(&build.path)
+}
+
+/// The builds in the cache folder given.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn list(cache: &std::path::Path) -> Result<Vec<Installed>> {
+    cache::Cache::at(cache.to_owned()).list()
 }

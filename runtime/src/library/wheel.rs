@@ -1,0 +1,63 @@
+//! Takes the libraries out of a wheel, which is a zip file.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zip::ZipArchive;
+
+use super::error::{LibraryError, Result};
+
+/// Unpacks the shared libraries and licences of `wheel` into `folder`, under their own paths; returns these paths.
+///
+/// # Errors
+/// The wheel is damaged or names paths outside of itself, or `folder` cannot be written.
+pub(super) fn unpack(wheel: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+    let damaged = |reason: String| LibraryError::DamagedWheel {
+        path: wheel.to_owned(),
+        reason,
+    };
+    let file = File::open(wheel).map_err(super::error::io("open", wheel))?;
+    let mut archive = ZipArchive::new(file).map_err(|error| damaged(error.to_string()))?;
+    let mut unpacked = Vec::new();
+    for index in 0..archive.len() {
+        let mut entry = archive
+            .by_index(index)
+            .map_err(|error| damaged(error.to_string()))?;
+        let name = entry
+            .name()
+            .map_err(|error| damaged(error.to_string()))?
+            .into_owned();
+        if !entry.is_file() || !is_wanted(&name) {
+            continue;
+        }
+        let Some(path) = entry.enclosed_name() else {
+            return Err(damaged(format!("it holds the path {name:?}")));
+        };
+        let target = folder.join(&path);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).map_err(super::error::io("create the folder", parent))?;
+        }
+        let mut output = File::create(&target).map_err(super::error::io("create", &target))?;
+        io::copy(&mut entry, &mut output).map_err(|error| match error.kind() {
+            // What the zip reader says of contents that don't fit their checksum or end early.
+            io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::Other => damaged(format!("{}: {error}", path.display())),
+            _ => super::error::io("write", &target)(error),
+        })?;
+        unpacked.push(path);
+    }
+    Ok(unpacked)
+}
+
+fn is_wanted(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    file.ends_with(".so")
+        || file.contains(".so.")
+        || file.ends_with(".dll")
+        || file.ends_with(".dylib")
+        || file == "LICENSE"
+        || file == "ThirdPartyNotices.txt"
+}
