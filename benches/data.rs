@@ -1,12 +1,13 @@
-//! Criterion benchmarks of the data path: tokenizing, masking and dropout masks, one thread each.
+//! Criterion benchmarks of the data path: tokenizing, masking, loading and dropout masks, one thread each.
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mpnet::data::rng::{Purpose, keyed};
 use mpnet::data::source::TextFile;
-use mpnet::data::{Collator, MaskKey, Tokenizer, fill_keep_mask};
+use mpnet::data::{Collator, LoaderConfig, MaskKey, Tokenizer, TrainLoader, fill_keep_mask};
 
 /// Tokenizer and texts: the example's, or those that MPNET_BENCH_TOKENIZER and MPNET_BENCH_TEXT name.
 fn inputs() -> (Tokenizer, Vec<String>) {
@@ -23,6 +24,8 @@ fn inputs() -> (Tokenizer, Vec<String>) {
 
 fn tokenize(c: &mut Criterion) {
     let (tokenizer, texts) = inputs();
+    // Passages joined by fives, so that rows of 512 tokens are full.
+    let texts: Vec<String> = texts.chunks(5).map(|five| five.join(" ")).collect();
     let mut group = c.benchmark_group("tokenize");
     for max_tokens in [128, 512] {
         let encode = |text: &String| tokenizer.encode(text, max_tokens).unwrap();
@@ -36,6 +39,7 @@ fn tokenize(c: &mut Criterion) {
 
 fn collate(c: &mut Criterion) {
     let (tokenizer, texts) = inputs();
+    let texts: Vec<String> = texts.chunks(5).map(|five| five.join(" ")).collect();
     let mut group = c.benchmark_group("collate");
     for (rows, max_tokens) in [(16, 128), (16, 512)] {
         let rows: Vec<_> = (texts.iter().cycle().take(rows))
@@ -49,6 +53,24 @@ fn collate(c: &mut Criterion) {
             b.iter(|| black_box(collator.collate(&rows, &mut rng).unwrap()));
         });
     }
+}
+
+fn load(c: &mut Criterion) {
+    let (tokenizer, _) = inputs();
+    let config = LoaderConfig {
+        train_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/examples/corpus/train").into(),
+        batch_size: 16,
+        max_tokens: 128,
+        seed: 1,
+        threads: 1,
+        prefetch: 4,
+    };
+    let mut loader = TrainLoader::new(config, Arc::new(tokenizer), None).unwrap();
+    let mut group = c.benchmark_group("load");
+    group.throughput(Throughput::Elements(16));
+    group.bench_function("16 rows, 128 tokens, from file to batch", |b| {
+        b.iter(|| black_box(loader.next().unwrap()));
+    });
 }
 
 fn dropout(c: &mut Criterion) {
@@ -76,5 +98,5 @@ fn dropout(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, tokenize, collate, dropout);
+criterion_group!(benches, tokenize, collate, load, dropout);
 criterion_main!(benches);

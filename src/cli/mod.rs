@@ -1,1 +1,3 @@
-//! TODO-cli
+//! Command line of the three binaries.
+
+pub mod tokenizer;

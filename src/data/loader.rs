@@ -66,7 +66,7 @@ impl LoaderState {
     }
 
     fn start_next_cycle(&mut self) {
-        self.cycle += 1;
+        self.cycle = self.cycle.wrapping_add(1);
         self.row = 0;
         self.rows_in_file = 0;
     }
@@ -322,7 +322,7 @@ impl Producer {
         for batch in batches {
             let batch = batch?;
             self.state.row += batch.rows as u64;
-            self.state.total_rows += batch.rows as u64;
+            self.state.total_rows = self.state.total_rows.saturating_add(batch.rows as u64);
             if self.state.row == self.state.rows_in_file {
                 self.state.start_next_cycle();
             }

@@ -12,6 +12,7 @@ pub mod loader;
 pub mod rng;
 pub mod source;
 pub mod tokenizer;
+pub mod tokenizer_training;
 mod words;
 
 pub use collator::{Batch, Collator};

@@ -125,13 +125,15 @@ impl Tokenizer {
             path: path.clone(),
             problem,
         };
-        let definition = read_json(&path)?.ok_or_else(|| invalid("it is not there".into()))?;
-        let mut inner: tokenizers::Tokenizer =
-            serde_json::from_value(definition.clone()).map_err(|e| {
-                invalid(format!(
-                    "it is no definition of a HuggingFace tokenizer: {e}"
-                ))
-            })?;
+        let bytes = std::fs::read(&path).map_err(|source| DataError::TokenizerRead {
+            path: path.clone(),
+            source,
+        })?;
+        let not_one = "it is no definition of a HuggingFace tokenizer";
+        let definition: Value =
+            serde_json::from_slice(&bytes).map_err(|e| invalid(format!("{not_one}: {e}")))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
+            .map_err(|e| invalid(format!("{not_one}: {e}")))?;
         // Rows are cut and padded here, whatever the file asks for.
         inner.with_padding(None);
         inner
@@ -628,5 +630,34 @@ mod tests {
         let again = load(to.path()).unwrap();
         assert_eq!(again.mask_id(), tokenizer.mask_id());
         assert_eq!(again.tokens, tokenizer.tokens);
+    }
+
+    #[test]
+    fn rows_equal_transformers() {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/tokenizer");
+        let tokenizer = Tokenizer::load(example).unwrap();
+        // AutoTokenizer.from_pretrained("examples/tokenizer")(text, truncation=True, max_length=40)
+        // of transformers 5.23.
+        let long_word = format!("nebuchadnezzar's {} end", "a".repeat(101));
+        let golden: [(&str, &[u32]); 3] = [
+            (
+                "In the beginning God created the heaven and the earth.",
+                &[0, 98, 78, 1682, 159, 3485, 78, 477, 80, 78, 380, 11, 2],
+            ),
+            (
+                "Thou SHALT not <mask>,thyself;  “naïve” Ωmega 12\t34\u{a0}x</s>y 中文ab",
+                &[
+                    0, 142, 312, 141, 4095, 9, 1061, 13, 4, 3369, 992, 4, 4, 4, 4, 38, 2, 39, 4, 4,
+                    225, 2,
+                ],
+            ),
+            (&long_word, &[0, 2177, 6, 33, 4, 581, 2]),
+        ];
+        for (text, ids) in golden {
+            for _ in 0..2 {
+                // The second time from the cache.
+                assert_eq!(tokenizer.encode(text, 40).unwrap(), ids, "{text}");
+            }
+        }
     }
 }

@@ -1,0 +1,93 @@
+//! `mpnet tokenizer`: makes tokenizers.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::data::Tokenizer;
+use crate::data::source::training_files;
+use crate::data::tokenizer_training::TokenizerTraining;
+
+/// Make a tokenizer
+#[derive(Debug, Args)]
+pub struct TokenizerArgs {
+    #[command(subcommand)]
+    verb: TokenizerVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenizerVerb {
+    Train(TrainArgs),
+}
+
+/// Train a WordPiece tokenizer in MPNet's layout from text
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// UTF-8 text, one text per line: files, or folders of .txt files
+    #[arg(required = true, value_name = "TEXT")]
+    texts: Vec<PathBuf>,
+
+    /// Folder for tokenizer.json and tokenizer_config.json
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+
+    /// Entries of the vocabulary, special tokens included
+    #[arg(long, default_value_t = 30527, value_name = "N")]
+    vocab_size: usize,
+
+    /// How often a piece must occur to become an entry
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    min_frequency: u64,
+
+    /// Keep upper case and accents
+    #[arg(long)]
+    cased: bool,
+
+    /// Longest row that the tokenizer's configuration names
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    max_tokens: usize,
+}
+
+/// Runs `mpnet tokenizer`.
+///
+/// # Errors
+/// When the text can't be read or the tokenizer can't be trained or written.
+pub fn run(args: &TokenizerArgs) -> anyhow::Result<()> {
+    match &args.verb {
+        TokenizerVerb::Train(args) => train(args),
+    }
+}
+
+fn train(args: &TrainArgs) -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    for text in &args.texts {
+        if text.is_dir() {
+            files.extend(training_files(text)?);
+        } else {
+            files.push(text.clone());
+        }
+    }
+    let options = TokenizerTraining {
+        vocab_size: args.vocab_size,
+        min_frequency: args.min_frequency,
+        uncased: !args.cased,
+        max_tokens: args.max_tokens,
+    };
+    let trained = options.train(&files)?;
+    trained.save(&args.output)?;
+    // What was written must load, with every role in its place.
+    let tokenizer = Tokenizer::load(&args.output.to_string_lossy())?;
+    println!(
+        "{}: {} entries from {} files, mask token {}{}",
+        tokenizer.path().display(),
+        tokenizer.vocab_size(),
+        files.len(),
+        tokenizer.mask_id(),
+        if tokenizer.has_whole_words() {
+            ""
+        } else {
+            "; too few word pieces for whole-word masking: take more text or a larger vocabulary"
+        }
+    );
+    Ok(())
+}
