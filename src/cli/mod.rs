@@ -1,3 +1,5 @@
 //! Command line of the three binaries.
 
+pub mod doctor;
+pub mod runtime;
 pub mod tokenizer;

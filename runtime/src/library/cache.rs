@@ -7,7 +7,9 @@ use directories::ProjectDirs;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use super::digest;
 use super::error::{LibraryError, Result, io};
+use super::pinned::WHEELS;
 
 /// Overrides the platform's cache folder.
 const CACHE_VARIABLE: &str = "MPNET_CACHE";
@@ -61,6 +63,33 @@ impl Installed {
     /// The library file.
     pub fn library(&self) -> PathBuf {
         self.folder.join(&self.manifest.library)
+    }
+
+    /// Checks every file of a pinned build against its hash; of another, that it is whole.
+    ///
+    /// # Errors
+    /// A file is missing, cut short or changed.
+    pub fn verify(&self) -> Result<()> {
+        let key = self.folder.file_name().unwrap_or_default();
+        match WHEELS.iter().find(|wheel| *wheel.key() == *key) {
+            Some(wheel) => wheel
+                .files()
+                .try_for_each(|file| digest::check(&self.folder.join(file.path), file)),
+            None => {
+                let library = self.library();
+                let found = library.metadata().map_err(io("read", &library))?.len();
+                let expected = self.manifest.library_bytes;
+                if found == expected {
+                    Ok(())
+                } else {
+                    Err(LibraryError::Truncated {
+                        path: library,
+                        expected,
+                        found,
+                    })
+                }
+            }
+        }
     }
 }
 

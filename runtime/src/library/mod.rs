@@ -46,3 +46,11 @@ pub fn load(build: &Build) -> Result<Loaded> {
 pub fn list(cache: &std::path::Path) -> Result<Vec<Installed>> {
     cache::Cache::at(cache.to_owned()).list()
 }
+
+/// The programs by which [`install`] can fetch, as they would be run.
+pub fn clients(options: &InstallOptions) -> Vec<String> {
+    client::find(options.search_path.as_deref(), options.client)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}

@@ -1,0 +1,170 @@
+//! Examines this machine: the builds of ONNX Runtime on it, the one that would be used, and what each provider does with one op.
+
+use std::ffi::CStr;
+use std::path::PathBuf;
+use std::ptr;
+
+use ort::session::Session;
+use ort::value::TensorRef;
+
+use crate::library::{self, Build, Installed, LibraryError, Loaded, LocateOptions};
+use crate::provider::{Entry, PROVIDERS, Provider};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Report {
+    /// The cache folder.
+    pub cache: PathBuf,
+    /// Programs that can fetch a build.
+    pub clients: Vec<String>,
+    /// The builds in the cache, each with the outcome of checking its bytes.
+    pub installed: Result<Vec<(Installed, Result<(), LibraryError>)>, LibraryError>,
+    /// The build that would be used, loaded.
+    pub used: Result<(Build, Loaded), LibraryError>,
+    /// Every provider, in the table's order; none if no build could be loaded.
+    pub providers: Vec<ProviderReport>,
+}
+
+/// How a provider fares with the build used.
+#[derive(Debug)]
+pub struct ProviderReport {
+    /// Its row of the table.
+    pub entry: &'static Entry,
+    /// What it can do.
+    pub state: ProviderState,
+}
+
+/// What a provider can do with the build used.
+#[derive(Debug)]
+pub enum ProviderState {
+    /// It ran one op and the result was right.
+    Works,
+    /// It is in the build but failed.
+    Fails(String),
+    /// It is in the build; this program does not execute on it.
+    NotUsed,
+    /// The build does not have it.
+    Absent,
+}
+
+/// Examines the machine. Nothing is fetched; the build found is loaded into this process.
+pub fn examine(options: &LocateOptions) -> Report {
+    let used = library::locate(&LocateOptions {
+        download: false,
+        ..options.clone()
+    })
+    .and_then(|build| library::load(&build).map(|loaded| (build, loaded)));
+    let providers = match &used {
+        Ok((_, loaded)) => examine_providers(loaded),
+        Err(_) => Vec::new(),
+    };
+    Report {
+        cache: options.install.cache.clone(),
+        clients: library::clients(&options.install),
+        installed: library::list(&options.install.cache).map(|installed| {
+            installed
+                .into_iter()
+                .map(|build| {
+                    let health = build.verify();
+                    (build, health)
+                })
+                .collect()
+        }),
+        used,
+        providers,
+    }
+}
+
+fn examine_providers(loaded: &Loaded) -> Vec<ProviderReport> {
+    let available = available_providers();
+    PROVIDERS
+        .iter()
+        .map(|entry| {
+            let present = available.iter().any(|name| name == entry.runtime_name);
+            let state = match entry.provider {
+                _ if !present => ProviderState::Absent,
+                Provider::Cpu => match run_one_op(loaded) {
+                    Ok(true) => ProviderState::Works,
+                    Ok(false) => ProviderState::Fails("1.5 + 1.5 is not 3 on it".to_owned()),
+                    Err(error) => ProviderState::Fails(error.to_string()),
+                },
+                Provider::Cuda
+                | Provider::Rocm
+                | Provider::MigraphX
+                | Provider::DirectMl
+                | Provider::OpenVino
+                | Provider::WebGpu => ProviderState::NotUsed,
+            };
+            ProviderReport { entry, state }
+        })
+        .collect()
+}
+
+/// Names of the providers that the loaded build was made with.
+fn available_providers() -> Vec<String> {
+    let api = ort::api();
+    let mut names: *mut *mut std::ffi::c_char = ptr::null_mut();
+    let mut count = 0;
+    // SAFETY: both pointers outlive the call.
+    let listed = unsafe {
+        ort::Error::result_from_status((api.GetAvailableProviders)(&mut names, &mut count))
+    };
+    let Ok(count) = usize::try_from(count) else {
+        return Vec::new();
+    };
+    if listed.is_err() || names.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: ONNX Runtime returned `count` strings with closing NULs, released once after they are copied.
+    unsafe {
+        let found = std::slice::from_raw_parts(names, count)
+            .iter()
+            .map(|name| CStr::from_ptr(*name).to_string_lossy().into_owned())
+            .collect();
+        let released = (api.ReleaseAvailableProviders)(names, count as std::ffi::c_int);
+        if let Err(error) = ort::Error::result_from_status(released) {
+            tracing::debug!(%error, "the list of providers could not be released");
+        }
+        found
+    }
+}
+
+/// Adds a tensor to itself and says whether the sum is right.
+fn run_one_op(loaded: &Loaded) -> ort::Result<bool> {
+    let mut session = Session::builder(loaded.environment())?.commit_from_memory(&add_model())?;
+    let values = [1.5f32];
+    let input = TensorRef::from_array_view(([1usize], &values[..]))?;
+    let outputs = session.run(ort::inputs![input])?;
+    let (_, sums) = outputs[0].try_extract_tensor::<f32>()?;
+    Ok(sums == [3.0])
+}
+
+/// An ONNX model of y = x + x for x of one float, written field by field: protobuf's rules fit in two closures.
+fn add_model() -> Vec<u8> {
+    let bytes = |field: u8, payload: &[u8]| {
+        // Wire type 2: a length and that many bytes; every payload here is shorter than 128.
+        let mut message = vec![field << 3 | 2, payload.len() as u8];
+        message.extend_from_slice(payload);
+        message
+    };
+    let number = |field: u8, value: u8| vec![field << 3, value];
+    const FLOAT: u8 = 1;
+    let shape = bytes(1, &number(1, 1));
+    let tensor_type = bytes(1, &[number(1, FLOAT), bytes(2, &shape)].concat());
+    let value = |name: &str| [bytes(1, name.as_bytes()), bytes(2, &tensor_type)].concat();
+    let node = [
+        bytes(1, b"x"),
+        bytes(1, b"x"),
+        bytes(2, b"y"),
+        bytes(4, b"Add"),
+    ]
+    .concat();
+    let graph = [
+        bytes(1, &node),
+        bytes(2, b"add"),
+        bytes(11, &value("x")),
+        bytes(12, &value("y")),
+    ]
+    .concat();
+    [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 13))].concat()
+}

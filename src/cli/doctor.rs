@@ -1,0 +1,112 @@
+//! `mpnet doctor`: what of ONNX Runtime is on this machine, what it lacks, and the line that helps.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use mpnet_runtime::doctor::{self, ProviderState, Report};
+use mpnet_runtime::library::{LocateOptions, Origin, default_wheel};
+
+/// Arguments of `mpnet doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// ONNX Runtime library or wheel, or a folder holding one
+    #[arg(long, value_name = "PATH")]
+    pub ort: Option<PathBuf>,
+}
+
+/// Examines the machine and prints what was found.
+///
+/// # Errors
+/// There is no build with which this machine can train.
+pub fn run(arguments: &DoctorArgs) -> Result<()> {
+    let report = doctor::examine(&LocateOptions::for_user(arguments.ort.clone())?);
+    print_cache(&report);
+    print_build(&report);
+    print_providers(&report);
+    match &report.used {
+        Ok((_, loaded)) if loaded.has_training_api => Ok(()),
+        Ok(_) => bail!("the build in use has no training API: nothing can be trained with it"),
+        Err(_) => bail!("no ONNX Runtime can be used on this machine"),
+    }
+}
+
+fn print_cache(report: &Report) {
+    println!("cache      {}", report.cache.display());
+    match &report.installed {
+        Ok(builds) if builds.is_empty() => println!("           empty"),
+        Ok(builds) => {
+            for (build, health) in builds {
+                let name = format!("{} {}", build.manifest.name, build.manifest.version);
+                match health {
+                    Ok(()) => println!("           {name}: whole"),
+                    Err(error) => {
+                        println!("           {name}: damaged: {error}");
+                        println!("           fix: mpnet runtime install --force");
+                    }
+                }
+            }
+        }
+        Err(error) => println!("           {error}"),
+    }
+    match report.clients.as_slice() {
+        [] => println!("fetching   neither pip nor uv was found; one is needed to fetch a build"),
+        clients => println!("fetching   {}", clients.join(", ")),
+    }
+    if let Some(wheel) = default_wheel() {
+        println!(
+            "           default for this machine: {}",
+            wheel.requirement()
+        );
+    }
+}
+
+fn print_build(report: &Report) {
+    match &report.used {
+        Ok((build, loaded)) => {
+            let origin = match build.origin {
+                Origin::Requested => "--ort",
+                Origin::Environment => "ORT_DYLIB_PATH",
+                Origin::Cache => "the cache",
+            };
+            println!("in use     ONNX Runtime {} from {origin}", loaded.version);
+            println!("           {}", loaded.path.display());
+            if loaded.has_training_api {
+                println!("           has the training API");
+            } else {
+                println!("           lacks the training API");
+                println!("           fix: mpnet runtime install, and no --ort or ORT_DYLIB_PATH");
+            }
+        }
+        Err(error) => {
+            println!("in use     none: {error}");
+            println!("           fix: mpnet runtime install");
+        }
+    }
+}
+
+fn print_providers(report: &Report) {
+    for provider in &report.providers {
+        let entry = provider.entry;
+        match &provider.state {
+            ProviderState::Works => println!("{:<10} works", entry.name),
+            ProviderState::Fails(reason) => println!("{:<10} fails: {reason}", entry.name),
+            ProviderState::NotUsed => {
+                println!(
+                    "{:<10} is in this build, but nothing is executed on it yet",
+                    entry.name
+                );
+            }
+            ProviderState::Absent => {
+                println!(
+                    "{:<10} is not in this build; needs {}",
+                    entry.name, entry.needs
+                );
+                println!(
+                    "           fix: pip download --no-deps {}, then --ort with the wheel",
+                    entry.training_package.unwrap_or(entry.package)
+                );
+            }
+        }
+    }
+}

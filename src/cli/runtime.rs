@@ -1,0 +1,129 @@
+//! `mpnet runtime install|list|path`: the builds of ONNX Runtime in the cache.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::{Args, Subcommand, ValueEnum};
+use mpnet_runtime::library::{self, ClientKind, InstallOptions, LocateOptions};
+
+/// The verbs of `mpnet runtime`.
+#[derive(Debug, Subcommand)]
+pub enum RuntimeCommand {
+    /// Fetch a build through pip or uv, check its SHA-256 and unpack it into the cache
+    Install(InstallArgs),
+    /// List the builds in the cache
+    List,
+    /// Print the library that would be loaded
+    Path(PathArgs),
+}
+
+/// Arguments of `mpnet runtime install`.
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// Package to fetch [default: the training build for this machine]
+    #[arg(value_name = "PACKAGE")]
+    pub package: Option<String>,
+    /// Program to fetch with [default: whichever is there]
+    #[arg(long, value_enum)]
+    pub client: Option<Client>,
+    /// Fetch again what is in the cache already
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `mpnet runtime path`.
+#[derive(Debug, Args)]
+pub struct PathArgs {
+    /// ONNX Runtime library or wheel, or a folder holding one
+    #[arg(long, value_name = "PATH")]
+    pub ort: Option<PathBuf>,
+}
+
+/// A package client, on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Client {
+    /// pip
+    Pip,
+    /// uv
+    Uv,
+}
+
+impl From<Client> for ClientKind {
+    fn from(client: Client) -> Self {
+        match client {
+            Client::Pip => Self::Pip,
+            Client::Uv => Self::Uv,
+        }
+    }
+}
+
+/// Runs one verb.
+///
+/// # Errors
+/// The cache cannot be used, or nothing could be fetched or found.
+pub fn run(command: &RuntimeCommand) -> Result<()> {
+    match command {
+        RuntimeCommand::Install(arguments) => install(arguments),
+        RuntimeCommand::List => list(),
+        RuntimeCommand::Path(arguments) => path(arguments),
+    }
+}
+
+fn install(arguments: &InstallArgs) -> Result<()> {
+    let wheel = match &arguments.package {
+        None => None,
+        Some(package) => Some(
+            library::wheels_here()
+                .find(|wheel| wheel.package == *package)
+                .ok_or_else(|| unknown_package(package))?,
+        ),
+    };
+    let options = InstallOptions {
+        client: arguments.client.map(ClientKind::from),
+        force: arguments.force,
+        ..InstallOptions::for_user()?
+    };
+    let installed = library::install(wheel, &options).context("installing ONNX Runtime")?;
+    println!("{}", installed.library().display());
+    Ok(())
+}
+
+fn unknown_package(package: &str) -> anyhow::Error {
+    let known: Vec<_> = library::wheels_here().map(|wheel| wheel.package).collect();
+    anyhow!(
+        "there is no pinned build '{package}' for this machine, only: {}; download its wheel and give it with --ort",
+        known.join(", ")
+    )
+}
+
+fn list() -> Result<()> {
+    let cache = library::cache_folder()?;
+    let builds = library::list(&cache).context("listing the builds in the cache")?;
+    if builds.is_empty() {
+        println!(
+            "no build in {}; `mpnet runtime install` fetches one",
+            cache.display()
+        );
+    }
+    for build in builds {
+        println!(
+            "{} {} ({:.1} MB, by {}) {}",
+            build.manifest.name,
+            build.manifest.version,
+            build.manifest.library_bytes as f64 / 1e6,
+            build.manifest.source,
+            build.library().display()
+        );
+    }
+    Ok(())
+}
+
+fn path(arguments: &PathArgs) -> Result<()> {
+    let options = LocateOptions {
+        download: false,
+        ..LocateOptions::for_user(arguments.ort.clone())?
+    };
+    let build = library::locate(&options).context("looking for ONNX Runtime")?;
+    println!("{}", build.path.display());
+    Ok(())
+}
