@@ -237,11 +237,21 @@ fn put_group<'fbb>(
     builder.create_vector(&[group])
 }
 
-/// Reads a checkpoint; nothing in `bytes` is trusted.
+/// The names of the trainable parameters in a checkpoint, in its order; nothing in `bytes` is trusted.
 ///
 /// # Errors
-/// The bytes are no sound checkpoint, or one with tensors other than f32 or with data in another file.
-pub fn read(bytes: &[u8]) -> Result<Contents> {
+/// The bytes are no sound checkpoint.
+pub fn parameter_names(bytes: &[u8]) -> Result<Vec<String>> {
+    module(&verify(bytes)?)?
+        .requires_grad()
+        .iter()
+        .flatten()
+        .map(|tensor| Ok(named(&tensor)?.to_owned()))
+        .collect()
+}
+
+/// Checks every offset and length in the file, so that its tables can be read.
+fn verify(bytes: &[u8]) -> Result<CheckpointTable<'_>> {
     if bytes.len() < 8 || !flatbuffers::buffer_has_identifier(bytes, IDENTIFIER, false) {
         return Err(malformed("the file identifier is missing"));
     }
@@ -260,22 +270,40 @@ pub fn read(bytes: &[u8]) -> Result<Contents> {
             READABLE.end()
         )));
     }
+    Ok(file)
+}
+
+fn module<'a>(file: &CheckpointTable<'a>) -> Result<ModuleTable<'a>> {
     let module = file
         .module()
         .ok_or_else(|| malformed("it has no parameters"))?;
     if module.has_external_data().unwrap_or_default() {
         return Err(unsupported("its data in another file"));
     }
+    if module.frozen().is_some_and(|frozen| !frozen.is_empty()) {
+        return Err(unsupported("parameters that are not trained"));
+    }
+    Ok(module)
+}
+
+fn named<'a>(tensor: &TensorTable<'a>) -> Result<&'a str> {
+    tensor
+        .name()
+        .ok_or_else(|| malformed("a parameter has no name"))
+}
+
+/// Reads a checkpoint; nothing in `bytes` is trusted.
+///
+/// # Errors
+/// The bytes are no sound checkpoint, or one with tensors other than f32 or with data in another file.
+pub fn read(bytes: &[u8]) -> Result<Contents> {
+    let file = verify(bytes)?;
+    let module = module(&file)?;
     let parameters = module
         .requires_grad()
         .iter()
         .flatten()
-        .map(|tensor| {
-            let name = tensor
-                .name()
-                .ok_or_else(|| malformed("a parameter has no name"))?;
-            array(name, &tensor)
-        })
+        .map(|tensor| array(named(&tensor)?, &tensor))
         .collect::<Result<Vec<_>>>()?;
     let mut groups = file.groups().into_iter().flatten();
     let optimizer = groups
@@ -381,7 +409,7 @@ macro_rules! table {
             $(const $slot: VOffsetT = 4 + 2 * $number;
 
             fn $field(&self) -> Option<<$type as Follow<'a>>::Inner> {
-                // SAFETY: `read` reaches a table only through the verifier, which has checked this field's type.
+                // SAFETY: a table is reached only through `verify`, which has checked this field's type.
                 unsafe { self.0.get::<$type>(Self::$slot, None) }
             })+
         }
@@ -450,5 +478,137 @@ table! {
         DATA_TYPE data_type: 3 => i32,
         RAW_DATA raw_data: 4 => ForwardsUOffset<Vector<'a, u8>>,
         EXTERNAL_DATA_OFFSET external_data_offset: 6 => i64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by ONNX Runtime's own tool: tests/data/make_toy.py.
+    const TOY: &[u8] = include_bytes!("../tests/data/toy/checkpoint");
+
+    fn array(name: &str, shape: &[usize], first: f32) -> NamedArray {
+        let length = shape.iter().product();
+        let values = (0..length)
+            .map(|index| first + index as f32 / 3.0)
+            .collect();
+        NamedArray {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            values,
+        }
+    }
+
+    fn sample() -> (Vec<NamedArray>, OptimizerState) {
+        let arrays = |first| {
+            vec![
+                array("b", &[2, 3], first),
+                array("a", &[4], first + 1.0),
+                array("c", &[], 0.5),
+            ]
+        };
+        let state = OptimizerState {
+            step: 7,
+            first_moments: arrays(-2.0),
+            second_moments: arrays(9.0),
+        };
+        (arrays(0.25), state)
+    }
+
+    #[test]
+    fn returns_what_was_written() {
+        let (parameters, state) = sample();
+        let read_back = read(&write(&parameters, Some(&state)).unwrap()).unwrap();
+        assert_eq!(
+            read_back,
+            Contents {
+                parameters: parameters.clone(),
+                optimizer: Some(state)
+            }
+        );
+        let read_back = read(&write(&parameters, None).unwrap()).unwrap();
+        assert_eq!(
+            read_back,
+            Contents {
+                parameters,
+                optimizer: None
+            }
+        );
+    }
+
+    #[test]
+    fn reads_what_the_original_tool_wrote() {
+        let contents = read(TOY).unwrap();
+        let mut shapes: Vec<_> = contents
+            .parameters
+            .iter()
+            .map(|array| (array.name.as_str(), array.shape.as_slice()))
+            .collect();
+        shapes.sort_unstable();
+        let expected: [(&str, &[usize]); 4] = [
+            ("first.bias", &[8]),
+            ("first.weight", &[4, 8]),
+            ("second.bias", &[3]),
+            ("second.weight", &[8, 3]),
+        ];
+        assert_eq!(shapes, expected);
+        assert_eq!(contents.optimizer, None);
+    }
+
+    #[test]
+    fn damaged_files_are_errors_and_never_panic() {
+        let (parameters, state) = sample();
+        let ours = write(&parameters, Some(&state)).unwrap();
+        for whole in [TOY, &ours] {
+            for length in 0..whole.len() - 1 {
+                // A file may end in padding that nothing points at.
+                let cut = read(&whole[..length]);
+                assert!(
+                    cut.is_err() || length + 8 >= whole.len(),
+                    "{length} of {} bytes",
+                    whole.len()
+                );
+            }
+            let mut damaged = whole.to_vec();
+            let mut refused = 0;
+            for position in 0..whole.len() {
+                for mask in [0x01, 0x80, 0xff] {
+                    damaged[position] ^= mask;
+                    refused += usize::from(read(&damaged).is_err());
+                    damaged[position] ^= mask;
+                }
+            }
+            assert!(
+                refused > whole.len() / 4,
+                "{refused} of {}",
+                3 * whole.len()
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_to_write_what_does_not_fit() {
+        let (parameters, state) = sample();
+        let mut wrong = parameters.clone();
+        wrong[0].values.pop();
+        assert!(
+            matches!(write(&wrong, None), Err(CheckpointFileError::Length { name, .. }) if name == "b")
+        );
+
+        let mut missing = state.clone();
+        missing.second_moments.remove(1);
+        let error = write(&parameters, Some(&missing));
+        assert!(matches!(error, Err(CheckpointFileError::Moments { name }) if name == "a"));
+
+        let mut foreign = state.clone();
+        foreign.first_moments.push(array("d", &[1], 0.0));
+        let error = write(&parameters, Some(&foreign));
+        assert!(matches!(error, Err(CheckpointFileError::Moments { name }) if name == "d"));
+
+        let mut misshapen = state;
+        misshapen.first_moments[0].shape = vec![3, 2];
+        let error = write(&parameters, Some(&misshapen));
+        assert!(matches!(error, Err(CheckpointFileError::Moments { name }) if name == "b"));
     }
 }

@@ -108,6 +108,12 @@ pub enum EngineError {
         /// The name given.
         name: String,
     },
+    /// A parameter of the checkpoint that the options don't name.
+    #[error("the checkpoint has the parameter '{name}', which was not listed among the model's")]
+    UnlistedParameter {
+        /// The parameter.
+        name: String,
+    },
     /// A parameter or moment of another shape than the model's.
     #[error("'{name}' has the shape {given:?}, the model's has {expected:?}")]
     ParameterShape {

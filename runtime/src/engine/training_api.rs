@@ -70,8 +70,7 @@ impl TrainingApiEngine {
         options.provider.require_training_api()?;
         loaded.require_training_api()?;
         let path = options.artifacts.join("checkpoint");
-        // Checked by our own reader's system call first: ONNX Runtime's message for a missing file names no reason.
-        std::fs::metadata(&path).map_err(EngineError::io("read", &path))?;
+        check_parameters(&path, &options.parameters)?;
         let checkpoint = Checkpoint::load(&path).map_err(EngineError::runtime(format!(
             "load the checkpoint {}",
             path.display()
@@ -297,9 +296,7 @@ impl Engine for TrainingApiEngine {
             .checkpoint()
             .save(file.path(), true)
             .map_err(EngineError::runtime("save the optimizer state"))?;
-        let saved = File::open(file.path()).map_err(EngineError::io("open", file.path()))?;
-        // SAFETY: the file is this function's own, private to the user, and nobody writes to it any more.
-        let bytes = unsafe { Mmap::map(&saved) }.map_err(EngineError::io("map", file.path()))?;
+        let bytes = map(file.path())?;
         let mut state = checkpoint_file::read(&bytes)?.optimizer.unwrap_or_default();
         state.first_moments = self.in_order("first", state.first_moments)?;
         state.second_moments = self.in_order("second", state.second_moments)?;
@@ -485,6 +482,27 @@ fn by_name<'a, T>(
         }
     }
     Ok(found)
+}
+
+/// Checks that the checkpoint has exactly these parameters.
+fn check_parameters(checkpoint: &Path, listed: &[String]) -> Result<()> {
+    let found = checkpoint_file::parameter_names(&map(checkpoint)?)?;
+    let absent = |name: &str, names: &[String]| !names.iter().any(|other| other == name);
+    if let Some(name) = listed.iter().find(|name| absent(name, &found)) {
+        return Err(EngineError::UnknownParameter { name: name.clone() });
+    }
+    match found.iter().find(|name| absent(name, listed)) {
+        Some(name) => Err(EngineError::UnlistedParameter { name: name.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// A file's bytes, read as they are needed.
+fn map(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).map_err(EngineError::io("open", path))?;
+    // SAFETY: the files mapped are this engine's own temporary files, or artifacts, which are written under
+    // another name and never changed; the mapping is dropped before the function that asked for it returns.
+    unsafe { Mmap::map(&file) }.map_err(EngineError::io("map", path))
 }
 
 /// Shape of each parameter in the checkpoint.

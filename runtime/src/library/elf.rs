@@ -270,3 +270,52 @@ fn relative_relocations(elf: &Elf) -> Outcome<Vec<(u64, u64)>> {
     found.sort_unstable();
     Ok(found)
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::library::{InstallOptions, install};
+
+    #[test]
+    fn finds_the_api_inside_the_training_wheel() {
+        let installed = install(None, &InstallOptions::for_user().unwrap()).unwrap();
+        let Kind::Extension(extension) = analyse(&installed.library()).unwrap() else {
+            panic!("the training wheel exports no API");
+        };
+        assert_eq!(extension.version, "1.19.2");
+        assert_eq!(extension.api_base, 0x140_cdf0);
+        assert_eq!(extension.python_symbols.len(), 163);
+        assert!(
+            extension
+                .python_symbols
+                .iter()
+                .any(|name| name == "_Py_NoneStruct")
+        );
+    }
+
+    #[test]
+    fn knows_versions_from_other_texts() {
+        for text in ["1.19.2", "1.2.3", "10.20.30"] {
+            assert!(is_version(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            "1.19",
+            "1.19.",
+            "1..2",
+            "v1.19.2",
+            "1.19.2-dev",
+            "1.2.3.4",
+        ] {
+            assert!(!is_version(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_the_address_out_of_the_instruction() {
+        let mut code = vec![0x90; 4];
+        // lea rax, [rip - 11]; ret: at address 0x1004, the next instruction is at 0x100b.
+        code.extend([0x48, 0x8d, 0x05, 0xf5, 0xff, 0xff, 0xff, 0xc3]);
+        assert_eq!(address_getters(0x1000, &code), [(0x1004, 0x1000)]);
+    }
+}

@@ -146,3 +146,36 @@ pub(super) fn shared_object(names: &[String]) -> object::write::Result<Vec<u8>> 
     writer.write_shstrtab_section_header();
     Ok(bytes)
 }
+
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod tests {
+    use super::*;
+    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+    #[test]
+    fn the_system_loads_it_and_finds_zeroed_data_under_every_name() {
+        let names: Vec<String> = (0..300).map(|number| format!("PyTest_{number}")).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), shared_object(&names).unwrap()).unwrap();
+        // SAFETY: the object holds data only.
+        let library = unsafe { Library::open(Some(file.path()), RTLD_NOW | RTLD_LOCAL) }.unwrap();
+        let mut addresses = Vec::new();
+        for name in &names {
+            // SAFETY: the symbol is the address of data.
+            let address = unsafe { library.get::<*const u8>(name.as_bytes()) }
+                .unwrap()
+                .into_raw()
+                .cast::<u8>();
+            // SAFETY: SYMBOL_SIZE bytes of data lie there.
+            let data = unsafe { std::slice::from_raw_parts(address, SYMBOL_SIZE as usize) };
+            assert!(data.iter().all(|&byte| byte == 0), "{name}");
+            addresses.push(address as u64);
+        }
+        assert!(
+            addresses.is_sorted_by(|a, b| b - a == SYMBOL_SIZE),
+            "symbols overlap or leave gaps"
+        );
+        // SAFETY: an absent name is only looked up.
+        assert!(unsafe { library.get::<*const u8>(b"PyTest_300") }.is_err());
+    }
+}
