@@ -1,5 +1,6 @@
 //! Pretrain MPNet with ONNX Runtime: data path, training loop, conversion and command line.
 
+pub mod arrays;
 pub mod checkpoint;
 pub mod cli;
 pub mod convert;

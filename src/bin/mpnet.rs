@@ -1,14 +1,56 @@
 //! `mpnet`: everything beside training and conversion.
 
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use mpnet::cli::{compile, doctor, exit, graph, runtime, tokenizer, verify};
 use std::process::ExitCode;
 
+/// Compile, verify and look after MPNet training with ONNX Runtime.
+#[derive(Debug, Parser)]
+#[command(name = "mpnet", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// What of ONNX Runtime is on this machine, and what it lacks
+    Doctor(doctor::DoctorArgs),
+    /// Fetch and list builds of ONNX Runtime
+    #[command(subcommand)]
+    Runtime(runtime::RuntimeCommand),
+    /// Write the artifacts of a model
+    Compile(compile::CompileArgs),
+    /// Print a model's graph and its figures
+    Graph(graph::GraphArgs),
+    /// Run golden cases and print every difference
+    Verify(verify::VerifyArgs),
+    /// Train a tokenizer
+    #[command(subcommand)]
+    Tokenizer(TokenizerVerb),
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenizerVerb {
+    /// WordPiece in MPNet's layout, from text
+    Train(tokenizer::TokenizerArgs),
+}
+
+fn run(verb: &Verb) -> Result<u8> {
+    match verb {
+        Verb::Doctor(args) => doctor::run(args)?,
+        Verb::Runtime(command) => runtime::run(command)?,
+        Verb::Compile(args) => compile::run(args)?,
+        Verb::Graph(args) => graph::run(args)?,
+        Verb::Verify(args) => return verify::run(args),
+        Verb::Tokenizer(TokenizerVerb::Train(args)) => tokenizer::run(args)?,
+    }
+    Ok(exit::DONE)
+}
+
 fn main() -> ExitCode {
-    let case = std::env::args().nth(1).unwrap();
-    let options = mpnet_runtime::library::LocateOptions::for_user(None).unwrap();
-    let build = mpnet_runtime::library::locate(&options).unwrap();
-    let loaded = mpnet_runtime::library::load(&build).unwrap();
-    let case = mpnet::verify::Case::load(std::path::Path::new(&case)).unwrap();
-    let report = mpnet::verify::verify(&loaded, &case, Some(2)).unwrap();
-    println!("{report}");
-    ExitCode::SUCCESS
+    let arguments = Arguments::parse();
+    exit::init_logging(false);
+    exit::code(run(&arguments.verb))
 }

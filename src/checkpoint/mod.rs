@@ -9,7 +9,7 @@ mod write;
 
 pub use error::CheckpointError;
 pub use pointer::{Pointer, resolve, set_pointer};
-pub use read::{load, load_parameters, read_state};
+pub use read::{load, load_model, load_parameters, read_state};
 pub use state::TrainerState;
 pub use write::{prepare, prune, save};
 

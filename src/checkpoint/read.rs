@@ -23,13 +23,24 @@ const MAX_STATE_BYTES: u64 = 16 << 20;
 /// # Errors
 /// Naming the file and what is wrong with it.
 pub fn load(folder: &Path) -> Result<Checkpoint> {
+    read(folder, true)
+}
+
+/// Reads the checkpoint in `folder` without the optimizer's state.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_model(folder: &Path) -> Result<Checkpoint> {
+    read(folder, false)
+}
+
+fn read(folder: &Path, with_optimizer: bool) -> Result<Checkpoint> {
     let state = read_state(folder)?;
-    check_hashes(folder, &state)?;
+    check_hash(folder, MODEL_FILE, &state)?;
     let parameters = load_parameters(folder, &state.model)?;
-    let optimizer = state
-        .sha256
-        .contains_key(OPTIMIZER_FILE)
+    let optimizer = (with_optimizer && state.sha256.contains_key(OPTIMIZER_FILE))
         .then(|| -> Result<OptimizerState> {
+            check_hash(folder, OPTIMIZER_FILE, &state)?;
             let path = folder.join(OPTIMIZER_FILE);
             Ok(OptimizerState {
                 step: i64::try_from(state.step)
@@ -94,24 +105,19 @@ pub fn read_state(folder: &Path) -> Result<TrainerState> {
     Ok(state)
 }
 
-fn check_hashes(folder: &Path, state: &TrainerState) -> Result<()> {
-    for name in [MODEL_FILE, OPTIMIZER_FILE] {
-        let path = folder.join(name);
-        match state.sha256.get(name) {
-            Some(expected) if *expected != hash(&path)? => {
-                return Err(CheckpointError::damaged(
-                    &path,
-                    "its SHA-256 is not the one in trainer_state.json",
-                ));
-            }
-            None if name == MODEL_FILE => {
-                return Err(CheckpointError::damaged(
-                    &folder.join(STATE_FILE),
-                    "it has no hash of model.safetensors",
-                ));
-            }
-            Some(_) | None => {}
-        }
+fn check_hash(folder: &Path, name: &str, state: &TrainerState) -> Result<()> {
+    let path = folder.join(name);
+    let expected = state.sha256.get(name).ok_or_else(|| {
+        CheckpointError::damaged(
+            &folder.join(STATE_FILE),
+            format!("it has no hash of {name}"),
+        )
+    })?;
+    if *expected != hash(&path)? {
+        return Err(CheckpointError::damaged(
+            &path,
+            "its SHA-256 is not the one in trainer_state.json",
+        ));
     }
     Ok(())
 }

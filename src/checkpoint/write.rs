@@ -7,10 +7,9 @@ use super::{
     Checkpoint, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Pointer, Result, SECOND_MOMENT,
     STATE_FILE, TOKENIZER_FOLDER, folder_name, step_of,
 };
+use crate::arrays::write_safetensors;
 use mpnet_runtime::engine::NamedArray;
-use safetensors::tensor::{Dtype, View};
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -75,14 +74,11 @@ pub fn save(dir: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
 
 fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let mut sha256 = BTreeMap::new();
-    let plain = checkpoint
-        .parameters
-        .iter()
-        .map(|p| (p.name.clone(), Array(p)));
-    write_tensors(folder, MODEL_FILE, plain, &mut sha256)?;
+    let parameters = named("", &checkpoint.parameters);
+    write_tensors(folder, MODEL_FILE, parameters, &mut sha256)?;
     if let Some(optimizer) = &checkpoint.optimizer {
-        let mut moments = named(FIRST_MOMENT, &optimizer.first_moments);
-        moments.extend(named(SECOND_MOMENT, &optimizer.second_moments));
+        let moments = named(FIRST_MOMENT, &optimizer.first_moments)
+            .chain(named(SECOND_MOMENT, &optimizer.second_moments));
         write_tensors(folder, OPTIMIZER_FILE, moments, &mut sha256)?;
     }
     if let Some(tokenizer) = &checkpoint.tokenizer {
@@ -108,45 +104,23 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
 }
 
 /// Moments under their names in the file.
-fn named<'a>(prefix: &str, moments: &'a [NamedArray]) -> Vec<(String, Array<'a>)> {
+fn named<'a>(
+    prefix: &str,
+    moments: &'a [NamedArray],
+) -> impl Iterator<Item = (String, &'a NamedArray)> {
     moments
         .iter()
-        .map(|m| (format!("{prefix}{}", m.name), Array(m)))
-        .collect()
-}
-
-/// A parameter as safetensors sees it.
-struct Array<'a>(&'a NamedArray);
-
-impl View for Array<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.0.values.iter().flat_map(|v| v.to_le_bytes()).collect())
-    }
-
-    fn data_len(&self) -> usize {
-        4 * self.0.values.len()
-    }
+        .map(move |m| (format!("{prefix}{}", m.name), m))
 }
 
 fn write_tensors<'a>(
     folder: &Path,
     name: &str,
-    tensors: impl IntoIterator<Item = (String, Array<'a>)>,
+    arrays: impl IntoIterator<Item = (String, &'a NamedArray)>,
     sha256: &mut BTreeMap<String, String>,
 ) -> Result<()> {
     let path = folder.join(name);
-    safetensors::serialize_to_file(tensors, None, &path).map_err(|e| CheckpointError::Encode {
-        path: path.clone(),
-        reason: e.to_string(),
-    })?;
+    write_safetensors(&path, arrays, None).map_err(CheckpointError::io("write", &path))?;
     sync(&path)?;
     sha256.insert(name.to_owned(), hash(&path)?);
     Ok(())

@@ -1,5 +1,14 @@
 //! Command line of the three binaries.
 
+pub mod compile;
+pub mod convert;
 pub mod doctor;
+pub mod exit;
+pub mod graph;
+pub mod model_file;
+pub mod presets;
+pub mod pretrain;
 pub mod runtime;
+pub mod spelling;
 pub mod tokenizer;
+pub mod verify;

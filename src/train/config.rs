@@ -81,6 +81,8 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Micro-batches of an update.
     pub update_freq: usize,
+    /// Threads that tokenize and mask; 0 takes half of the cores. Changes no batch.
+    pub data_threads: usize,
     pub schedule: Schedule,
     pub optimizer: AdamW,
     pub seed: u64,
@@ -93,6 +95,8 @@ pub struct TrainConfig {
     pub eval_interval: u64,
     /// Updates between two log lines.
     pub logging_steps: u64,
+    /// Go on from this checkpoint, or from the latest of `checkpoint_dir` where the path is empty.
+    pub resume: Option<PathBuf>,
     /// Threads of ONNX Runtime; all cores where absent.
     pub threads: Option<usize>,
     /// Path of the ONNX Runtime build, where one was named.

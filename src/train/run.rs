@@ -6,11 +6,13 @@ use super::initialize::initial_parameters;
 use super::progress::Progress;
 use super::stop::StopSignal;
 use super::trainer::{Ended, Position, Trainer};
-use crate::checkpoint;
+use crate::checkpoint::{self, Checkpoint, Pointer};
 use crate::data::{EvaluationSet, LoaderConfig, LoaderState, Tokenizer, TrainLoader};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::Options;
+use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::library::Loaded;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Batches that wait for the engine.
@@ -55,21 +57,52 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         batch_size: config.batch_size,
         max_tokens: config.max_tokens,
         seed: config.seed,
-        threads: 1,
+        threads: config.data_threads,
         prefetch: PREFETCH,
     };
-    let loader = TrainLoader::new(loader, Arc::clone(&tokenizer), None)?;
+    let resumed = config
+        .resume
+        .as_ref()
+        .map(|path| resume(path, config, &model))
+        .transpose()
+        .context("resuming")?;
+    let state = resumed.as_ref().map(|(_, position)| position.data.clone());
+    let loader = TrainLoader::new(loader, Arc::clone(&tokenizer), state)?;
 
     let loaded = load()?;
     let options = Options {
         optimizer: config.optimizer,
         expose: false,
     };
-    let initial = initial_parameters(&model, config.seed);
+    let (checkpoint, position) = match resumed {
+        Some((checkpoint, position)) => (Some(checkpoint), position),
+        None => (
+            None,
+            Position {
+                step: 0,
+                best_loss: None,
+                data: LoaderState::new(config.seed),
+            },
+        ),
+    };
+    let fresh = checkpoint
+        .is_none()
+        .then(|| initial_parameters(&model, config.seed));
+    let initial = match (&checkpoint, &fresh) {
+        (Some(checkpoint), _) => checkpoint.parameters.as_slice(),
+        (None, fresh) => fresh.as_deref().unwrap_or_default(),
+    };
     let count: usize = initial.iter().map(|p| p.values.len()).sum();
-    let running = start(&loaded, &model, &options, &initial, config.threads)?;
-    drop(initial);
-    let progress = Progress::new(0, config.schedule.total_updates, config.logging_steps);
+    let mut running = start(&loaded, &model, &options, initial, config.threads)?;
+    if let Some(state) = checkpoint.as_ref().and_then(|c| c.optimizer.as_ref()) {
+        running.engine.set_optimizer_state(state)?;
+    }
+    drop((fresh, checkpoint));
+    let progress = Progress::new(
+        position.step,
+        config.schedule.total_updates,
+        config.logging_steps,
+    );
     progress.note(&format!(
         "ONNX Runtime {} on cpu | {:.1} M parameters | vocabulary {} | {} updates of {} × {} rows",
         loaded.version,
@@ -87,13 +120,37 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         loader,
         valid,
         test,
-        position: Position {
-            step: 0,
-            best_loss: None,
-            data: LoaderState::new(config.seed),
-        },
+        position,
         stop,
         progress,
     };
     trainer.run()
+}
+
+/// The checkpoint to go on from, and where it stands.
+fn resume(
+    path: &Path,
+    config: &TrainConfig,
+    model: &ModelConfig,
+) -> Result<(Checkpoint, Position)> {
+    let path = match path.as_os_str().is_empty() {
+        true => &config.checkpoint_dir,
+        false => path,
+    };
+    let folder = checkpoint::resolve(path, Pointer::Latest)?;
+    let found = checkpoint::load(&folder)?;
+    if found.model != *model {
+        bail!(
+            "the model in {} is not the one that the flags describe: resume with the flags and the \
+             tokenizer of that run",
+            folder.display()
+        );
+    }
+    let position = Position {
+        step: found.step,
+        best_loss: found.best_loss,
+        data: serde_json::from_value(found.data.clone())
+            .with_context(|| format!("reading the data position in {}", folder.display()))?,
+    };
+    Ok((found, position))
 }
