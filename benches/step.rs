@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use mpnet::cli::hardware::HardwareArgs;
 use mpnet::data::collator::predicted_count;
 use mpnet::data::rng::{Purpose, keyed};
 use mpnet::data::{Batch, MaskKey};
@@ -47,6 +48,8 @@ struct Args {
     warmup: u64,
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    #[command(flatten)]
+    hardware: HardwareArgs,
     /// ONNX Runtime, as `pretrain-mpnet --ort`.
     #[arg(long)]
     ort: Option<PathBuf>,
@@ -76,7 +79,8 @@ fn main() -> Result<()> {
         expose: false,
     };
     let initial = initial_parameters(&config, 1);
-    let mut running = start(&loaded, &config, &options, &initial, Some(args.threads))?;
+    let execution = args.hardware.execution(Some(args.threads));
+    let mut running = start(&loaded, &config, &options, &initial, &execution)?;
     drop(initial);
     let start_s = started.elapsed().as_secs_f64();
 

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ort::ep::{self, ExecutionProviderDispatch};
+use ort::session::builder::SessionBuilder;
+
 use crate::engine::EngineError;
 
 /// Where a graph is executed.
@@ -136,6 +139,36 @@ impl Provider {
             | Self::OpenVino
             | Self::WebGpu => Err(EngineError::Provider { provider: self }),
         }
+    }
+}
+
+/// Session options that put every node on `provider`; on the processor only those it has no kernel for, where
+/// `allow_cpu_nodes` accepts that.
+///
+/// # Errors
+/// The build lacks the provider, or it cannot be set up on this machine.
+pub(crate) fn register(
+    builder: SessionBuilder,
+    provider: Provider,
+    device_id: i32,
+    allow_cpu_nodes: bool,
+) -> ort::Result<SessionBuilder> {
+    let dispatch: ExecutionProviderDispatch = match provider {
+        Provider::Cpu => return Ok(builder),
+        Provider::Cuda => ep::CUDA::default()
+            .with_device_id(device_id)
+            .with_tf32(false)
+            .build(),
+        Provider::Rocm => ep::ROCm::default().with_device_id(device_id).build(),
+        Provider::MigraphX => ep::MIGraphX::default().with_device_id(device_id).build(),
+        Provider::DirectMl => ep::DirectML::default().with_device_id(device_id).build(),
+        Provider::OpenVino => ep::OpenVINO::default().with_device_type("CPU").build(),
+        Provider::WebGpu => ep::WebGPU::default().build(),
+    };
+    let builder = builder.with_execution_providers([dispatch.error_on_failure()])?;
+    match allow_cpu_nodes {
+        true => Ok(builder),
+        false => Ok(builder.with_disable_cpu_fallback()?),
     }
 }
 

@@ -5,6 +5,7 @@ pub mod convert;
 pub mod doctor;
 pub mod exit;
 pub mod graph;
+pub mod hardware;
 pub mod model_file;
 pub mod presets;
 pub mod pretrain;

@@ -1,6 +1,7 @@
 //! `pretrain-mpnet`: annotated-mpnet's flags and this program's own, checked and resolved.
 
 use super::exit::{self, UsageError};
+use super::hardware::HardwareArgs;
 use super::presets::Preset;
 use super::spelling::normalize;
 use crate::train::config::{Architecture, TextFiles, TrainConfig};
@@ -8,8 +9,8 @@ use crate::train::run::run;
 use crate::train::schedule::Schedule;
 use crate::train::trainer::Ended;
 use anyhow::Result;
+use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use clap::{Parser, ValueEnum};
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
 use mpnet_runtime::library::{self, LocateOptions};
@@ -185,42 +186,14 @@ pub struct PretrainArgs {
     #[arg(long, help_heading = "Logging")]
     pub wandb_watch: bool,
 
-    /// What runs the graph
-    #[arg(long, value_enum, default_value_t = EngineChoice::Auto, help_heading = "Hardware")]
-    pub engine: EngineChoice,
-    /// Where it runs
-    #[arg(long, value_enum, default_value_t = ProviderChoice::Auto, help_heading = "Hardware")]
-    pub provider: ProviderChoice,
-    /// Arithmetic
-    #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto, help_heading = "Hardware")]
-    pub precision: PrecisionChoice,
+    #[command(flatten)]
+    pub hardware: HardwareArgs,
     /// ONNX Runtime to use: a library or training wheel, or a folder that holds one
     #[arg(long, value_name = "PATH", help_heading = "Hardware")]
     pub ort: Option<PathBuf>,
     /// Threads of ONNX Runtime [default: all cores]
     #[arg(long, help_heading = "Hardware")]
     pub threads: Option<usize>,
-}
-
-/// `--engine`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EngineChoice {
-    Auto,
-    TrainingApi,
-}
-
-/// `--provider`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ProviderChoice {
-    Auto,
-    Cpu,
-}
-
-/// `--precision`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PrecisionChoice {
-    Auto,
-    Fp32,
 }
 
 impl PretrainArgs {
@@ -372,7 +345,7 @@ impl PretrainArgs {
                 .resume
                 .then_some(self.resume_checkpoint)
                 .map(Option::unwrap_or_default),
-            threads: self.threads,
+            execution: self.hardware.execution(self.threads),
             ort: self.ort,
         })
     }

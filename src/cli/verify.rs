@@ -1,6 +1,7 @@
 //! `mpnet verify`: golden cases on this machine's ONNX Runtime.
 
 use super::exit;
+use super::hardware::HardwareArgs;
 use crate::verify::{Case, verify};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -16,6 +17,8 @@ pub struct VerifyArgs {
     /// ONNX Runtime to use
     #[arg(long, value_name = "PATH")]
     pub ort: Option<PathBuf>,
+    #[command(flatten)]
+    pub hardware: HardwareArgs,
     /// Threads of ONNX Runtime [default: all cores]
     #[arg(long)]
     pub threads: Option<usize>,
@@ -35,7 +38,8 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
     for folder in &args.case {
         let context = || format!("verifying {}", folder.display());
         let case = Case::load(folder).with_context(context)?;
-        let report = verify(&loaded, &case, args.threads).with_context(context)?;
+        let report =
+            verify(&loaded, &case, &args.hardware.execution(args.threads)).with_context(context)?;
         if !args.json {
             println!("{report}\n");
         }

@@ -1,5 +1,6 @@
 //! Everything that determines a training run, resolved and checked.
 
+use super::execution::Execution;
 use super::schedule::Schedule;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
@@ -97,8 +98,9 @@ pub struct TrainConfig {
     pub logging_steps: u64,
     /// Go on from this checkpoint, or from the latest of `checkpoint_dir` where the path is empty.
     pub resume: Option<PathBuf>,
-    /// Threads of ONNX Runtime; all cores where absent.
-    pub threads: Option<usize>,
+    /// What runs the graph. Not saved: a run may go on elsewhere.
+    #[serde(skip)]
+    pub execution: Execution,
     /// Path of the ONNX Runtime build, where one was named.
     pub ort: Option<PathBuf>,
 }

@@ -1,5 +1,7 @@
 //! From a model's configuration to a running engine: compile, write the artifacts, load them.
 
+use super::execution::Execution;
+use super::session;
 use anyhow::{Context, Result};
 use mpnet_graphs::lower::ort_training::{Artifacts, GRADIENT_NORM, Options, compile};
 use mpnet_graphs::model::DropoutSite;
@@ -33,11 +35,13 @@ pub fn write_artifacts(folder: &Path, artifacts: &Artifacts, initial: &[NamedArr
 pub struct Running {
     pub engine: Box<dyn Engine>,
     pub dropout: Vec<DropoutSite>,
+    /// Engine, provider and arithmetic, in words.
+    pub description: String,
 }
 
-/// Compiles `config` and starts it on the training API of `loaded` with the parameters `initial`.
+/// Compiles `config` and starts it as `execution` says with the parameters `initial`.
 ///
-/// The artifacts pass through a temporary folder, as the training API reads its checkpoint from a
+/// The artifacts for the training API pass through a temporary folder, as the training API reads its checkpoint from a
 /// file.
 ///
 /// # Errors
@@ -47,8 +51,27 @@ pub fn start(
     config: &ModelConfig,
     options: &Options,
     initial: &[NamedArray],
-    threads: Option<usize>,
+    execution: &Execution,
 ) -> Result<Running> {
+    if execution.uses_sessions(loaded)? {
+        let (engine, dropout) = session::start(
+            loaded,
+            config,
+            &options.optimizer,
+            options.expose,
+            initial,
+            execution,
+        )?;
+        return Ok(Running {
+            engine: Box::new(engine),
+            dropout,
+            description: format!(
+                "session engine on {} in {}",
+                execution.provider(),
+                execution.precision().name()
+            ),
+        });
+    }
     let artifacts = compile(config, options).context("compiling the model")?;
     let folder = tempfile::tempdir().context("creating a temporary folder for the artifacts")?;
     write_artifacts(folder.path(), &artifacts, initial)?;
@@ -66,11 +89,12 @@ pub fn start(
             weight_decay: options.optimizer.weight_decay,
             gradient_norm_output: GRADIENT_NORM.to_owned(),
             provider: Provider::Cpu,
-            threads,
+            threads: execution.threads,
         },
     )?;
     Ok(Running {
         engine: Box::new(engine),
         dropout: artifacts.dropout,
+        description: "training-api engine on cpu in fp32".to_owned(),
     })
 }

@@ -3,10 +3,12 @@
 pub mod config;
 pub mod engine;
 pub mod evaluate;
+pub mod execution;
 pub mod initialize;
 pub mod inputs;
 pub mod progress;
 pub mod run;
 pub mod schedule;
+pub mod session;
 pub mod stop;
 pub mod trainer;

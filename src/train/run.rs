@@ -93,7 +93,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         (None, fresh) => fresh.as_deref().unwrap_or_default(),
     };
     let count: usize = initial.iter().map(|p| p.values.len()).sum();
-    let mut running = start(&loaded, &model, &options, initial, config.threads)?;
+    let mut running = start(&loaded, &model, &options, initial, &config.execution)?;
     if let Some(state) = checkpoint.as_ref().and_then(|c| c.optimizer.as_ref()) {
         running.engine.set_optimizer_state(state)?;
     }
@@ -104,8 +104,9 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         config.logging_steps,
     );
     progress.note(&format!(
-        "ONNX Runtime {} on cpu | {:.1} M parameters | vocabulary {} | {} updates of {} × {} rows",
+        "ONNX Runtime {}, {} | {:.1} M parameters | vocabulary {} | {} updates of {} × {} rows",
         loaded.version,
+        running.description,
         count as f64 / 1e6,
         model.vocab_size,
         config.schedule.total_updates,

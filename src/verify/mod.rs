@@ -9,6 +9,7 @@ pub use report::{Report, Row};
 
 use crate::data::collator::Batch;
 use crate::train::engine::start;
+use crate::train::execution::Execution;
 use crate::train::inputs::{batch_inputs, loss_scale};
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::{CORRECT, LOGITS, LOSS_SUM, Options};
@@ -32,16 +33,16 @@ mod tolerance {
     pub const FINAL: f64 = 1e-2;
 }
 
-/// Runs `case` on the training API of `loaded` and compares every quantity of it.
+/// Runs `case` on `loaded` as `execution` says and compares every quantity of it.
 ///
 /// # Errors
 /// Where the case cannot be run at all; differences are rows of the report.
-pub fn verify(loaded: &Loaded, case: &Case, threads: Option<usize>) -> Result<Report> {
+pub fn verify(loaded: &Loaded, case: &Case, execution: &Execution) -> Result<Report> {
     let options = Options {
         optimizer: case.train.adamw(),
         expose: true,
     };
-    let mut running = start(loaded, &case.model, &options, &case.weights, threads)?;
+    let mut running = start(loaded, &case.model, &options, &case.weights, execution)?;
     let engine = running.engine.as_mut();
     let mut report = Report::new(&case.name);
 
@@ -167,7 +168,9 @@ impl Outputs {
     fn floats(&self, name: &str) -> Result<&[f32]> {
         match self.0.get(name).map(|t| &t.data) {
             Some(TensorData::F32(values)) => Ok(values),
-            Some(TensorData::I64(_) | TensorData::U8(_) | TensorData::Bool(_)) => {
+            Some(
+                TensorData::I64(_) | TensorData::U8(_) | TensorData::U32(_) | TensorData::Bool(_),
+            ) => {
                 bail!("output '{name}' is not float")
             }
             None => bail!("the graph has no output '{name}'"),

@@ -7,7 +7,13 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
     F32,
+    /// Half precision with f32's range and 8 significant bits.
+    BF16,
+    /// Half precision with 11 significant bits and a largest value of 65504.
+    F16,
     I64,
+    /// The counters of dropout's hash.
+    U32,
     /// Bytes: dropout's masks.
     U8,
     Bool,
@@ -17,15 +23,16 @@ impl DType {
     /// Whether derivatives flow through values of this type.
     pub fn is_float(self) -> bool {
         match self {
-            DType::F32 => true,
-            DType::I64 | DType::U8 | DType::Bool => false,
+            DType::F32 | DType::BF16 | DType::F16 => true,
+            DType::I64 | DType::U32 | DType::U8 | DType::Bool => false,
         }
     }
 
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {
-            DType::F32 => 4,
+            DType::F32 | DType::U32 => 4,
+            DType::BF16 | DType::F16 => 2,
             DType::I64 => 8,
             DType::U8 | DType::Bool => 1,
         }
@@ -36,6 +43,9 @@ impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             DType::F32 => "f32",
+            DType::BF16 => "bf16",
+            DType::F16 => "f16",
+            DType::U32 => "u32",
             DType::I64 => "i64",
             DType::U8 => "u8",
             DType::Bool => "bool",

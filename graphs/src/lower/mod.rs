@@ -2,3 +2,4 @@
 
 pub mod inference;
 pub mod ort_training;
+pub mod portable;

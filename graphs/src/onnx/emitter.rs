@@ -50,6 +50,9 @@ impl Attribute {
 pub fn onnx_type(dtype: DType) -> i32 {
     match dtype {
         DType::F32 => tensor_proto::DataType::FLOAT as i32,
+        DType::BF16 => tensor_proto::DataType::BFLOAT16 as i32,
+        DType::F16 => tensor_proto::DataType::FLOAT16 as i32,
+        DType::U32 => tensor_proto::DataType::UINT32 as i32,
         DType::I64 => tensor_proto::DataType::INT64 as i32,
         DType::U8 => tensor_proto::DataType::UINT8 as i32,
         DType::Bool => tensor_proto::DataType::BOOL as i32,
@@ -194,6 +197,18 @@ impl Emitter {
             DType::F32 => values
                 .iter()
                 .flat_map(|&v| (v as f32).to_le_bytes())
+                .collect(),
+            DType::BF16 => values
+                .iter()
+                .flat_map(|&v| half::bf16::from_f64(v).to_le_bytes())
+                .collect(),
+            DType::F16 => values
+                .iter()
+                .flat_map(|&v| half::f16::from_f64(v).to_le_bytes())
+                .collect(),
+            DType::U32 => values
+                .iter()
+                .flat_map(|&v| (v as u32).to_le_bytes())
                 .collect(),
             DType::I64 => values
                 .iter()

@@ -2,7 +2,7 @@
 
 use super::emitter::{CONTRIB_DOMAIN, Emitter, emit_nodes, onnx_type};
 use crate::ir::{Graph, GraphError, Type, ValueId, verify};
-use crate::ops::Kernel;
+use crate::ops::{Kernel, Op};
 use onnx_protobuf::{
     GraphProto, Message, ModelProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
     tensor_shape_proto, type_proto,
@@ -25,18 +25,33 @@ pub fn to_onnx(
     inputs: &[ValueId],
     allowed: Kernel,
 ) -> Result<Vec<u8>, GraphError> {
+    to_onnx_with(graph, name, inputs, &|op| {
+        let kernel = op.operator().kernel();
+        if kernel > allowed {
+            return Err(format!(
+                "it needs {kernel:?} kernels, this target has {allowed:?} ones"
+            ));
+        }
+        Ok(())
+    })
+}
+
+/// [`to_onnx`] for a target whose operators `check` accepts, or says why not.
+///
+/// # Errors
+/// Where the graph is invalid, or has a node that `check` refuses.
+pub fn to_onnx_with(
+    graph: &Graph,
+    name: &str,
+    inputs: &[ValueId],
+    check: &dyn Fn(&Op) -> Result<(), String>,
+) -> Result<Vec<u8>, GraphError> {
     verify(graph, "the last pass, ready to emit")?;
     for node in graph.nodes() {
-        let operator = node.op.operator();
-        if operator.kernel() > allowed {
-            return Err(GraphError::Emit {
-                op: operator.name(),
-                reason: format!(
-                    "it needs {:?} kernels, this target has {allowed:?} ones",
-                    operator.kernel()
-                ),
-            });
-        }
+        check(&node.op).map_err(|reason| GraphError::Emit {
+            op: node.op.operator().name(),
+            reason,
+        })?;
     }
     let mut names: Vec<String> = (0..graph.values.len())
         .map(|i| {

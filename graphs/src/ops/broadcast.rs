@@ -68,7 +68,7 @@ pub(super) fn evaluate(
 /// The only input of a unary operator on floats.
 pub(super) fn unary(inputs: &[&Type]) -> Result<Vec<Type>, String> {
     match inputs {
-        [x] if x.dtype == DType::F32 => Ok(vec![(*x).clone()]),
+        [x] if x.dtype.is_float() => Ok(vec![(*x).clone()]),
         [x] => Err(format!("takes floats, not {}", x.dtype)),
         _ => Err(format!("takes 1 input, not {}", inputs.len())),
     }
@@ -77,7 +77,7 @@ pub(super) fn unary(inputs: &[&Type]) -> Result<Vec<Type>, String> {
 /// The type of an operator on two floats of one shape: a gradient and what it refers to.
 pub(super) fn same_floats(inputs: &[&Type]) -> Result<Vec<Type>, String> {
     match inputs {
-        [a, b] if a == b && a.dtype == DType::F32 => Ok(vec![(*a).clone()]),
+        [a, b] if a == b && a.dtype.is_float() => Ok(vec![(*a).clone()]),
         [_, _] => Err("takes two floats of one shape".to_owned()),
         _ => Err(format!("takes 2 inputs, not {}", inputs.len())),
     }

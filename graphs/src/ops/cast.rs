@@ -23,6 +23,16 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// `x` as elements of the type of `like`.
+    ///
+    /// # Errors
+    /// Never for one tensor.
+    pub fn cast_like(&mut self, x: ValueId, like: ValueId) -> Result<ValueId, GraphError> {
+        self.cast(x, self.ty(like).dtype)
+    }
+}
+
 impl Operator for Cast {
     fn name(&self) -> &'static str {
         "Cast"
@@ -42,8 +52,8 @@ impl Operator for Cast {
     fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
         // Only integers and booleans are cast, and nothing flows through those.
         match graph.ty(at.input(0)).dtype {
-            DType::I64 | DType::U8 | DType::Bool => Ok(vec![None]),
-            DType::F32 => Err(GraphError::Derivative {
+            DType::I64 | DType::U32 | DType::U8 | DType::Bool => Ok(vec![None]),
+            DType::F32 | DType::BF16 | DType::F16 => Err(GraphError::Derivative {
                 op: self.name(),
                 reason: "floats are only cast to what has no derivative".to_owned(),
             }),
@@ -52,8 +62,9 @@ impl Operator for Cast {
 
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         Ok(vec![match self.to {
-            DType::F32 => inputs[0].clone(),
-            DType::I64 | DType::U8 => inputs[0].mapv(f64::trunc),
+            // Half precision is not rounded here: the interpreter tells what a graph means.
+            DType::F32 | DType::BF16 | DType::F16 => inputs[0].clone(),
+            DType::I64 | DType::U32 | DType::U8 => inputs[0].mapv(f64::trunc),
             DType::Bool => inputs[0].mapv(|x| f64::from(x != 0.0)),
         }])
     }

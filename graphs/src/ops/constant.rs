@@ -44,6 +44,26 @@ impl Graph {
         self.constant(DType::F32, &[], [value])
     }
 
+    /// A number without dimensions, of the element type of `x`.
+    ///
+    /// # Errors
+    /// Never in practice; see [`Graph::constant`].
+    pub fn scalar_like(&mut self, x: ValueId, value: f64) -> Result<ValueId, GraphError> {
+        self.constant(self.ty(x).dtype, &[], [value])
+    }
+
+    /// `x · factor`.
+    ///
+    /// # Errors
+    /// Never in practice; see [`Graph::constant`].
+    pub fn scale(&mut self, x: ValueId, factor: f64) -> Result<ValueId, GraphError> {
+        if factor == 1.0 {
+            return Ok(x);
+        }
+        let factor = self.scalar_like(x, factor)?;
+        self.mul(x, factor)
+    }
+
     /// An index without dimensions.
     ///
     /// # Errors

@@ -27,6 +27,15 @@ impl Graph {
 pub(super) const TANH_SCALE: f64 = 0.797_884_560_802_865_4;
 pub(super) const TANH_CUBIC: f64 = 0.044_715;
 
+/// `√(2/π)·(x + 0.044715·x³)`
+pub(super) fn tanh_argument(graph: &mut Graph, x: ValueId) -> Result<ValueId, GraphError> {
+    let square = graph.mul(x, x)?;
+    let cubic = graph.scale(square, TANH_SCALE * TANH_CUBIC)?;
+    let linear = graph.scalar_like(x, TANH_SCALE)?;
+    let factor = graph.add(cubic, linear)?;
+    graph.mul(x, factor)
+}
+
 impl Operator for Gelu {
     fn name(&self) -> &'static str {
         "Gelu"
@@ -68,5 +77,28 @@ impl Operator for Gelu {
 
     fn kernel(&self) -> Kernel {
         Kernel::Contrib
+    }
+
+    fn contrib(&self) -> Option<&'static str> {
+        Some(if self.approximate { "FastGelu" } else { "Gelu" })
+    }
+
+    fn expand(
+        &self,
+        graph: &mut Graph,
+        inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        let x = inputs[0];
+        let inner = if self.approximate {
+            let argument = tanh_argument(graph, x)?;
+            graph.tanh(argument)?
+        } else {
+            let argument = graph.scale(x, std::f64::consts::FRAC_1_SQRT_2)?;
+            graph.erf(argument)?
+        };
+        let one = graph.scalar_like(x, 1.0)?;
+        let gate = graph.add(inner, one)?;
+        let y = graph.mul(x, gate)?;
+        Ok(Some(vec![graph.scale(y, 0.5)?]))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
 use super::broadcast;
-use super::gelu::{TANH_CUBIC, TANH_SCALE};
+use super::gelu::{TANH_CUBIC, TANH_SCALE, tanh_argument};
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 
@@ -60,5 +60,42 @@ impl Operator for GeluGrad {
 
     fn kernel(&self) -> Kernel {
         Kernel::Training
+    }
+
+    fn expand(
+        &self,
+        graph: &mut Graph,
+        inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        let (dy, x) = (inputs[0], inputs[1]);
+        let one = graph.scalar_like(x, 1.0)?;
+        // Twice the slope, so that its half is one scaling at the end.
+        let slope = if self.approximate {
+            // 1 + t + x·(1 − t²)·(√(2/π) + 3·√(2/π)·0.044715·x²)
+            let argument = tanh_argument(graph, x)?;
+            let t = graph.tanh(argument)?;
+            let square = graph.mul(x, x)?;
+            let square = graph.scale(square, 3.0 * TANH_SCALE * TANH_CUBIC)?;
+            let linear = graph.scalar_like(x, TANH_SCALE)?;
+            let inner = graph.add(square, linear)?;
+            let inner = graph.mul(x, inner)?;
+            let above = graph.add(one, t)?;
+            let below = graph.sub(one, t)?;
+            let rest = graph.mul(below, inner)?;
+            let rest = graph.add(rest, one)?;
+            graph.mul(above, rest)?
+        } else {
+            // With u = x/√2: 1 + erf(u) + (2/√π)·u/exp(u²); where exp overflows, the quotient is 0.
+            let u = graph.scale(x, std::f64::consts::FRAC_1_SQRT_2)?;
+            let erf = graph.erf(u)?;
+            let square = graph.mul(u, u)?;
+            let inverse = graph.exp(square)?;
+            let density = graph.div(u, inverse)?;
+            let density = graph.scale(density, std::f64::consts::FRAC_2_SQRT_PI)?;
+            let sum = graph.add(erf, density)?;
+            graph.add(sum, one)?
+        };
+        let dx = graph.mul(dy, slope)?;
+        Ok(Some(vec![graph.scale(dx, 0.5)?]))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::operator::{Operator, Vjp};
 use super::layer_norm_grad::LayerNormGrad;
-use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::Axis;
 
@@ -40,8 +40,8 @@ impl Operator for LayerNorm {
         let Some((last, rows)) = x.shape.split_last() else {
             return Err("takes a tensor with dimensions".to_owned());
         };
-        if inputs.iter().any(|t| t.dtype != DType::F32) {
-            return Err("takes floats".to_owned());
+        if !x.dtype.is_float() || inputs.iter().any(|t| t.dtype != x.dtype) {
+            return Err("takes floats of one type".to_owned());
         }
         if scale.shape != [last.clone()] || bias.shape != [last.clone()] {
             return Err(format!("scale and bias must be [{last}]"));

@@ -1,7 +1,8 @@
 //! Derivative of layer normalization with respect to its input, scale and bias.
 
+use super::matmul::MatMul;
 use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
-use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
+use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::Axis;
 
@@ -18,7 +19,7 @@ impl Operator for LayerNormGrad {
         let [dy, x, scale, mean, inverse] = inputs else {
             return Err(format!("takes 5 inputs, not {}", inputs.len()));
         };
-        if dy != x || mean != inverse || scale.dtype != DType::F32 {
+        if dy != x || mean != inverse || scale.dtype != x.dtype {
             return Err("gradient, input and statistics do not fit".to_owned());
         }
         Ok(vec![(*x).clone(), (*scale).clone(), (*scale).clone()])
@@ -62,5 +63,45 @@ impl Operator for LayerNormGrad {
 
     fn kernel(&self) -> Kernel {
         Kernel::Training
+    }
+
+    fn expand(
+        &self,
+        graph: &mut Graph,
+        inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        let &[dy, x, scale, mean, inverse] = inputs else {
+            return Err(GraphError::Emit {
+                op: self.name(),
+                reason: format!("takes 5 inputs, not {}", inputs.len()),
+            });
+        };
+        let rank = graph.ty(x).rank();
+        let width = graph.ty(x).shape[rank - 1].clone();
+        let Some(size) = width.as_const() else {
+            return Err(GraphError::Emit {
+                op: self.name(),
+                reason: "the normalised dimension has no fixed size".to_owned(),
+            });
+        };
+        let rows: Vec<usize> = (0..rank - 1).collect();
+        let (mean, inverse) = (graph.cast_like(mean, x)?, graph.cast_like(inverse, x)?);
+        let centred = graph.sub(x, mean)?;
+        let normal = graph.mul(centred, inverse)?;
+        let product = graph.mul(dy, normal)?;
+        let dscale = graph.reduce_sum(product, &rows, false)?;
+        let dbias = graph.reduce_sum(dy, &rows, false)?;
+        // Means over a row weighted by the scale are products with one column.
+        let column = graph.reshape(scale, [width, 1.into()])?;
+        let column = graph.scale(column, 1.0 / size as f64)?;
+        let plain = MatMul::default;
+        let a = graph.matmul(dy, column, plain())?; // [.., 1]
+        let b = graph.matmul(product, column, plain())?; // [.., 1]
+        let scaled = graph.mul(dy, scale)?;
+        let along = graph.mul(normal, b)?;
+        let rest = graph.sub(scaled, along)?;
+        let rest = graph.sub(rest, a)?;
+        let dx = graph.mul(rest, inverse)?;
+        Ok(Some(vec![dx, dscale, dbias]))
     }
 }

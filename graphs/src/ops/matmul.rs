@@ -1,7 +1,7 @@
 //! Matrix product over the last two dimensions, with the transpositions that kernels absorb.
 
 use super::operator::{Kernel, Operator, Vjp};
-use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::{Axis, Ix2, IxDyn};
 
@@ -100,9 +100,10 @@ impl Operator for MatMul {
         let [a, b] = inputs else {
             return Err(format!("takes 2 inputs, not {}", inputs.len()));
         };
-        if a.dtype != DType::F32 || b.dtype != DType::F32 {
-            return Err("takes floats".to_owned());
+        if a.dtype != b.dtype || !a.dtype.is_float() {
+            return Err("takes floats of one type".to_owned());
         }
+        let dtype = a.dtype;
         if a.rank() < 2 || b.rank() < 2 {
             return Err("takes matrices".to_owned());
         }
@@ -129,7 +130,7 @@ impl Operator for MatMul {
         }
         let mut shape = batch.to_vec();
         shape.extend([m, n]);
-        Ok(vec![Type::f32(shape)])
+        Ok(vec![Type::new(dtype, shape)])
     }
 
     fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
@@ -227,5 +228,31 @@ impl Operator for MatMul {
         } else {
             Kernel::Contrib
         }
+    }
+
+    fn contrib(&self) -> Option<&'static str> {
+        (!self.is_plain()).then_some("FusedMatMul")
+    }
+
+    fn expand(
+        &self,
+        graph: &mut Graph,
+        inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        if self.is_plain() {
+            return Ok(None);
+        }
+        let mut plain = |x: ValueId, batch: bool, trans: bool| {
+            let rank = graph.ty(x).rank();
+            let mut axes: Vec<usize> = unbatch(&(0..rank).collect::<Vec<_>>(), batch);
+            if trans {
+                axes.swap(rank - 2, rank - 1);
+            }
+            graph.transpose(x, &axes)
+        };
+        let a = plain(inputs[0], self.trans_batch_a, self.trans_a)?;
+        let b = plain(inputs[1], self.trans_batch_b, self.trans_b)?;
+        let y = graph.matmul(a, b, MatMul::default())?;
+        Ok(Some(vec![graph.scale(y, f64::from(self.alpha))?]))
     }
 }

@@ -79,6 +79,25 @@ pub trait Operator {
     fn kernel(&self) -> Kernel {
         Kernel::Standard
     }
+
+    /// The type of the `com.microsoft` node that [`Operator::emit`] writes, where ordinary builds
+    /// have it ([`Kernel::Contrib`]).
+    fn contrib(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The same in operators that more builds have, appended to `graph`: one value for each output.
+    /// `None` where the operator is as plain as it can be.
+    ///
+    /// # Errors
+    /// Where the inputs are not the operator's.
+    fn expand(
+        &self,
+        _graph: &mut Graph,
+        _inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        Ok(None)
+    }
 }
 
 /// The answer of an operator that is used only in graphs that are not differentiated again.

@@ -46,4 +46,15 @@ impl Operator for ReluGrad {
     fn kernel(&self) -> Kernel {
         Kernel::Training
     }
+
+    fn expand(
+        &self,
+        graph: &mut Graph,
+        inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        let (dy, y) = (inputs[0], inputs[1]);
+        let zero = graph.scalar_like(y, 0.0)?;
+        let positive = graph.less(zero, y)?;
+        Ok(Some(vec![graph.where_select(positive, dy, zero)?]))
+    }
 }

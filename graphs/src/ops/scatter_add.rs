@@ -1,6 +1,7 @@
 //! Rows added to a table: `table[indices[i]] += rows[i]`.
 
 use super::operator::{Operator, Vjp};
+use super::scatter_elements::ScatterElements;
 use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::Axis;
@@ -57,5 +58,13 @@ impl Operator for ScatterAdd {
             [("reduction", Attribute::Text("add"))],
         );
         Ok(())
+    }
+
+    fn expand(
+        &self,
+        graph: &mut Graph,
+        inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        Ok(Some(graph.apply(ScatterElements, inputs)?))
     }
 }

@@ -48,4 +48,17 @@ impl Operator for SoftmaxGrad {
     fn kernel(&self) -> Kernel {
         Kernel::Training
     }
+
+    fn expand(
+        &self,
+        graph: &mut Graph,
+        inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        let (dy, y) = (inputs[0], inputs[1]);
+        let product = graph.mul(dy, y)?;
+        let last = graph.ty(y).rank().saturating_sub(1);
+        let sum = graph.reduce_sum(product, &[last], true)?; // [.., 1]
+        let shift = graph.mul(y, sum)?;
+        Ok(Some(vec![graph.sub(product, shift)?]))
+    }
 }

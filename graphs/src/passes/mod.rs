@@ -3,6 +3,7 @@
 mod common_subexpressions;
 mod constant_folding;
 mod dead_code;
+pub mod expand;
 mod scatter_into_sum;
 
 use crate::ir::{Graph, GraphError, verify};

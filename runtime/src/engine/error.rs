@@ -21,6 +21,14 @@ pub enum EngineError {
         /// The provider asked for.
         provider: Provider,
     },
+    /// This program does not execute on that provider yet.
+    #[error(
+        "the session engine does not run on the provider {provider} yet; use --provider cpu or cuda"
+    )]
+    SessionProvider {
+        /// The provider asked for.
+        provider: Provider,
+    },
     /// An artifact or a temporary file could not be read or written.
     #[error("cannot {doing} {}", path.display())]
     Io {
@@ -106,6 +114,12 @@ pub enum EngineError {
     #[error("the model has no parameter '{name}'")]
     UnknownParameter {
         /// The name given.
+        name: String,
+    },
+    /// A parameter of the model that was given no value.
+    #[error("the parameter '{name}' was given no value")]
+    MissingParameter {
+        /// The parameter.
         name: String,
     },
     /// A parameter of the checkpoint that the options don't name.

@@ -1,10 +1,13 @@
 //! The trait through which a training loop drives ONNX Runtime, and the tensors that pass through it.
 
+mod binding;
 mod error;
+pub mod session;
 mod session_handle;
 pub mod training_api;
 
 pub use error::EngineError;
+pub use session::{SessionEngine, SessionModels, SessionNames, SessionOptions, Slot};
 pub use training_api::{TrainingApiEngine, TrainingApiOptions};
 
 /// `Result` of this module.
@@ -19,6 +22,8 @@ pub enum TensorData {
     I64(Vec<i64>),
     /// `uint8`.
     U8(Vec<u8>),
+    /// `uint32`.
+    U32(Vec<u32>),
     /// `bool`.
     Bool(Vec<bool>),
 }
@@ -30,6 +35,7 @@ impl TensorData {
             Self::F32(values) => values.len(),
             Self::I64(values) => values.len(),
             Self::U8(values) => values.len(),
+            Self::U32(values) => values.len(),
             Self::Bool(values) => values.len(),
         }
     }
@@ -56,9 +62,11 @@ impl Tensor {
     pub fn scalar(&self) -> Option<f32> {
         match &self.data {
             TensorData::F32(values) if values.len() == 1 => Some(values[0]),
-            TensorData::F32(_) | TensorData::I64(_) | TensorData::U8(_) | TensorData::Bool(_) => {
-                None
-            }
+            TensorData::F32(_)
+            | TensorData::I64(_)
+            | TensorData::U8(_)
+            | TensorData::U32(_)
+            | TensorData::Bool(_) => None,
         }
     }
 }

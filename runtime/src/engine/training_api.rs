@@ -390,7 +390,7 @@ impl Signature {
     }
 }
 
-fn borrow(tensor: &Tensor) -> ort::Result<DynValueRef<'_>> {
+pub(super) fn borrow(tensor: &Tensor) -> ort::Result<DynValueRef<'_>> {
     let shape = tensor.shape.as_slice();
     Ok(match &tensor.data {
         TensorData::F32(values) => {
@@ -400,6 +400,9 @@ fn borrow(tensor: &Tensor) -> ort::Result<DynValueRef<'_>> {
             TensorRef::from_array_view((shape, values.as_slice()))?.into_dyn()
         }
         TensorData::U8(values) => {
+            TensorRef::from_array_view((shape, values.as_slice()))?.into_dyn()
+        }
+        TensorData::U32(values) => {
             TensorRef::from_array_view((shape, values.as_slice()))?.into_dyn()
         }
         TensorData::Bool(values) => {
@@ -420,6 +423,10 @@ fn scalar(name: &str, output: &DynTensor) -> Result<f32> {
             .first()
             .map(|&value| f32::from(value))
             .filter(|_| values.len() == 1),
+        TensorData::U32(values) => values
+            .first()
+            .map(|&value| value as f32)
+            .filter(|_| values.len() == 1),
         TensorData::Bool(values) => values
             .first()
             .map(|&value| f32::from(value))
@@ -431,7 +438,7 @@ fn scalar(name: &str, output: &DynTensor) -> Result<f32> {
     })
 }
 
-fn copy_out(name: &str, output: &DynTensor) -> Result<Tensor> {
+pub(super) fn copy_out(name: &str, output: &DynTensor) -> Result<Tensor> {
     let shape = output
         .shape()
         .iter()
@@ -465,7 +472,7 @@ fn copy_out(name: &str, output: &DynTensor) -> Result<Tensor> {
     })
 }
 
-fn check_length(name: &str, shape: &[usize], length: usize) -> Result<()> {
+pub(super) fn check_length(name: &str, shape: &[usize], length: usize) -> Result<()> {
     let expected = shape
         .iter()
         .try_fold(1usize, |product, &dimension| product.checked_mul(dimension));
@@ -479,7 +486,7 @@ fn check_length(name: &str, shape: &[usize], length: usize) -> Result<()> {
     })
 }
 
-fn by_name<'a, T>(
+pub(super) fn by_name<'a, T>(
     items: &'a [T],
     name: impl Fn(&'a T) -> &'a String,
 ) -> Result<HashMap<&'a str, &'a T>> {

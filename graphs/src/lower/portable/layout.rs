@@ -1,0 +1,121 @@
+//! Where each parameter lies in the few long buffers that the optimizer updates.
+//!
+//! The update is elementwise, so it sees parameters, gradients and moments as vectors: a handful of
+//! long ones instead of hundreds of small ones, a kernel launch each. The step sees views of them.
+
+use crate::model::parameters::Parameter;
+
+/// Every parameter starts at a multiple of so many elements (256 bytes), as allocators align.
+const ALIGNMENT: usize = 64;
+/// Longest segment that holds more than one parameter, in elements: it bounds what the optimizer
+/// needs beside the buffers themselves.
+const MAX_ELEMENTS: usize = 1 << 24;
+
+/// One long buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Elements.
+    pub len: usize,
+    /// Whether the parameters in it decay.
+    pub decays: bool,
+}
+
+/// A parameter's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Native name: the step's input.
+    pub name: String,
+    pub shape: Vec<usize>,
+    /// Index of its segment.
+    pub segment: usize,
+    /// Its first element there.
+    pub offset: usize,
+}
+
+/// All parameters, in their order, in segments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    pub segments: Vec<Segment>,
+    pub slots: Vec<Slot>,
+}
+
+impl Layout {
+    /// Lays out `parameters`, those that decay apart from those that don't.
+    pub fn new(parameters: &[Parameter]) -> Layout {
+        let mut segments: Vec<Segment> = Vec::new();
+        let mut open: [Option<usize>; 2] = [None, None];
+        let slots = parameters
+            .iter()
+            .map(|parameter| {
+                let size = parameter.len().next_multiple_of(ALIGNMENT);
+                let open = &mut open[usize::from(parameter.decays())];
+                let index = match *open {
+                    Some(index) if segments[index].len + size <= MAX_ELEMENTS => index,
+                    Some(_) | None => {
+                        segments.push(Segment {
+                            len: 0,
+                            decays: parameter.decays(),
+                        });
+                        segments.len() - 1
+                    }
+                };
+                *open = Some(index);
+                let offset = segments[index].len;
+                segments[index].len += size;
+                Slot {
+                    name: parameter.name.clone(),
+                    shape: parameter.shape.clone(),
+                    segment: index,
+                    offset,
+                }
+            })
+            .collect();
+        Layout { segments, slots }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALIGNMENT, Layout, MAX_ELEMENTS};
+    use crate::model::parameters::{Init, Parameter};
+
+    fn parameter(name: &str, shape: &[usize]) -> Parameter {
+        Parameter {
+            name: name.into(),
+            shape: shape.to_vec(),
+            init: Init::Zeros,
+        }
+    }
+
+    #[test]
+    fn slots_do_not_overlap_and_share_a_segment_only_with_their_kind() {
+        let list = [
+            parameter("a.weight", &[3, 5]),
+            parameter("a.bias", &[3]),
+            parameter("b.weight", &[MAX_ELEMENTS / 8, 8]),
+            parameter("c.weight", &[2, 2]),
+            parameter("b.bias", &[200]),
+        ];
+        let layout = Layout::new(&list);
+        for (slot, parameter) in layout.slots.iter().zip(&list) {
+            let segment = &layout.segments[slot.segment];
+            assert_eq!(segment.decays, parameter.decays());
+            assert_eq!(slot.offset % ALIGNMENT, 0);
+            assert!(slot.offset + parameter.len() <= segment.len);
+        }
+        let mut places: Vec<_> = layout
+            .slots
+            .iter()
+            .map(|s| (s.segment, s.offset, s.shape.iter().product::<usize>()))
+            .collect();
+        places.sort();
+        for pair in places.windows(2) {
+            assert!(pair[0].0 != pair[1].0 || pair[0].1 + pair[0].2 <= pair[1].1);
+        }
+        // The large one does not fit behind `a.weight`.
+        assert_eq!(
+            layout.slots.iter().map(|s| s.segment).collect::<Vec<_>>(),
+            [0, 1, 2, 3, 1]
+        );
+    }
+}

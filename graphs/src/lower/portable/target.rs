@@ -1,0 +1,182 @@
+//! What each execution provider of ordinary builds has beside the ONNX standard.
+
+use crate::ops::{Kernel, Op};
+use std::fmt;
+use std::str::FromStr;
+
+/// An execution provider as the compiler sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    Cpu,
+    Cuda,
+    Rocm,
+    MigraphX,
+    DirectMl,
+    OpenVino,
+    WebGpu,
+}
+
+/// A row of the table.
+struct Row {
+    target: Target,
+    name: &'static str,
+    /// `com.microsoft` kernels for floats that its ordinary builds have.
+    contrib: &'static [&'static str],
+    /// Whether ScatterND adds up rows that go to the same place. The CPU's loses some of them: its
+    /// threads add without locks.
+    scatter_nd_adds: bool,
+    /// Whether dropout masks are computed there from a few counters, instead of being copied there.
+    dropout_on_device: bool,
+}
+
+/// The four fused kernels that the graphs use, in ONNX Runtime's list of kernels for CPU, CUDA and
+/// DirectML.
+const ALL: &[&str] = &["FusedMatMul", "Gelu", "FastGelu"];
+
+/// Every target, in the order of the enum.
+const TABLE: &[Row] = &[
+    Row {
+        target: Target::Cpu,
+        name: "cpu",
+        contrib: ALL,
+        scatter_nd_adds: false,
+        dropout_on_device: false,
+    },
+    Row {
+        target: Target::Cuda,
+        name: "cuda",
+        contrib: ALL,
+        scatter_nd_adds: true,
+        dropout_on_device: true,
+    },
+    Row {
+        target: Target::Rocm,
+        name: "rocm",
+        contrib: ALL,
+        scatter_nd_adds: true,
+        dropout_on_device: true,
+    },
+    Row {
+        target: Target::MigraphX,
+        name: "migraphx",
+        contrib: &[],
+        scatter_nd_adds: true,
+        dropout_on_device: true,
+    },
+    Row {
+        target: Target::DirectMl,
+        name: "directml",
+        contrib: ALL,
+        scatter_nd_adds: false,
+        dropout_on_device: true,
+    },
+    Row {
+        target: Target::OpenVino,
+        name: "openvino",
+        contrib: &[],
+        scatter_nd_adds: false,
+        dropout_on_device: false,
+    },
+    Row {
+        target: Target::WebGpu,
+        name: "webgpu",
+        contrib: &["Gelu", "FastGelu"],
+        scatter_nd_adds: true,
+        dropout_on_device: true,
+    },
+];
+
+impl Target {
+    fn row(self) -> &'static Row {
+        let index = match self {
+            Target::Cpu => 0,
+            Target::Cuda => 1,
+            Target::Rocm => 2,
+            Target::MigraphX => 3,
+            Target::DirectMl => 4,
+            Target::OpenVino => 5,
+            Target::WebGpu => 6,
+        };
+        &TABLE[index]
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// Whether dropout masks are computed there from a few counters.
+    pub fn dropout_on_device(self) -> bool {
+        self.row().dropout_on_device
+    }
+
+    /// Whether it runs `op` as it is emitted.
+    pub fn has(self, op: &Op) -> bool {
+        let operator = op.operator();
+        match operator.kernel() {
+            Kernel::Standard => !matches!(op, Op::ScatterAdd(_)) || self.row().scatter_nd_adds,
+            Kernel::Contrib => operator
+                .contrib()
+                .is_some_and(|kernel| self.row().contrib.contains(&kernel)),
+            Kernel::Training => false,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no target's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no target '{0}'")]
+pub struct UnknownTarget(pub String);
+
+impl FromStr for Target {
+    type Err = UnknownTarget;
+
+    fn from_str(name: &str) -> Result<Target, UnknownTarget> {
+        TABLE
+            .iter()
+            .find(|row| row.name == name)
+            .map(|row| row.target)
+            .ok_or_else(|| UnknownTarget(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TABLE, Target};
+    use crate::ops::gelu::Gelu;
+    use crate::ops::matmul::MatMul;
+    use crate::ops::scatter_add::ScatterAdd;
+    use crate::ops::softmax_grad::SoftmaxGrad;
+
+    #[test]
+    fn every_row_is_found_by_its_target_and_its_name() {
+        for row in TABLE {
+            assert_eq!(row.target.row().name, row.name);
+            assert_eq!(row.name.parse(), Ok(row.target));
+        }
+        assert!("tpu".parse::<Target>().is_err());
+    }
+
+    #[test]
+    fn training_kernels_are_nowhere_and_fused_ones_where_the_table_says() {
+        let transposed = MatMul {
+            trans_a: true,
+            ..MatMul::default()
+        };
+        for row in TABLE {
+            assert!(!row.target.has(&SoftmaxGrad.into()));
+            assert!(row.target.has(&MatMul::default().into()));
+        }
+        assert!(Target::Cuda.has(&transposed.clone().into()));
+        assert!(!Target::OpenVino.has(&transposed.into()));
+        assert!(Target::WebGpu.has(&Gelu { approximate: true }.into()));
+        assert!(Target::Cuda.has(&ScatterAdd.into()));
+        assert!(!Target::Cpu.has(&ScatterAdd.into()));
+    }
+}

@@ -1,0 +1,56 @@
+//! Rows added to a table element by element: [`ScatterAdd`] for providers whose ScatterND may lose
+//! one of two additions to the same row.
+
+use super::operator::{Operator, Vjp};
+use super::scatter_add::ScatterAdd;
+use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::{Attribute, Emitter};
+
+/// `table[indices[i]] += rows[i]` for matrices, in the order of the indices.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScatterElements;
+
+impl Operator for ScatterElements {
+    fn name(&self) -> &'static str {
+        "ScatterElements"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        match inputs {
+            [table, _, _] if table.rank() == 2 => ScatterAdd.infer(inputs),
+            _ => Err("takes a table of rows".to_owned()),
+        }
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        ScatterAdd.vjp(graph, at)
+    }
+
+    fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        ScatterAdd.evaluate(bindings, inputs)
+    }
+
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        let [table, indices, rows] = inputs else {
+            return Err("takes 3 inputs".to_owned());
+        };
+        let column = emitter.unsqueeze(indices, 1); // [M, 1]
+        let shape = emitter.apply("Shape", std::slice::from_ref(rows));
+        let full = emitter.apply("Expand", &[column, shape]); // [M, D]
+        emitter.standard_with(
+            "ScatterElements",
+            &[table.clone(), full, rows.clone()],
+            outputs,
+            [
+                ("axis", Attribute::Int(0)),
+                ("reduction", Attribute::Text("add")),
+            ],
+        );
+        Ok(())
+    }
+}

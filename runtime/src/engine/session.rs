@@ -1,0 +1,580 @@
+//! The engine on ordinary builds: parameters, gradients and moments stay in the device's memory, and every run
+//! reads and writes them there.
+
+mod names;
+mod scaling;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::Session;
+use ort::session::builder::SessionBuilder;
+use ort::value::{DynTensor, TensorRef};
+
+use super::binding::{BoundSession, DeviceVector};
+use super::error::EngineError;
+use super::training_api::{borrow, by_name, check_length, copy_out};
+use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
+use crate::library::Loaded;
+use crate::provider::Provider;
+
+pub use names::SessionNames;
+use scaling::LossScaling;
+
+/// The models that a [`SessionEngine`] runs, as ONNX files' bytes.
+#[derive(Debug, Clone)]
+pub struct SessionModels {
+    /// Batch, parameters and gradients so far in; figures and new gradients out.
+    pub step: Vec<u8>,
+    /// Batch and parameters in, figures out.
+    pub evaluation: Vec<u8>,
+    /// Segments of parameters, gradients and moments in, new ones and the gradient norm out.
+    pub optimizer: Vec<u8>,
+    /// New segments of gradients out, filled with the input [`SessionNames::zero`].
+    pub clear: Vec<u8>,
+    /// One vector copied.
+    pub copy: Vec<u8>,
+}
+
+/// Where a parameter lies in the segments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Its name, also the models' input.
+    pub name: String,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// Which segment.
+    pub segment: usize,
+    /// Its first element in there.
+    pub offset: usize,
+}
+
+/// What a [`SessionEngine`] is made from.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// The models.
+    pub models: SessionModels,
+    /// How their inputs and outputs are called.
+    pub names: SessionNames,
+    /// Length of each segment, in elements.
+    pub segments: Vec<usize>,
+    /// Every trainable parameter, in the order in which parameters and moments are to be returned.
+    pub parameters: Vec<Slot>,
+    /// AdamW's β1.
+    pub beta1: f32,
+    /// AdamW's β2.
+    pub beta2: f32,
+    /// AdamW's weight decay.
+    pub weight_decay: f32,
+    /// Whether the loss is scaled up so that 16-bit gradients don't vanish, and updates that overflow are skipped.
+    pub scale_loss: bool,
+    /// Where to execute.
+    pub provider: Provider,
+    /// Which of the provider's devices.
+    pub device_id: i32,
+    /// Threads of one operation on the processor; all cores if absent.
+    pub threads: Option<usize>,
+    /// Whether nodes that the provider has no kernel for may run on the processor.
+    pub allow_cpu_nodes: bool,
+}
+
+/// Trains through ordinary sessions.
+pub struct SessionEngine {
+    // Sessions before the memory that their bindings refer to.
+    step: Model,
+    evaluation: Model,
+    optimizer: BoundSession,
+    clear: BoundSession,
+    copy: BoundSession,
+    segments: Vec<SegmentMemory>,
+    options: SessionOptions,
+    /// Updates made.
+    updates: i64,
+    has_gradients: bool,
+    scaling: Option<LossScaling>,
+}
+
+struct SegmentMemory {
+    parameters: DeviceVector,
+    gradients: DeviceVector,
+    first_moments: DeviceVector,
+    second_moments: DeviceVector,
+}
+
+/// A model that takes batches.
+struct Model {
+    graph: &'static str,
+    session: BoundSession,
+    /// Inputs that come with every batch.
+    inputs: Vec<String>,
+    /// Outputs that come to the host.
+    outputs: Vec<String>,
+}
+
+/// Which vector of a segment.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Parameter,
+    FirstMoment,
+    SecondMoment,
+}
+
+impl SegmentMemory {
+    fn new(allocator: &Arc<Allocator>, len: usize) -> ort::Result<Self> {
+        let vector = || DeviceVector::new(allocator, len);
+        Ok(Self {
+            parameters: vector()?,
+            gradients: vector()?,
+            first_moments: vector()?,
+            second_moments: vector()?,
+        })
+    }
+
+    fn vector(&self, kind: Kind) -> &DeviceVector {
+        match kind {
+            Kind::Parameter => &self.parameters,
+            Kind::FirstMoment => &self.first_moments,
+            Kind::SecondMoment => &self.second_moments,
+        }
+    }
+}
+
+impl SessionEngine {
+    /// Loads the models and gives the parameters their values; moments are zero.
+    ///
+    /// # Errors
+    /// The provider is not in the build or lacks an operator, there is no room on the device, or `initial` is not
+    /// every parameter.
+    pub fn new(loaded: &Loaded, options: SessionOptions, initial: &[NamedArray]) -> Result<Self> {
+        let load = |model: &[u8], which: &str| {
+            session_options(loaded, &options)
+                .and_then(|builder| BoundSession::new(builder, model))
+                .map_err(EngineError::runtime(format!(
+                    "load the {which} model on {}",
+                    options.provider
+                )))
+        };
+        let models = &options.models;
+        let step = load(&models.step, "training")?;
+        let evaluation = load(&models.evaluation, "evaluation")?;
+        let optimizer = load(&models.optimizer, "optimizer")?;
+        let clear = load(&models.clear, "clearing")?;
+        let copy = load(&models.copy, "copying")?;
+
+        let room = || EngineError::runtime("make room for parameters, gradients and moments");
+        let allocator = allocator(step.session(), &options).map_err(room())?;
+        let segments = options
+            .segments
+            .iter()
+            .map(|&len| SegmentMemory::new(&allocator, len))
+            .collect::<ort::Result<Vec<_>>>()
+            .map_err(room())?;
+        let taken = |name: &str| options.names.is_bound(name, &options.parameters);
+        let step = Model::new("training", step, taken)?;
+        let evaluation = Model::new("evaluation", evaluation, taken)?;
+        let scaling = options.scale_loss.then(LossScaling::default);
+        let mut engine = Self {
+            step,
+            evaluation,
+            optimizer,
+            clear,
+            copy,
+            segments,
+            options,
+            updates: 0,
+            has_gradients: false,
+            scaling,
+        };
+        engine
+            .bind()
+            .map_err(EngineError::runtime("bind the parameters"))?;
+        engine.zero()?;
+        engine.check_complete(initial, |name| EngineError::MissingParameter { name })?;
+        engine.set_parameters(initial)?;
+        engine.clear_gradients()?;
+        Ok(engine)
+    }
+
+    /// Binds what never changes: every parameter, gradient and moment, new ones over old ones.
+    fn bind(&mut self) -> ort::Result<()> {
+        let names = &self.options.names;
+        for slot in &self.options.parameters {
+            let memory = &self.segments[slot.segment];
+            let parameter = memory.parameters.view(slot.offset, &slot.shape)?;
+            self.step.session.bind_input(&slot.name, &*parameter)?;
+            self.evaluation
+                .session
+                .bind_input(&slot.name, &*parameter)?;
+            let gradient = memory.gradients.view(slot.offset, &slot.shape)?;
+            let name = names.gradient(&slot.name);
+            self.step.session.bind_input(&name, &*gradient)?;
+            self.step
+                .session
+                .bind_output(&names.new(&name), &*gradient)?;
+        }
+        self.optimizer.to_host([names.gradient_norm.clone()])?;
+        for (index, memory) in self.segments.iter().enumerate() {
+            let shape = [self.options.segments[index]];
+            let gradients = memory.gradients.view(0, &shape)?;
+            let name = names.segment(index, &names.gradients);
+            self.optimizer.bind_input(&name, &*gradients)?;
+            self.clear.bind_output(&names.new(&name), &*gradients)?;
+            for (kind, vector) in [
+                (&names.parameters, &memory.parameters),
+                (&names.first_moments, &memory.first_moments),
+                (&names.second_moments, &memory.second_moments),
+            ] {
+                let name = names.segment(index, kind);
+                let view = vector.view(0, &shape)?;
+                self.optimizer.bind_input(&name, &*view)?;
+                self.optimizer.bind_output(&names.new(&name), &*view)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills everything with zeros, the gaps between parameters included.
+    fn zero(&mut self) -> Result<()> {
+        let zeros = vec![0.0; self.options.segments.iter().copied().max().unwrap_or(0)];
+        for index in 0..self.segments.len() {
+            let len = self.options.segments[index];
+            for kind in [Kind::Parameter, Kind::FirstMoment, Kind::SecondMoment] {
+                self.upload(kind, index, 0, &zeros[..len])
+                    .map_err(EngineError::runtime("clear the parameters"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn clear_gradients(&mut self) -> Result<()> {
+        self.has_gradients = false;
+        self.clear
+            .bind_scalar(&self.options.names.zero, 0.0)
+            .and_then(|()| self.clear.run())
+            .map_err(EngineError::runtime("clear the gradients"))?;
+        Ok(())
+    }
+
+    fn upload(
+        &mut self,
+        kind: Kind,
+        segment: usize,
+        offset: usize,
+        values: &[f32],
+    ) -> ort::Result<()> {
+        let shape = [values.len()];
+        let source = TensorRef::from_array_view((shape, values))?;
+        let target = self.segments[segment].vector(kind).view(offset, &shape)?;
+        let (from, to) = &self.options.names.copy;
+        self.copy.bind_input(from, &*source)?;
+        self.copy.to_host([])?;
+        self.copy.bind_output(to, &*target)?;
+        self.copy.run().map(drop)
+    }
+
+    fn download(&mut self, kind: Kind, slot: usize) -> Result<Vec<f32>> {
+        let slot = &self.options.parameters[slot];
+        let (from, to) = self.options.names.copy.clone();
+        let shape = [slot.shape.iter().product::<usize>()];
+        let vector = self.segments[slot.segment].vector(kind);
+        let mut copy = || {
+            let source = vector.view(slot.offset, &shape)?;
+            self.copy.bind_input(&from, &*source)?;
+            self.copy.to_host([to.clone()])?;
+            self.copy.run()
+        };
+        let values = copy().map_err(EngineError::runtime(format!("read '{}'", slot.name)))?;
+        let value = values.first().ok_or_else(|| EngineError::NotScalar {
+            name: to.clone(),
+            shape: Vec::new(),
+        })?;
+        match copy_out(&slot.name, value)?.data {
+            TensorData::F32(values) => Ok(values),
+            TensorData::I64(_) | TensorData::U8(_) | TensorData::U32(_) | TensorData::Bool(_) => {
+                Err(EngineError::ParameterType {
+                    name: slot.name.clone(),
+                })
+            }
+        }
+    }
+
+    fn slot(&self, name: &str) -> Result<usize> {
+        self.options
+            .parameters
+            .iter()
+            .position(|slot| slot.name == name)
+            .ok_or_else(|| EngineError::UnknownParameter {
+                name: name.to_owned(),
+            })
+    }
+
+    fn array(&mut self, kind: Kind, slot: usize) -> Result<NamedArray> {
+        let values = self.download(kind, slot)?;
+        let slot = &self.options.parameters[slot];
+        Ok(NamedArray {
+            name: slot.name.clone(),
+            shape: slot.shape.clone(),
+            values,
+        })
+    }
+
+    fn arrays(&mut self, kind: Kind) -> Result<Vec<NamedArray>> {
+        (0..self.options.parameters.len())
+            .map(|slot| self.array(kind, slot))
+            .collect()
+    }
+
+    /// Checks names and shapes, and that nothing is given twice.
+    fn check_arrays(&self, arrays: &[NamedArray]) -> Result<()> {
+        by_name(arrays, |array| &array.name)?;
+        for array in arrays {
+            let slot = &self.options.parameters[self.slot(&array.name)?];
+            if array.shape != slot.shape {
+                return Err(EngineError::ParameterShape {
+                    name: array.name.clone(),
+                    given: array.shape.clone(),
+                    expected: slot.shape.clone(),
+                });
+            }
+            check_length(&array.name, &array.shape, array.values.len())?;
+        }
+        Ok(())
+    }
+
+    fn check_complete(
+        &self,
+        arrays: &[NamedArray],
+        missing: impl Fn(String) -> EngineError,
+    ) -> Result<()> {
+        let given = by_name(arrays, |array| &array.name)?;
+        match self
+            .options
+            .parameters
+            .iter()
+            .find(|slot| !given.contains_key(slot.name.as_str()))
+        {
+            Some(slot) => Err(missing(slot.name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, kind: Kind, arrays: &[NamedArray]) -> Result<()> {
+        for array in arrays {
+            let slot = &self.options.parameters[self.slot(&array.name)?];
+            let (segment, offset) = (slot.segment, slot.offset);
+            self.upload(kind, segment, offset, &array.values)
+                .map_err(EngineError::runtime(format!("write '{}'", array.name)))?;
+        }
+        Ok(())
+    }
+
+    /// AdamW's numbers of the next update.
+    fn optimizer_scalars(&self, learning_rate: f32) -> [(String, f32); 4] {
+        let (options, names) = (&self.options, &self.options.names);
+        let update = (self.updates + 1) as f64;
+        let learning_rate = f64::from(learning_rate);
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(update);
+        let scale = self.scaling.as_ref().map_or(1.0, LossScaling::scale);
+        [
+            (
+                names.step_size.clone(),
+                (learning_rate / correction(options.beta1)) as f32,
+            ),
+            (
+                names.decay.clone(),
+                (1.0 - learning_rate * f64::from(options.weight_decay)) as f32,
+            ),
+            (
+                names.second_correction.clone(),
+                (1.0 / correction(options.beta2).sqrt()) as f32,
+            ),
+            (names.gradient_scale.clone(), 1.0 / scale),
+        ]
+    }
+}
+
+impl Engine for SessionEngine {
+    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let mut outputs = match &self.scaling {
+            None => self.step.run(inputs)?,
+            Some(scaling) => {
+                let scaled = scaling.apply(inputs, &self.options.names.loss_scale);
+                self.step.run(&scaled)?
+            }
+        };
+        if let Some(scaling) = &self.scaling {
+            scaling.undo(&mut outputs, &self.options.names.loss);
+        }
+        self.has_gradients = true;
+        Ok(outputs)
+    }
+
+    fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.evaluation.run(inputs)
+    }
+
+    fn optimizer_step(&mut self, learning_rate: f32) -> Result<f32> {
+        if !self.has_gradients {
+            return Err(EngineError::NoGradients);
+        }
+        let scalars = self.optimizer_scalars(learning_rate);
+        let mut update = || {
+            for (name, value) in &scalars {
+                self.optimizer.bind_scalar(name, *value)?;
+            }
+            self.optimizer.run()
+        };
+        let outputs = update().map_err(EngineError::runtime("update the parameters"))?;
+        let name = &self.options.names.gradient_norm;
+        let norm = outputs
+            .first()
+            .map(|output| copy_out(name, output))
+            .transpose()?
+            .and_then(|tensor| tensor.scalar())
+            .ok_or_else(|| EngineError::NotScalar {
+                name: name.clone(),
+                shape: Vec::new(),
+            })?;
+        self.clear_gradients()?;
+        let skipped = self
+            .scaling
+            .as_mut()
+            .is_some_and(|scaling| !scaling.update(norm));
+        if !skipped {
+            self.updates += 1;
+        }
+        Ok(norm)
+    }
+
+    fn parameter(&mut self, name: &str) -> Result<NamedArray> {
+        let slot = self.slot(name)?;
+        self.array(Kind::Parameter, slot)
+    }
+
+    fn parameters(&mut self) -> Result<Vec<NamedArray>> {
+        self.arrays(Kind::Parameter)
+    }
+
+    fn set_parameters(&mut self, parameters: &[NamedArray]) -> Result<()> {
+        self.check_arrays(parameters)?;
+        self.write(Kind::Parameter, parameters)
+    }
+
+    fn optimizer_state(&mut self) -> Result<OptimizerState> {
+        Ok(OptimizerState {
+            step: self.updates,
+            first_moments: self.arrays(Kind::FirstMoment)?,
+            second_moments: self.arrays(Kind::SecondMoment)?,
+        })
+    }
+
+    fn set_optimizer_state(&mut self, state: &OptimizerState) -> Result<()> {
+        let moments = [
+            ("first", Kind::FirstMoment, &state.first_moments),
+            ("second", Kind::SecondMoment, &state.second_moments),
+        ];
+        for (which, _, arrays) in moments {
+            self.check_arrays(arrays)?;
+            self.check_complete(arrays, |name| EngineError::MissingMoment { which, name })?;
+        }
+        for (_, kind, arrays) in moments {
+            self.write(kind, arrays)?;
+        }
+        self.updates = state.step;
+        self.clear_gradients()
+    }
+}
+
+impl Model {
+    /// Splits the session's values into those of a batch and those that are `bound` once and for all.
+    fn new(
+        graph: &'static str,
+        mut session: BoundSession,
+        bound: impl Fn(&str) -> bool,
+    ) -> Result<Self> {
+        let own = |names: &mut dyn Iterator<Item = &str>| -> Vec<String> {
+            names
+                .filter(|name| !bound(name))
+                .map(str::to_owned)
+                .collect()
+        };
+        let inputs = own(&mut session.inputs());
+        let outputs = own(&mut session.outputs());
+        session
+            .to_host(outputs.clone())
+            .map_err(EngineError::runtime(format!("bind the {graph} model")))?;
+        Ok(Self {
+            graph,
+            session,
+            inputs,
+            outputs,
+        })
+    }
+
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let graph = self.graph;
+        let given: HashMap<&str, &Tensor> = by_name(inputs, |input| &input.name)?;
+        if let Some(input) = inputs.iter().find(|i| !self.inputs.contains(&i.name)) {
+            return Err(EngineError::UnknownInput {
+                graph,
+                name: input.name.clone(),
+                known: self.inputs.clone(),
+            });
+        }
+        for name in &self.inputs {
+            let input = given
+                .get(name.as_str())
+                .ok_or_else(|| EngineError::MissingInput {
+                    graph,
+                    name: name.clone(),
+                })?;
+            check_length(name, &input.shape, input.data.len())?;
+            borrow(input)
+                .and_then(|value| self.session.bind_input(name, &*value))
+                .map_err(EngineError::runtime(format!("take the input '{name}'")))?;
+        }
+        let outputs: Vec<DynTensor> = self
+            .session
+            .run()
+            .map_err(EngineError::runtime(format!("run the {graph} graph")))?;
+        self.outputs
+            .iter()
+            .zip(&outputs)
+            .map(|(name, output)| copy_out(name, output))
+            .collect()
+    }
+}
+
+fn session_options(loaded: &Loaded, options: &SessionOptions) -> ort::Result<SessionBuilder> {
+    let mut builder = Session::builder(loaded.environment())?
+        // Five sessions, each with its own threads: those of a model that rests must not spin.
+        .with_config_entry("session.force_spinning_stop", "1")?;
+    if let Some(threads) = options.threads {
+        builder = builder.with_intra_threads(threads)?;
+    }
+    crate::provider::register(
+        builder,
+        options.provider,
+        options.device_id,
+        options.allow_cpu_nodes,
+    )
+}
+
+/// The allocator of the memory in which the provider works.
+fn allocator(session: &Session, options: &SessionOptions) -> ort::Result<Arc<Allocator>> {
+    let device = match options.provider {
+        Provider::Cpu | Provider::OpenVino => return Ok(Arc::new(Allocator::default())),
+        Provider::Cuda => AllocationDevice::CUDA,
+        Provider::Rocm | Provider::MigraphX => AllocationDevice::HIP,
+        Provider::DirectMl => AllocationDevice::DIRECTML,
+        Provider::WebGpu => AllocationDevice::WEBGPU_BUFFER,
+    };
+    let info = MemoryInfo::new(
+        device,
+        options.device_id,
+        AllocatorType::Device,
+        MemoryType::Default,
+    )?;
+    Allocator::new(session, info).map(Arc::new)
+}

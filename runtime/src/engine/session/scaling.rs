@@ -1,0 +1,104 @@
+//! Dynamic loss scaling: gradients in 16-bit floats are kept above the smallest and below the largest of them.
+
+use crate::engine::{Tensor, TensorData};
+
+/// The first scale: gradients are then usually above the smallest normal 16-bit float.
+const FIRST: f32 = 65_536.0;
+/// The largest: the scaled loss itself must stay finite.
+const LARGEST: f32 = 16_777_216.0;
+/// Updates without overflow after which the scale is doubled.
+const PATIENCE: u32 = 2_000;
+
+/// The scale and how long it has served.
+#[derive(Debug, Clone)]
+pub(super) struct LossScaling {
+    scale: f32,
+    good: u32,
+}
+
+impl Default for LossScaling {
+    fn default() -> Self {
+        Self {
+            scale: FIRST,
+            good: 0,
+        }
+    }
+}
+
+impl LossScaling {
+    pub(super) fn scale(&self) -> f32 {
+        self.scale
+    }
+
+    /// The inputs with that of the loss's scale multiplied.
+    pub(super) fn apply(&self, inputs: &[Tensor], loss_scale: &str) -> Vec<Tensor> {
+        let mut inputs = inputs.to_vec();
+        multiply(&mut inputs, loss_scale, self.scale);
+        inputs
+    }
+
+    /// Brings the loss among the outputs back to its own scale.
+    pub(super) fn undo(&self, outputs: &mut [Tensor], loss: &str) {
+        multiply(outputs, loss, 1.0 / self.scale);
+    }
+
+    /// Takes note of an update whose gradients had that norm; whether it was made, not skipped.
+    pub(super) fn update(&mut self, norm: f32) -> bool {
+        if !norm.is_finite() {
+            self.scale = (self.scale / 2.0).max(1.0);
+            self.good = 0;
+            tracing::warn!(
+                scale = self.scale,
+                "the 16-bit gradients overflowed: this update is skipped, the loss's scale halved"
+            );
+            return false;
+        }
+        self.good += 1;
+        if self.good == PATIENCE {
+            self.scale = (self.scale * 2.0).min(LARGEST);
+            self.good = 0;
+        }
+        true
+    }
+}
+
+fn multiply(tensors: &mut [Tensor], name: &str, factor: f32) {
+    for tensor in tensors.iter_mut().filter(|tensor| tensor.name == name) {
+        if let TensorData::F32(values) = &mut tensor.data {
+            values.iter_mut().for_each(|value| *value *= factor);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overflow_halves_and_patience_doubles() {
+        let mut scaling = LossScaling::default();
+        assert!(!scaling.update(f32::INFINITY));
+        assert!(!scaling.update(f32::NAN));
+        assert_eq!(scaling.scale(), FIRST / 4.0);
+        for _ in 0..PATIENCE {
+            assert!(scaling.update(1.0));
+        }
+        assert_eq!(scaling.scale(), FIRST / 2.0);
+    }
+
+    #[test]
+    fn scales_the_input_named_and_unscales_the_loss() {
+        let tensor = |name: &str| Tensor {
+            name: name.into(),
+            shape: vec![1],
+            data: TensorData::F32(vec![0.5]),
+        };
+        let scaling = LossScaling::default();
+        let scaled = scaling.apply(&[tensor("loss_scale"), tensor("other")], "loss_scale");
+        assert_eq!(scaled[0].scalar(), Some(FIRST / 2.0));
+        assert_eq!(scaled[1].scalar(), Some(0.5));
+        let mut outputs = scaled;
+        scaling.undo(&mut outputs, "loss_scale");
+        assert_eq!(outputs[0].scalar(), Some(0.5));
+    }
+}

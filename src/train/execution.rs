@@ -1,0 +1,69 @@
+//! What runs the graph, where, and in which arithmetic.
+
+use anyhow::{Result, bail};
+use mpnet_graphs::lower::portable::Precision;
+use mpnet_runtime::library::Loaded;
+use mpnet_runtime::provider::Provider;
+use serde::{Deserialize, Serialize};
+
+/// Which engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// The training API where the build has it and the rest allows it, else sessions.
+    #[default]
+    Auto,
+    TrainingApi,
+    Session,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Execution {
+    pub engine: EngineKind,
+    /// The processor where absent.
+    pub provider: Option<Provider>,
+    /// Which of the provider's devices.
+    pub device_id: i32,
+    /// What suits the provider where absent.
+    pub precision: Option<Precision>,
+    /// Accept nodes on the processor that the provider has no kernel for.
+    pub allow_cpu_nodes: bool,
+    /// Threads of ONNX Runtime; all cores where absent.
+    pub threads: Option<usize>,
+}
+
+impl Execution {
+    /// Where to run.
+    pub fn provider(&self) -> Provider {
+        self.provider.unwrap_or(Provider::Cpu)
+    }
+
+    /// The arithmetic: what was asked for, else what the provider's devices are fast and safe at.
+    pub fn precision(&self) -> Precision {
+        self.precision.unwrap_or(match self.provider() {
+            Provider::Cuda | Provider::Rocm | Provider::MigraphX => Precision::BF16,
+            Provider::Cpu | Provider::DirectMl | Provider::OpenVino | Provider::WebGpu => {
+                Precision::F32
+            }
+        })
+    }
+
+    /// Whether sessions run it, rather than the training API.
+    ///
+    /// # Errors
+    /// Where the training API is asked for with what it can't do here.
+    pub fn uses_sessions(&self, loaded: &Loaded) -> Result<bool> {
+        let fits = self.provider() == Provider::Cpu && self.precision() == Precision::F32;
+        match self.engine {
+            EngineKind::Session => Ok(true),
+            EngineKind::Auto => Ok(!(fits && loaded.has_training_api)),
+            EngineKind::TrainingApi if fits => Ok(false),
+            EngineKind::TrainingApi => bail!(
+                "the training-api engine runs on cpu in fp32 only; use --engine session for {} in {}",
+                self.provider(),
+                self.precision().name()
+            ),
+        }
+    }
+}
