@@ -4,7 +4,7 @@ use super::execution::Execution;
 use super::session;
 use anyhow::{Context, Result};
 use mpnet_graphs::lower::ort_training::{Artifacts, GRADIENT_NORM, Options, compile};
-use mpnet_graphs::model::DropoutSite;
+use mpnet_graphs::lower::portable::Randomness;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
 use mpnet_runtime::checkpoint_file;
@@ -31,10 +31,10 @@ pub fn write_artifacts(folder: &Path, artifacts: &Artifacts, initial: &[NamedArr
     Ok(())
 }
 
-/// An engine with its model, and the dropout masks that the model's training graph takes.
+/// An engine with its model, and what the model's training graph takes for its dropout.
 pub struct Running {
     pub engine: Box<dyn Engine>,
-    pub dropout: Vec<DropoutSite>,
+    pub dropout: Randomness,
     /// Engine, provider and arithmetic, in words.
     pub description: String,
 }
@@ -94,7 +94,7 @@ pub fn start(
     )?;
     Ok(Running {
         engine: Box::new(engine),
-        dropout: artifacts.dropout,
+        dropout: Randomness::Masks(artifacts.dropout),
         description: "training-api engine on cpu in fp32".to_owned(),
     })
 }

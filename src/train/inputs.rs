@@ -2,11 +2,14 @@
 
 use crate::data::collator::Batch;
 use crate::data::dropout::{MaskKey, fill_keep_mask};
+use crate::data::rng::{Purpose, keyed};
 use mpnet_graphs::ir::{Bindings, Dim};
 use mpnet_graphs::lower::ort_training::LOSS_SCALE;
+use mpnet_graphs::lower::portable::{Factor, Randomness};
 use mpnet_graphs::model::DropoutSite;
 use mpnet_graphs::model::pretraining::{ATTENTION_MASK, INPUT_IDS, POSITIONS, TARGETS};
 use mpnet_runtime::engine::{Tensor, TensorData};
+use rand::Rng;
 
 /// The batch itself: what the training and the evaluation graph both take.
 pub fn batch_inputs(batch: &Batch) -> Vec<Tensor> {
@@ -32,20 +35,56 @@ pub fn loss_scale(predicted_tokens: usize) -> Tensor {
     }
 }
 
-/// The dropout masks of one micro-batch; `key` names the update and micro-batch, each site gets
-/// its own stream.
-pub fn dropout_masks(sites: &[DropoutSite], batch: &Batch, key: MaskKey) -> Vec<Tensor> {
+/// What a training graph takes for the dropout of one micro-batch; `key` names the update and the
+/// micro-batch.
+pub fn dropout_inputs(randomness: &Randomness, batch: &Batch, key: MaskKey) -> Vec<Tensor> {
+    match randomness {
+        Randomness::Masks(sites) => dropout_masks(sites, batch, key),
+        Randomness::Factors(factors) => dropout_factors(factors, batch, key),
+    }
+}
+
+fn shape(dims: &[Dim], batch: &Batch) -> Vec<usize> {
     let sizes = Bindings {
         batch: batch.rows,
         length: batch.length,
         predicted: batch.predicted,
     };
+    dims.iter()
+        .map(|d| usize::try_from(d.eval(&sizes)).unwrap_or(0))
+        .collect()
+}
+
+/// Random odd factors, from which the device computes its masks.
+fn dropout_factors(factors: &[Factor], batch: &Batch, key: MaskKey) -> Vec<Tensor> {
+    let mut rng = keyed(
+        key.seed,
+        Purpose::Dropout,
+        key.update,
+        key.micro_batch.into(),
+    );
+    factors
+        .iter()
+        .map(|factor| {
+            let shape = shape(&factor.shape, batch);
+            let count = shape.iter().product();
+            Tensor {
+                name: factor.name.clone(),
+                shape,
+                data: TensorData::U32((0..count).map(|_| rng.next_u32() | 1).collect()),
+            }
+        })
+        .collect()
+}
+
+/// The dropout masks of one micro-batch; `key` names the update and micro-batch, each site gets
+/// its own stream.
+fn dropout_masks(sites: &[DropoutSite], batch: &Batch, key: MaskKey) -> Vec<Tensor> {
     sites
         .iter()
         .enumerate()
         .map(|(index, site)| {
-            let size = |d: &Dim| usize::try_from(d.eval(&sizes)).unwrap_or(0);
-            let shape: Vec<usize> = site.shape.iter().map(size).collect();
+            let shape = shape(&site.shape, batch);
             let mut keep = vec![0; shape.iter().product()];
             let site_key = MaskKey {
                 site: index as u32,

@@ -4,9 +4,8 @@ use super::execution::Execution;
 use anyhow::{Context, Result};
 use mpnet_graphs::lower::ort_training::{GRADIENT_NORM, LOSS_SCALE, TRAIN_OUTPUTS};
 use mpnet_graphs::lower::portable::{
-    COPY, Options, Precision, SegmentNames, Target, compile, gradient_name, new_name, scalars,
+    COPY, Options, Precision, Randomness, SegmentNames, Target, compile, gradient_name, new_name, scalars,
 };
-use mpnet_graphs::model::DropoutSite;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::optimizer::adamw::AdamW;
 use mpnet_runtime::engine::{
@@ -39,7 +38,7 @@ pub fn start(
     expose: bool,
     initial: &[NamedArray],
     execution: &Execution,
-) -> Result<(SessionEngine, Vec<DropoutSite>)> {
+) -> Result<(SessionEngine, Randomness)> {
     let provider = execution.provider();
     let options = Options {
         optimizer: *optimizer,
@@ -80,7 +79,7 @@ pub fn start(
         allow_cpu_nodes: execution.allow_cpu_nodes,
     };
     let engine = SessionEngine::new(loaded, options, initial)?;
-    Ok((engine, artifacts.dropout))
+    Ok((engine, artifacts.randomness))
 }
 
 /// What the compiler calls the models' values.
@@ -91,6 +90,7 @@ fn names() -> SessionNames {
     SessionNames {
         loss_scale: LOSS_SCALE.to_owned(),
         loss: TRAIN_OUTPUTS[0].to_owned(),
+        exposed_gradient_prefix: "grad.".to_owned(),
         gradient_norm: GRADIENT_NORM.to_owned(),
         step_size: scalars::STEP_SIZE.to_owned(),
         decay: scalars::DECAY.to_owned(),

@@ -3,7 +3,7 @@
 use super::config::TrainConfig;
 use super::engine::Running;
 use super::evaluate::{Evaluation, Totals, evaluate};
-use super::inputs::{batch_inputs, dropout_masks, loss_scale};
+use super::inputs::{batch_inputs, dropout_inputs, loss_scale};
 use super::progress::{Progress, UpdateFigures};
 use super::stop::StopSignal;
 use crate::checkpoint::{self, Checkpoint, Pointer};
@@ -149,7 +149,7 @@ impl Trainer<'_> {
         };
         let mut inputs = batch_inputs(batch);
         inputs.push(loss_scale(predicted));
-        inputs.extend(dropout_masks(&self.running.dropout, batch, key));
+        inputs.extend(dropout_inputs(&self.running.dropout, batch, key));
         inputs
     }
 

@@ -14,3 +14,5 @@ pub use graph::{Graph, GraphError, Node, NodeId, Value, ValueId, ValueKind};
 pub use interpret::{Array, interpret};
 pub use types::{DType, Type};
 pub use verify::verify;
+
+pub(crate) use graph::infer;

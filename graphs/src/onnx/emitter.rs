@@ -132,6 +132,36 @@ impl Emitter {
             .ok_or_else(|| format!("'{name}' has no known type"))
     }
 
+    /// The dimensions of a value.
+    ///
+    /// # Errors
+    /// Where the value is not one of the graph's.
+    pub fn shape(&self, name: &str) -> Result<Vec<Dim>, String> {
+        self.types
+            .get(name)
+            .map(|ty| ty.shape.clone())
+            .ok_or_else(|| format!("'{name}' has no known type"))
+    }
+
+    /// The element type of a value.
+    ///
+    /// # Errors
+    /// Where the value is not one of the graph's.
+    pub fn dtype(&self, name: &str) -> Result<DType, String> {
+        self.types
+            .get(name)
+            .map(|ty| ty.dtype)
+            .ok_or_else(|| format!("'{name}' has no known type"))
+    }
+
+    /// `x` converted, between the nodes of one operator.
+    pub fn convert(&mut self, x: &str, to: DType) -> String {
+        let output = self.temporary();
+        let to = Attribute::Int(i64::from(onnx_type(to)));
+        self.standard_with("Cast", &[x.to_owned()], std::slice::from_ref(&output), [("to", to)]);
+        output
+    }
+
     fn push(
         &mut self,
         domain: &str,

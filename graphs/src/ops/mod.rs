@@ -77,4 +77,5 @@ operators! {
     tanh::Tanh,
     transpose::Transpose,
     where_select::Where,
+    wrapping_mul::WrappingMul,
 }

@@ -2,8 +2,8 @@
 
 use super::operator::{Operator, Vjp};
 use super::slice::Slice;
-use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
-use crate::onnx::emitter::Emitter;
+use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::{Axis, IxDyn, Slice as Range};
 
 /// `before` zeros, the input, `after` zeros along `axis`.
@@ -12,6 +12,38 @@ pub struct Pad {
     pub axis: usize,
     pub before: Dim,
     pub after: Dim,
+}
+
+impl Pad {
+    /// Pad has no bf16 kernels, on any provider; Concat has.
+    fn emit_by_concatenation(
+        &self,
+        emitter: &mut Emitter,
+        x: &str,
+        outputs: &[String],
+    ) -> Result<(), String> {
+        let shape = emitter.shape(x)?;
+        let mut zeros = |size: &Dim| -> Result<Option<String>, String> {
+            if size.is(0) {
+                return Ok(None);
+            }
+            let mut shape = shape.clone();
+            shape[self.axis] = size.clone();
+            let zero = emitter.temporary();
+            emitter.initializer(&zero, DType::BF16, &[], &[0.0]);
+            let shape = emitter.dims(&shape)?;
+            Ok(Some(emitter.apply("Expand", &[zero, shape])))
+        };
+        let (before, after) = (zeros(&self.before)?, zeros(&self.after)?);
+        let parts: Vec<String> = before
+            .into_iter()
+            .chain([x.to_owned()])
+            .chain(after)
+            .collect();
+        let axis = [("axis", Attribute::Int(self.axis as i64))];
+        emitter.standard_with("Concat", &parts, outputs, axis);
+        Ok(())
+    }
 }
 
 impl Operator for Pad {
@@ -66,6 +98,9 @@ impl Operator for Pad {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
+        if emitter.dtype(&inputs[0])? == DType::BF16 {
+            return self.emit_by_concatenation(emitter, &inputs[0], outputs);
+        }
         // ONNX lists the padding before every dimension, then that after every dimension.
         let rank = emitter.rank(&inputs[0])?;
         let mut pads = vec![Dim::from(0); 2 * rank];

@@ -1,10 +1,14 @@
 //! Graph rewrites, one a file, in one ordered list.
 
+pub mod absorb_scale;
 mod common_subexpressions;
 mod constant_folding;
 mod dead_code;
+pub mod device_dropout;
 pub mod expand;
+pub mod precision;
 mod scatter_into_sum;
+pub mod softmax_row_sum;
 
 use crate::ir::{Graph, GraphError, verify};
 

@@ -404,7 +404,11 @@ impl Engine for SessionEngine {
             }
         };
         if let Some(scaling) = &self.scaling {
-            scaling.undo(&mut outputs, &self.options.names.loss);
+            let names = &self.options.names;
+            let scaled = |name: &str| {
+                name == names.loss || name.starts_with(&names.exposed_gradient_prefix)
+            };
+            scaling.undo(&mut outputs, scaled);
         }
         self.has_gradients = true;
         Ok(outputs)

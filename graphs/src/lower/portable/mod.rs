@@ -9,17 +9,25 @@ pub use layout::{Layout, Segment, Slot};
 pub use optimizer::{COPY, SegmentNames, new_name, scalars};
 pub use target::{Target, UnknownTarget};
 
+pub use crate::passes::device_dropout::Factor;
+
 use super::ort_training::{self, CORRECT, GRADIENT_NORM, LOSS_SCALE, LOSS_SUM, TRAIN_OUTPUTS};
 use crate::autodiff;
-use crate::ir::{Dim, Graph, GraphError, Type, ValueId};
+use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId, verify};
 use crate::model::DropoutSite;
 use crate::model::config::ModelConfig;
 use crate::model::parameters::parameters;
 use crate::model::pretraining::pretraining;
 use crate::onnx::model::to_onnx_with;
+use crate::ops::Op;
+use crate::ops::softmax_grad::SoftmaxGrad;
 use crate::optimizer::adamw::AdamW;
 use crate::passes;
+use crate::passes::absorb_scale::absorb_scale;
+use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
+use crate::passes::precision::lower_precision;
+use crate::passes::softmax_row_sum::softmax_row_sum;
 
 /// Arithmetic of the step. Parameters, accumulated gradients, the loss and the optimizer are always
 /// f32.
@@ -68,8 +76,17 @@ pub struct Artifacts {
     /// One vector copied.
     pub copy: Vec<u8>,
     pub layout: Layout,
-    /// Masks that the step takes as inputs.
-    pub dropout: Vec<DropoutSite>,
+    /// What the step takes for its dropout.
+    pub randomness: Randomness,
+}
+
+/// The step's inputs for dropout.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Randomness {
+    /// A mask of bytes for each site.
+    Masks(Vec<DropoutSite>),
+    /// Factors from which the device computes the masks.
+    Factors(Vec<Factor>),
 }
 
 /// The step's input that holds a parameter's gradient so far; its output is [`new_name`] of it.
@@ -83,18 +100,20 @@ pub fn gradient_name(parameter: &str) -> String {
 /// Where the configuration is not valid or the target lacks an operator.
 pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, GraphError> {
     let target = options.target;
-    let check = |op: &crate::ops::Op| match target.has(op) {
+    let check = |op: &Op| match target.has(op) {
         true => Ok(()),
         false => Err(format!("the target {target} has no kernel for it")),
     };
-    let emit = |mut graph: Graph, name: &str| {
-        lower(&mut graph, target)?;
+    let emit = |graph: Graph, name: &str| {
         let inputs = [graph.inputs(), graph.parameters()].concat();
         to_onnx_with(&graph, name, &inputs, &check)
     };
+    let plain = |mut graph: Graph| {
+        simplify(&mut graph, target)?;
+        Ok::<_, GraphError>(graph)
+    };
     let layout = Layout::new(&parameters(config));
-    let (step, dropout) = step_graph(config, options)?;
-    let eval = ort_training::eval_graph(config, options.expose)?;
+    let step = step_graph(config, options)?;
     let optimizer = optimizer::optimizer_graph(
         &options.optimizer,
         &layout,
@@ -102,31 +121,46 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
         GRADIENT_NORM,
     )?;
     Ok(Artifacts {
-        step: emit(step, "mpnet_step")?,
-        eval: emit(eval, "mpnet_eval")?,
-        optimizer: emit(optimizer, "mpnet_optimizer")?,
-        clear: emit(optimizer::clear_graph(&layout)?, "mpnet_clear")?,
+        step: emit(step.graph, "mpnet_step")?,
+        eval: emit(eval_graph(config, options)?, "mpnet_eval")?,
+        optimizer: emit(plain(optimizer)?, "mpnet_optimizer")?,
+        clear: emit(plain(optimizer::clear_graph(&layout)?)?, "mpnet_clear")?,
         copy: emit(optimizer::copy_graph()?, "copy")?,
         layout,
-        dropout,
+        randomness: step.randomness,
     })
 }
 
 /// Rewrites `graph` into operators that `target` has.
-fn lower(graph: &mut Graph, target: Target) -> Result<(), GraphError> {
-    passes::run(graph, passes::PASSES)?;
+fn simplify(graph: &mut Graph, target: Target) -> Result<(), GraphError> {
     expand(graph, &|op| target.has(op))?;
-    passes::run(graph, passes::PASSES)
+    passes::run(graph, passes::PASSES)?;
+    absorb_scale(graph)?;
+    verify(graph, "absorb_scale")
 }
 
-/// The training step and its dropout masks.
+/// Rewrites an f32 graph to work in `precision`.
+fn convert(graph: &mut Graph, precision: Precision) -> Result<(), GraphError> {
+    let low = match precision {
+        Precision::F32 => return Ok(()),
+        Precision::BF16 => DType::BF16,
+        Precision::F16 => DType::F16,
+    };
+    lower_precision(graph, low)?;
+    verify(graph, "lower_precision")
+}
+
+/// A training step ready to emit.
+pub struct Step {
+    pub graph: Graph,
+    pub randomness: Randomness,
+}
+
+/// The training step for a target and a precision.
 ///
 /// # Errors
-/// Where the configuration is not valid.
-pub fn step_graph(
-    config: &ModelConfig,
-    options: &Options,
-) -> Result<(Graph, Vec<DropoutSite>), GraphError> {
+/// Where the configuration is not valid or the target lacks an operator.
+pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, GraphError> {
     let model = pretraining(config, true)?;
     let mut graph = model.graph;
     let scale = graph.input(LOSS_SCALE, Type::f32([Dim::from(1)]));
@@ -136,24 +170,50 @@ pub fn step_graph(
     graph.output(TRAIN_OUTPUTS[0], loss);
     graph.output(LOSS_SUM, model.loss_sum);
     graph.output(CORRECT, model.correct);
-    accumulate(&mut graph, &grads, options.expose)?;
-    Ok((graph, model.sites))
-}
-
-/// Adds every gradient to what its parameter has gathered so far.
-fn accumulate(
-    graph: &mut Graph,
-    grads: &[Option<ValueId>],
-    expose: bool,
-) -> Result<(), GraphError> {
+    let figures = graph.outputs().len();
     for (parameter, grad) in graph.parameters().to_vec().into_iter().zip(grads) {
         let name = graph.label(parameter);
         let grad = grad.ok_or_else(|| GraphError::Derivative {
             op: "parameter",
             reason: format!("the loss does not depend on '{name}'"),
         })?;
+        graph.output(name, grad);
+    }
+    passes::run(&mut graph, passes::PASSES)?;
+    if !options.target.has(&SoftmaxGrad.into()) {
+        softmax_row_sum(&mut graph)?;
+        verify(&graph, "softmax_row_sum")?;
+    }
+    let randomness = match options.target.dropout_on_device() {
+        true => Randomness::Factors(device_dropout(&mut graph, &model.sites)?),
+        false => Randomness::Masks(model.sites),
+    };
+    simplify(&mut graph, options.target)?;
+    convert(&mut graph, options.precision)?;
+    let gradients = graph.outputs.split_off(figures);
+    accumulate(&mut graph, gradients, options.expose)?;
+    passes::run(&mut graph, passes::PASSES)?;
+    Ok(Step { graph, randomness })
+}
+
+/// The evaluation for a target and a precision.
+fn eval_graph(config: &ModelConfig, options: &Options) -> Result<Graph, GraphError> {
+    let mut graph = ort_training::eval_graph(config, options.expose)?;
+    simplify(&mut graph, options.target)?;
+    convert(&mut graph, options.precision)?;
+    passes::run(&mut graph, passes::PASSES)?;
+    Ok(graph)
+}
+
+/// Adds every gradient, by its parameter's name, to what has been gathered so far.
+fn accumulate(
+    graph: &mut Graph,
+    gradients: Vec<(String, ValueId)>,
+    expose: bool,
+) -> Result<(), GraphError> {
+    for (name, grad) in gradients {
         let so_far = gradient_name(&name);
-        let buffer = graph.input(&so_far, graph.ty(parameter).clone());
+        let buffer = graph.input(&so_far, graph.ty(grad).clone());
         let sum = graph.add(buffer, grad)?;
         graph.output(new_name(&so_far), sum);
         if expose {

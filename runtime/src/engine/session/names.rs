@@ -9,6 +9,8 @@ pub struct SessionNames {
     pub loss_scale: String,
     /// The step's output that this scales.
     pub loss: String,
+    /// Before the name of a parameter: its gradient among the step's outputs, where it is one.
+    pub exposed_gradient_prefix: String,
     /// The optimizer's output with the norm of the gradients.
     pub gradient_norm: String,
     /// The optimizer's scalars: `lr / (1 − β1^t)`.

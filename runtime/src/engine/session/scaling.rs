@@ -33,13 +33,13 @@ impl LossScaling {
     /// The inputs with that of the loss's scale multiplied.
     pub(super) fn apply(&self, inputs: &[Tensor], loss_scale: &str) -> Vec<Tensor> {
         let mut inputs = inputs.to_vec();
-        multiply(&mut inputs, loss_scale, self.scale);
+        multiply(&mut inputs, |name| name == loss_scale, self.scale);
         inputs
     }
 
-    /// Brings the loss among the outputs back to its own scale.
-    pub(super) fn undo(&self, outputs: &mut [Tensor], loss: &str) {
-        multiply(outputs, loss, 1.0 / self.scale);
+    /// Brings the outputs that are `scaled` back to their own scale.
+    pub(super) fn undo(&self, outputs: &mut [Tensor], scaled: impl Fn(&str) -> bool) {
+        multiply(outputs, scaled, 1.0 / self.scale);
     }
 
     /// Takes note of an update whose gradients had that norm; whether it was made, not skipped.
@@ -62,8 +62,8 @@ impl LossScaling {
     }
 }
 
-fn multiply(tensors: &mut [Tensor], name: &str, factor: f32) {
-    for tensor in tensors.iter_mut().filter(|tensor| tensor.name == name) {
+fn multiply(tensors: &mut [Tensor], chosen: impl Fn(&str) -> bool, factor: f32) {
+    for tensor in tensors.iter_mut().filter(|tensor| chosen(&tensor.name)) {
         if let TensorData::F32(values) = &mut tensor.data {
             values.iter_mut().for_each(|value| *value *= factor);
         }
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(scaled[0].scalar(), Some(FIRST / 2.0));
         assert_eq!(scaled[1].scalar(), Some(0.5));
         let mut outputs = scaled;
-        scaling.undo(&mut outputs, "loss_scale");
+        scaling.undo(&mut outputs, |name| name == "loss_scale");
         assert_eq!(outputs[0].scalar(), Some(0.5));
     }
 }

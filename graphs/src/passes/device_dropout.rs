@@ -1,0 +1,185 @@
+//! Dropout masks computed where they are used, instead of being inputs.
+//!
+//! Element (i, j, …) of a site is kept where `site · row_i · column_j · …`, a product of odd random
+//! numbers modulo 2³², is not below `ratio · 2³²`. The factors are small inputs that the caller
+//! draws for every micro-batch from its counters, so a run is reproducible and can be resumed. Two
+//! elements agree no more often than chance unless the quotient of their factors is one of small
+//! numbers, which that of random 32-bit numbers practically never is. A mask costs one product and
+//! one comparison, operators that every provider has.
+
+use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::model::DropoutSite;
+use crate::ops::Op;
+use crate::ops::split::Split;
+use std::collections::HashMap;
+
+/// A factor of the masks: an input of odd u32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Factor {
+    /// Name of the graph's input.
+    pub name: String,
+    pub shape: Vec<Dim>,
+}
+
+/// Replaces the mask inputs of `sites` by their computation, and every Dropout by a choice between
+/// its input and 0 with the scaling behind it; returns the inputs that take the masks' place.
+///
+/// # Errors
+/// Where a site's mask is neither `[rows, B, width]` nor `[B, H, rows, keys]`.
+pub fn device_dropout(
+    graph: &mut Graph,
+    sites: &[DropoutSite],
+) -> Result<Vec<Factor>, GraphError> {
+    if sites.is_empty() {
+        return Ok(Vec::new());
+    }
+    let nodes = std::mem::take(&mut graph.nodes);
+    let factors = Factors::new(graph, sites)?;
+    let mut masks = HashMap::new();
+    for (index, site) in sites.iter().enumerate() {
+        let input = graph.inputs.iter().copied();
+        let Some(input) = input.clone().find(|v| graph.label(*v) == site.name) else {
+            return Err(invalid(format!("there is no input '{}'", site.name)));
+        };
+        graph.inputs.retain(|v| *v != input);
+        masks.insert(input, factors.mask(graph, index, site)?);
+    }
+    let mut map = graph.identity_map();
+    for mut node in nodes {
+        for input in &mut node.inputs {
+            *input = map[input.0];
+        }
+        let dropout = match &node.op {
+            Op::Dropout(op) => masks.get(&node.inputs[1]).map(|mask| (op.ratio, *mask)),
+            _ => None,
+        };
+        let Some((ratio, mask)) = dropout else {
+            graph.nodes.push(node);
+            continue;
+        };
+        let zero = graph.scalar_like(node.inputs[0], 0.0)?;
+        let kept = graph.where_select(mask, node.inputs[0], zero)?;
+        map[node.outputs[0].0] = graph.scale(kept, 1.0 / (1.0 - f64::from(ratio)))?;
+    }
+    map.extend((map.len()..graph.values.len()).map(ValueId));
+    graph.replace_uses(&map);
+    Ok(factors.declared)
+}
+
+fn invalid(reason: String) -> GraphError {
+    GraphError::Invalid {
+        stage: "dropout on the device".to_owned(),
+        reason,
+    }
+}
+
+/// The factors as they are declared, and their inputs.
+struct Factors {
+    declared: Vec<Factor>,
+    inputs: HashMap<&'static str, ValueId>,
+    /// u32 `[1]` each.
+    sites: Vec<ValueId>,
+}
+
+/// One factor for each row of a batch, `[longest rows, B, 1]`.
+const ROWS: &str = "dropout.rows";
+/// One for each column, as many as the widest site has.
+const COLUMNS: &str = "dropout.columns";
+/// One for each head of each row of the batch, `[B, H, 1, 1]`.
+const HEADS: &str = "dropout.heads";
+/// One for each query, `[longest queries, 1]`.
+const QUERIES: &str = "dropout.queries";
+/// One for each key.
+const KEYS: &str = "dropout.keys";
+/// One for each site.
+const SITES: &str = "dropout.sites";
+
+impl Factors {
+    fn new(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Factors, GraphError> {
+        let mut factors = Factors {
+            declared: Vec::new(),
+            inputs: HashMap::new(),
+            sites: Vec::new(),
+        };
+        let one = || Dim::from(1);
+        // The first site of each kind has the most rows: only the last layer has fewer.
+        let hidden = sites.iter().find(|site| site.shape.len() == 3);
+        if let Some([rows, batch, _]) = hidden.map(|site| &site.shape[..]) {
+            let widest = sites
+                .iter()
+                .filter(|site| site.shape.len() == 3)
+                .filter_map(|site| site.shape[2].as_const())
+                .max()
+                .unwrap_or(0);
+            factors.declare(graph, ROWS, vec![rows.clone(), batch.clone(), one()]);
+            factors.declare(graph, COLUMNS, vec![widest.into()]);
+        }
+        let attention = sites.iter().find(|site| site.shape.len() == 4);
+        if let Some([batch, heads, queries, keys]) = attention.map(|site| &site.shape[..]) {
+            factors.declare(graph, HEADS, vec![batch.clone(), heads.clone(), one(), one()]);
+            factors.declare(graph, QUERIES, vec![queries.clone(), one()]);
+            factors.declare(graph, KEYS, vec![keys.clone()]);
+        }
+        let all = factors.declare(graph, SITES, vec![sites.len().into()]);
+        let each = Split {
+            axis: 0,
+            sizes: vec![1; sites.len()],
+        };
+        factors.sites = graph.apply(each, &[all])?;
+        Ok(factors)
+    }
+
+    fn declare(&mut self, graph: &mut Graph, name: &'static str, shape: Vec<Dim>) -> ValueId {
+        let input = graph.input(name, Type::new(DType::U32, shape.clone()));
+        self.inputs.insert(name, input);
+        self.declared.push(Factor {
+            name: name.to_owned(),
+            shape,
+        });
+        input
+    }
+
+    /// The first `len` of a factor's elements along its first dimension.
+    fn first(&self, graph: &mut Graph, name: &str, len: &Dim) -> Result<ValueId, GraphError> {
+        let input = self
+            .inputs
+            .get(name)
+            .ok_or_else(|| invalid(format!("no site needs '{name}'")))?;
+        graph.slice(*input, 0, Dim::from(0), len.clone())
+    }
+
+    /// The mask of `site`, bool of its shape, true where an element is kept.
+    fn mask(
+        &self,
+        graph: &mut Graph,
+        index: usize,
+        site: &DropoutSite,
+    ) -> Result<ValueId, GraphError> {
+        let own = self.sites[index];
+        let parts = match &site.shape[..] {
+            [rows, _, width] => vec![
+                self.first(graph, ROWS, rows)?,
+                self.first(graph, COLUMNS, width)?,
+            ],
+            [batch, _, queries, keys] => vec![
+                self.first(graph, HEADS, batch)?,
+                self.first(graph, QUERIES, queries)?,
+                self.first(graph, KEYS, keys)?,
+            ],
+            other => {
+                return Err(invalid(format!(
+                    "'{}' has {} dimensions",
+                    site.name,
+                    other.len()
+                )));
+            }
+        };
+        let hash = parts
+            .into_iter()
+            .try_fold(own, |hash, part| graph.wrapping_mul(hash, part))?;
+        // Kept where the hash is at least the limit, so above the number before it.
+        let limit = (f64::from(site.ratio) * 2f64.powi(32)).round();
+        let below = graph.constant(DType::U32, &[], [(limit - 1.0).max(0.0)])?;
+        graph.less(below, hash)
+    }
+}
