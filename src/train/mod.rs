@@ -10,5 +10,6 @@ pub mod progress;
 pub mod run;
 pub mod schedule;
 pub mod session;
+mod sized;
 pub mod stop;
 pub mod trainer;

@@ -1,10 +1,12 @@
 //! The session engine for a model: its models compiled for the provider and handed over by name.
 
 use super::execution::Execution;
+use super::sized::SizedEngine;
 use anyhow::{Context, Result};
 use mpnet_graphs::lower::ort_training::{GRADIENT_NORM, LOSS_SCALE, TRAIN_OUTPUTS};
 use mpnet_graphs::lower::portable::{
-    COPY, Options, Precision, Randomness, SegmentNames, Target, compile, gradient_name, new_name, scalars,
+    COPY, Options, Precision, Randomness, SegmentNames, Target, compile, gradient_name, new_name,
+    scalars,
 };
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::optimizer::adamw::AdamW;
@@ -38,7 +40,7 @@ pub fn start(
     expose: bool,
     initial: &[NamedArray],
     execution: &Execution,
-) -> Result<(SessionEngine, Randomness)> {
+) -> Result<(SizedEngine, Randomness)> {
     let provider = execution.provider();
     let options = Options {
         optimizer: *optimizer,
@@ -78,7 +80,11 @@ pub fn start(
         threads: execution.threads,
         allow_cpu_nodes: execution.allow_cpu_nodes,
     };
-    let engine = SessionEngine::new(loaded, options, initial)?;
+    let engine = SizedEngine {
+        engine: SessionEngine::new(loaded, options, initial)?,
+        step_sizes: artifacts.step_sizes,
+        eval_sizes: artifacts.eval_sizes,
+    };
     Ok((engine, artifacts.randomness))
 }
 

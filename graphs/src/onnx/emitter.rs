@@ -68,6 +68,16 @@ struct Source {
     rest: Dim,
 }
 
+/// An input of sizes, computed by the caller instead of by the graph: `[dims.len()]`, or no
+/// dimensions for a `scalar`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SizeInput {
+    /// Name of the graph's input.
+    pub name: String,
+    pub dims: Vec<Dim>,
+    pub scalar: bool,
+}
+
 /// Nodes and initializers of one ONNX graph in the making.
 #[derive(Debug, Default)]
 pub struct Emitter {
@@ -80,6 +90,8 @@ pub struct Emitter {
     shapes: HashMap<Vec<Dim>, String>,
     indices: HashMap<(Vec<i64>, bool), String>,
     temporaries: usize,
+    /// Sizes that are inputs, where they are not computed.
+    pub(crate) size_inputs: Option<Vec<SizeInput>>,
 }
 
 impl Emitter {
@@ -95,6 +107,28 @@ impl Emitter {
             }
         }
         emitter
+    }
+
+    /// From now on sizes are inputs. A provider for accelerators would leave the nodes that compute
+    /// them to the processor.
+    pub(super) fn take_sizes_as_inputs(&mut self) {
+        self.size_inputs = Some(Vec::new());
+    }
+
+    /// The input of these sizes, where sizes are inputs.
+    fn size_input(&mut self, dims: &[Dim], scalar: bool) -> Option<String> {
+        let inputs = self.size_inputs.as_mut()?;
+        let known = inputs.iter().find(|i| i.dims == dims && i.scalar == scalar);
+        if let Some(known) = known {
+            return Some(known.name.clone());
+        }
+        let name = format!("size.{}", inputs.len());
+        inputs.push(SizeInput {
+            name: name.clone(),
+            dims: dims.to_vec(),
+            scalar,
+        });
+        Some(name)
     }
 
     fn learn(&mut self, input: String, axis: usize, dim: &Dim) {
@@ -158,7 +192,12 @@ impl Emitter {
     pub fn convert(&mut self, x: &str, to: DType) -> String {
         let output = self.temporary();
         let to = Attribute::Int(i64::from(onnx_type(to)));
-        self.standard_with("Cast", &[x.to_owned()], std::slice::from_ref(&output), [("to", to)]);
+        self.standard_with(
+            "Cast",
+            &[x.to_owned()],
+            std::slice::from_ref(&output),
+            [("to", to)],
+        );
         output
     }
 
@@ -298,6 +337,9 @@ impl Emitter {
         if let Some(values) = constant {
             return Ok(self.indices(&values));
         }
+        if let Some(name) = self.size_input(dims, false) {
+            return Ok(name);
+        }
         if let Some(name) = self.shapes.get(dims) {
             return Ok(name.clone());
         }
@@ -325,6 +367,9 @@ impl Emitter {
     pub fn dim_scalar(&mut self, dim: &Dim) -> Result<String, String> {
         if let Some(n) = dim.as_const() {
             return Ok(self.index_scalar(n as i64));
+        }
+        if let Some(name) = self.size_input(std::slice::from_ref(dim), true) {
+            return Ok(name);
         }
         let vector = self.dims(std::slice::from_ref(dim))?;
         let empty = self.indices(&[]);

@@ -1,7 +1,7 @@
 //! A whole ONNX model from a graph.
 
-use super::emitter::{CONTRIB_DOMAIN, Emitter, emit_nodes, onnx_type};
-use crate::ir::{Graph, GraphError, Type, ValueId, verify};
+use super::emitter::{CONTRIB_DOMAIN, Emitter, SizeInput, emit_nodes, onnx_type};
+use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId, verify};
 use crate::ops::{Kernel, Op};
 use onnx_protobuf::{
     GraphProto, Message, ModelProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
@@ -25,7 +25,7 @@ pub fn to_onnx(
     inputs: &[ValueId],
     allowed: Kernel,
 ) -> Result<Vec<u8>, GraphError> {
-    to_onnx_with(graph, name, inputs, &|op| {
+    let check = |op: &Op| {
         let kernel = op.operator().kernel();
         if kernel > allowed {
             return Err(format!(
@@ -33,19 +33,31 @@ pub fn to_onnx(
             ));
         }
         Ok(())
-    })
+    };
+    Ok(emit(graph, name, inputs, &check, false)?.0)
 }
 
-/// [`to_onnx`] for a target whose operators `check` accepts, or says why not.
+/// [`to_onnx`] for a target whose operators `check` accepts, or says why not; symbolic sizes are
+/// further inputs, behind `inputs`.
 ///
 /// # Errors
 /// Where the graph is invalid, or has a node that `check` refuses.
-pub fn to_onnx_with(
+pub fn to_onnx_with_sizes(
     graph: &Graph,
     name: &str,
     inputs: &[ValueId],
     check: &dyn Fn(&Op) -> Result<(), String>,
-) -> Result<Vec<u8>, GraphError> {
+) -> Result<(Vec<u8>, Vec<SizeInput>), GraphError> {
+    emit(graph, name, inputs, check, true)
+}
+
+fn emit(
+    graph: &Graph,
+    name: &str,
+    inputs: &[ValueId],
+    check: &dyn Fn(&Op) -> Result<(), String>,
+    sizes_as_inputs: bool,
+) -> Result<(Vec<u8>, Vec<SizeInput>), GraphError> {
     verify(graph, "the last pass, ready to emit")?;
     for node in graph.nodes() {
         check(&node.op).map_err(|reason| GraphError::Emit {
@@ -72,20 +84,33 @@ pub fn to_onnx_with(
         }
     }
     let mut emitter = Emitter::new(graph);
+    if sizes_as_inputs {
+        emitter.take_sizes_as_inputs();
+    }
     emit_nodes(&mut emitter, graph, &names)?;
     for (value, output) in copies {
         emitter.standard("Identity", &[value], &[output]);
     }
     let info = |name: &str, value: ValueId| value_info(name, graph.ty(value));
+    let sizes = emitter.size_inputs.take().unwrap_or_default();
     let proto = GraphProto {
         name: name.to_owned(),
         node: emitter.nodes,
         initializer: emitter.initializers,
-        input: inputs.iter().map(|v| info(&names[v.0], *v)).collect(),
+        input: inputs
+            .iter()
+            .map(|v| info(&names[v.0], *v))
+            .chain(sizes.iter().map(size_info))
+            .collect(),
         output: graph.outputs().iter().map(|(n, v)| info(n, *v)).collect(),
         ..GraphProto::default()
     };
-    serialize(proto)
+    Ok((serialize(proto)?, sizes))
+}
+
+fn size_info(input: &SizeInput) -> ValueInfoProto {
+    let shape = (!input.scalar).then(|| Dim::from(input.dims.len()));
+    value_info(&input.name, &Type::new(DType::I64, shape))
 }
 
 /// Serialises a graph in protobuf form with this crate's versions and domains.

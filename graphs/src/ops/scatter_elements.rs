@@ -40,7 +40,8 @@ impl Operator for ScatterElements {
             return Err("takes 3 inputs".to_owned());
         };
         let column = emitter.unsqueeze(indices, 1); // [M, 1]
-        let shape = emitter.apply("Shape", std::slice::from_ref(rows));
+        let shape = emitter.shape(rows)?;
+        let shape = emitter.dims(&shape)?;
         let full = emitter.apply("Expand", &[column, shape]); // [M, D]
         emitter.standard_with(
             "ScatterElements",

@@ -45,7 +45,9 @@ pub fn absorb_scale(graph: &mut Graph) -> Result<(), GraphError> {
         let after = &readers.nodes[output.0];
         let products_only = !readers.is_output[output.0]
             && !after.is_empty()
-            && after.iter().all(|&n| matches!(graph.nodes[n].op, Op::MatMul(_)));
+            && after
+                .iter()
+                .all(|&n| matches!(graph.nodes[n].op, Op::MatMul(_)));
         let products = match product_before(graph, &producers, &readers, value) {
             Some(before) => vec![before],
             None if products_only => after.clone(),

@@ -26,10 +26,7 @@ pub struct Factor {
 ///
 /// # Errors
 /// Where a site's mask is neither `[rows, B, width]` nor `[B, H, rows, keys]`.
-pub fn device_dropout(
-    graph: &mut Graph,
-    sites: &[DropoutSite],
-) -> Result<Vec<Factor>, GraphError> {
+pub fn device_dropout(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Vec<Factor>, GraphError> {
     if sites.is_empty() {
         return Ok(Vec::new());
     }
@@ -116,7 +113,11 @@ impl Factors {
         }
         let attention = sites.iter().find(|site| site.shape.len() == 4);
         if let Some([batch, heads, queries, keys]) = attention.map(|site| &site.shape[..]) {
-            factors.declare(graph, HEADS, vec![batch.clone(), heads.clone(), one(), one()]);
+            factors.declare(
+                graph,
+                HEADS,
+                vec![batch.clone(), heads.clone(), one(), one()],
+            );
             factors.declare(graph, QUERIES, vec![queries.clone(), one()]);
             factors.declare(graph, KEYS, vec![keys.clone()]);
         }

@@ -392,30 +392,58 @@ impl SessionEngine {
             (names.gradient_scale.clone(), 1.0 / scale),
         ]
     }
-}
 
-impl Engine for SessionEngine {
-    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    /// [`Engine::train_step`] for inputs from several places.
+    ///
+    /// # Errors
+    /// As [`Engine::train_step`].
+    pub fn run_train_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let names = &self.options.names;
         let mut outputs = match &self.scaling {
             None => self.step.run(inputs)?,
             Some(scaling) => {
-                let scaled = scaling.apply(inputs, &self.options.names.loss_scale);
-                self.step.run(&scaled)?
+                let mut inputs = inputs.to_vec();
+                let scaled: Vec<(usize, Tensor)> = inputs
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, input)| input.name == names.loss_scale)
+                    .map(|(index, input)| (index, scaling.scaled(input)))
+                    .collect();
+                for (index, tensor) in &scaled {
+                    inputs[*index] = tensor;
+                }
+                self.step.run(&inputs)?
             }
         };
         if let Some(scaling) = &self.scaling {
-            let names = &self.options.names;
-            let scaled = |name: &str| {
-                name == names.loss || name.starts_with(&names.exposed_gradient_prefix)
-            };
-            scaling.undo(&mut outputs, scaled);
+            for output in &mut outputs {
+                if output.name == names.loss
+                    || output.name.starts_with(&names.exposed_gradient_prefix)
+                {
+                    *output = scaling.unscaled(output);
+                }
+            }
         }
         self.has_gradients = true;
         Ok(outputs)
     }
 
-    fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    /// [`Engine::eval_step`] for inputs from several places.
+    ///
+    /// # Errors
+    /// As [`Engine::eval_step`].
+    pub fn run_eval_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         self.evaluation.run(inputs)
+    }
+}
+
+impl Engine for SessionEngine {
+    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.run_train_step(&inputs.iter().collect::<Vec<_>>())
+    }
+
+    fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.run_eval_step(&inputs.iter().collect::<Vec<_>>())
     }
 
     fn optimizer_step(&mut self, learning_rate: f32) -> Result<f32> {
@@ -516,9 +544,9 @@ impl Model {
         })
     }
 
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn run(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let graph = self.graph;
-        let given: HashMap<&str, &Tensor> = by_name(inputs, |input| &input.name)?;
+        let given: HashMap<&str, &&Tensor> = by_name(inputs, |input| &input.name)?;
         if let Some(input) = inputs.iter().find(|i| !self.inputs.contains(&i.name)) {
             return Err(EngineError::UnknownInput {
                 graph,

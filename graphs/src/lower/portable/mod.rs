@@ -9,6 +9,7 @@ pub use layout::{Layout, Segment, Slot};
 pub use optimizer::{COPY, SegmentNames, new_name, scalars};
 pub use target::{Target, UnknownTarget};
 
+pub use crate::onnx::emitter::SizeInput;
 pub use crate::passes::device_dropout::Factor;
 
 use super::ort_training::{self, CORRECT, GRADIENT_NORM, LOSS_SCALE, LOSS_SUM, TRAIN_OUTPUTS};
@@ -18,7 +19,7 @@ use crate::model::DropoutSite;
 use crate::model::config::ModelConfig;
 use crate::model::parameters::parameters;
 use crate::model::pretraining::pretraining;
-use crate::onnx::model::to_onnx_with;
+use crate::onnx::model::to_onnx_with_sizes;
 use crate::ops::Op;
 use crate::ops::softmax_grad::SoftmaxGrad;
 use crate::optimizer::adamw::AdamW;
@@ -69,6 +70,10 @@ pub struct Artifacts {
     /// Batch, masks, parameters and gradients in; figures and new gradients out.
     pub step: Vec<u8>,
     pub eval: Vec<u8>,
+    /// Further inputs of the step.
+    pub step_sizes: Vec<SizeInput>,
+    /// Further inputs of the evaluation.
+    pub eval_sizes: Vec<SizeInput>,
     /// Segments in, new segments and the gradient norm out.
     pub optimizer: Vec<u8>,
     /// Gradient segments of zeros.
@@ -106,7 +111,7 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
     };
     let emit = |graph: Graph, name: &str| {
         let inputs = [graph.inputs(), graph.parameters()].concat();
-        to_onnx_with(&graph, name, &inputs, &check)
+        to_onnx_with_sizes(&graph, name, &inputs, &check)
     };
     let plain = |mut graph: Graph| {
         simplify(&mut graph, target)?;
@@ -120,12 +125,16 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
         options.precision,
         GRADIENT_NORM,
     )?;
+    let (eval, eval_sizes) = emit(eval_graph(config, options)?, "mpnet_eval")?;
+    let (training, step_sizes) = emit(step.graph, "mpnet_step")?;
     Ok(Artifacts {
-        step: emit(step.graph, "mpnet_step")?,
-        eval: emit(eval_graph(config, options)?, "mpnet_eval")?,
-        optimizer: emit(plain(optimizer)?, "mpnet_optimizer")?,
-        clear: emit(plain(optimizer::clear_graph(&layout)?)?, "mpnet_clear")?,
-        copy: emit(optimizer::copy_graph()?, "copy")?,
+        step: training,
+        step_sizes,
+        eval,
+        eval_sizes,
+        optimizer: emit(plain(optimizer)?, "mpnet_optimizer")?.0,
+        clear: emit(plain(optimizer::clear_graph(&layout)?)?, "mpnet_clear")?.0,
+        copy: emit(optimizer::copy_graph()?, "copy")?.0,
         layout,
         randomness: step.randomness,
     })

@@ -30,16 +30,14 @@ impl LossScaling {
         self.scale
     }
 
-    /// The inputs with that of the loss's scale multiplied.
-    pub(super) fn apply(&self, inputs: &[Tensor], loss_scale: &str) -> Vec<Tensor> {
-        let mut inputs = inputs.to_vec();
-        multiply(&mut inputs, |name| name == loss_scale, self.scale);
-        inputs
+    /// A tensor multiplied by the scale.
+    pub(super) fn scaled(&self, tensor: &Tensor) -> Tensor {
+        multiplied(tensor, self.scale)
     }
 
-    /// Brings the outputs that are `scaled` back to their own scale.
-    pub(super) fn undo(&self, outputs: &mut [Tensor], scaled: impl Fn(&str) -> bool) {
-        multiply(outputs, scaled, 1.0 / self.scale);
+    /// A tensor brought back to its own scale.
+    pub(super) fn unscaled(&self, tensor: &Tensor) -> Tensor {
+        multiplied(tensor, 1.0 / self.scale)
     }
 
     /// Takes note of an update whose gradients had that norm; whether it was made, not skipped.
@@ -62,12 +60,12 @@ impl LossScaling {
     }
 }
 
-fn multiply(tensors: &mut [Tensor], chosen: impl Fn(&str) -> bool, factor: f32) {
-    for tensor in tensors.iter_mut().filter(|tensor| chosen(&tensor.name)) {
-        if let TensorData::F32(values) = &mut tensor.data {
-            values.iter_mut().for_each(|value| *value *= factor);
-        }
+fn multiplied(tensor: &Tensor, factor: f32) -> Tensor {
+    let mut tensor = tensor.clone();
+    if let TensorData::F32(values) = &mut tensor.data {
+        values.iter_mut().for_each(|value| *value *= factor);
     }
+    tensor
 }
 
 #[cfg(test)]
@@ -87,18 +85,15 @@ mod tests {
     }
 
     #[test]
-    fn scales_the_input_named_and_unscales_the_loss() {
-        let tensor = |name: &str| Tensor {
-            name: name.into(),
+    fn scaling_is_undone() {
+        let tensor = Tensor {
+            name: "loss".into(),
             shape: vec![1],
             data: TensorData::F32(vec![0.5]),
         };
         let scaling = LossScaling::default();
-        let scaled = scaling.apply(&[tensor("loss_scale"), tensor("other")], "loss_scale");
-        assert_eq!(scaled[0].scalar(), Some(FIRST / 2.0));
-        assert_eq!(scaled[1].scalar(), Some(0.5));
-        let mut outputs = scaled;
-        scaling.undo(&mut outputs, |name| name == "loss_scale");
-        assert_eq!(outputs[0].scalar(), Some(0.5));
+        let scaled = scaling.scaled(&tensor);
+        assert_eq!(scaled.scalar(), Some(FIRST / 2.0));
+        assert_eq!(scaling.unscaled(&scaled), tensor);
     }
 }

@@ -1,0 +1,83 @@
+//! Adds to every batch the sizes that the session engine's models take as inputs.
+
+use mpnet_graphs::ir::Bindings;
+use mpnet_graphs::lower::portable::SizeInput;
+use mpnet_graphs::model::pretraining::{INPUT_IDS, TARGETS};
+use mpnet_runtime::engine::{
+    Engine, NamedArray, OptimizerState, Result, SessionEngine, Tensor, TensorData,
+};
+
+/// A session engine that is fed with batches alone.
+pub struct SizedEngine {
+    pub engine: SessionEngine,
+    /// Further inputs of the step.
+    pub step_sizes: Vec<SizeInput>,
+    /// Further inputs of the evaluation.
+    pub eval_sizes: Vec<SizeInput>,
+}
+
+/// The `sizes` that follow from the shapes of `inputs`.
+fn evaluate(sizes: &[SizeInput], inputs: &[Tensor]) -> Vec<Tensor> {
+    let size = |name: &str, axis: usize| {
+        let input = inputs.iter().find(|input| input.name == name);
+        input
+            .and_then(|input| input.shape.get(axis))
+            .copied()
+            .unwrap_or(0)
+    };
+    let predicted = size(TARGETS, 1);
+    let bindings = Bindings {
+        batch: size(INPUT_IDS, 0),
+        length: size(INPUT_IDS, 1).saturating_sub(2 * predicted),
+        predicted,
+    };
+    sizes
+        .iter()
+        .map(|size| Tensor {
+            name: size.name.clone(),
+            shape: match size.scalar {
+                true => Vec::new(),
+                false => vec![size.dims.len()],
+            },
+            data: TensorData::I64(size.dims.iter().map(|d| d.eval(&bindings)).collect()),
+        })
+        .collect()
+}
+
+impl Engine for SizedEngine {
+    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let sizes = evaluate(&self.step_sizes, inputs);
+        let all: Vec<&Tensor> = inputs.iter().chain(&sizes).collect();
+        self.engine.run_train_step(&all)
+    }
+
+    fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let sizes = evaluate(&self.eval_sizes, inputs);
+        let all: Vec<&Tensor> = inputs.iter().chain(&sizes).collect();
+        self.engine.run_eval_step(&all)
+    }
+
+    fn optimizer_step(&mut self, learning_rate: f32) -> Result<f32> {
+        self.engine.optimizer_step(learning_rate)
+    }
+
+    fn parameter(&mut self, name: &str) -> Result<NamedArray> {
+        self.engine.parameter(name)
+    }
+
+    fn parameters(&mut self) -> Result<Vec<NamedArray>> {
+        self.engine.parameters()
+    }
+
+    fn set_parameters(&mut self, parameters: &[NamedArray]) -> Result<()> {
+        self.engine.set_parameters(parameters)
+    }
+
+    fn optimizer_state(&mut self) -> Result<OptimizerState> {
+        self.engine.optimizer_state()
+    }
+
+    fn set_optimizer_state(&mut self, state: &OptimizerState) -> Result<()> {
+        self.engine.set_optimizer_state(state)
+    }
+}
