@@ -14,7 +14,6 @@ use mpnet::train::inputs::{batch_inputs, dropout_inputs, loss_scale};
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
-use mpnet_runtime::library::{LocateOptions, load, locate};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use std::path::PathBuf;
@@ -65,9 +64,10 @@ fn main() -> Result<()> {
         .build_global()?;
     let config = model(&args);
     let started = Instant::now();
-    let build =
-        locate(&LocateOptions::for_user(args.ort.clone())?).context("finding ONNX Runtime")?;
-    let loaded = load(&build)?;
+    let execution = args.hardware.execution(Some(args.threads));
+    let loaded = execution
+        .load(args.ort.clone())
+        .context("finding ONNX Runtime")?;
     let options = Options {
         optimizer: AdamW {
             beta1: 0.9,
@@ -79,7 +79,6 @@ fn main() -> Result<()> {
         expose: false,
     };
     let initial = initial_parameters(&config, 1);
-    let execution = args.hardware.execution(Some(args.threads));
     let mut running = start(&loaded, &config, &options, &initial, &execution)?;
     drop(initial);
     let start_s = started.elapsed().as_secs_f64();

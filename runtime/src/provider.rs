@@ -158,6 +158,8 @@ pub(crate) fn register(
         Provider::Cuda => ep::CUDA::default()
             .with_device_id(device_id)
             .with_tf32(false)
+            // Doubling regions would waste up to half of the memory on buffers that are allocated once.
+            .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
             .build(),
         Provider::Rocm => ep::ROCm::default().with_device_id(device_id).build(),
         Provider::MigraphX => ep::MIGraphX::default().with_device_id(device_id).build(),

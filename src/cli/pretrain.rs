@@ -13,7 +13,6 @@ use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
-use mpnet_runtime::library::{self, LocateOptions};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -359,10 +358,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
     let args = PretrainArgs::parse_from(normalize(arguments));
     exit::init_logging(args.debug);
     let config = args.resolve()?;
-    let ended = run(&config, || {
-        let build = library::locate(&LocateOptions::for_user(config.ort.clone())?)?;
-        Ok(library::load(&build)?)
-    })?;
+    let ended = run(&config, || config.execution.load(config.ort.clone()))?;
     Ok(match ended {
         Ended::Finished => exit::DONE,
         Ended::Signal(signal) => 128 + signal as u8,

@@ -5,7 +5,6 @@ use super::hardware::HardwareArgs;
 use crate::verify::{Case, verify};
 use anyhow::{Context, Result};
 use clap::Args;
-use mpnet_runtime::library::{self, LocateOptions};
 use std::path::PathBuf;
 
 /// Arguments of `mpnet verify`.
@@ -32,14 +31,13 @@ pub struct VerifyArgs {
 /// # Errors
 /// Where a case cannot be run.
 pub fn run(args: &VerifyArgs) -> Result<u8> {
-    let build = library::locate(&LocateOptions::for_user(args.ort.clone())?)?;
-    let loaded = library::load(&build)?;
+    let execution = args.hardware.execution(args.threads);
+    let loaded = execution.load(args.ort.clone())?;
     let mut reports = Vec::new();
     for folder in &args.case {
         let context = || format!("verifying {}", folder.display());
         let case = Case::load(folder).with_context(context)?;
-        let report =
-            verify(&loaded, &case, &args.hardware.execution(args.threads)).with_context(context)?;
+        let report = verify(&loaded, &case, &execution).with_context(context)?;
         if !args.json {
             println!("{report}\n");
         }

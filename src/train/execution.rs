@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 use mpnet_graphs::lower::portable::Precision;
-use mpnet_runtime::library::Loaded;
+use mpnet_runtime::library::{self, Loaded, LocateOptions};
 use mpnet_runtime::provider::Provider;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,12 +50,35 @@ impl Execution {
         })
     }
 
+    /// Whether the training API may run it, where the build has it.
+    pub fn wants_training_api(&self) -> bool {
+        match self.engine {
+            EngineKind::Session => false,
+            EngineKind::TrainingApi => true,
+            EngineKind::Auto => self.fits_training_api(),
+        }
+    }
+
+    fn fits_training_api(&self) -> bool {
+        self.provider() == Provider::Cpu && self.precision() == Precision::F32
+    }
+
+    /// The build to run it on: `requested`, else one from the cache or fetched now.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be loaded.
+    pub fn load(&self, requested: Option<PathBuf>) -> Result<Loaded> {
+        let options =
+            LocateOptions::for_provider(requested, self.provider(), self.wants_training_api())?;
+        Ok(library::load(&library::locate(&options)?)?)
+    }
+
     /// Whether sessions run it, rather than the training API.
     ///
     /// # Errors
     /// Where the training API is asked for with what it can't do here.
     pub fn uses_sessions(&self, loaded: &Loaded) -> Result<bool> {
-        let fits = self.provider() == Provider::Cpu && self.precision() == Precision::F32;
+        let fits = self.fits_training_api();
         match self.engine {
             EngineKind::Session => Ok(true),
             EngineKind::Auto => Ok(!(fits && loaded.has_training_api)),

@@ -147,6 +147,15 @@ impl SessionEngine {
     /// The provider is not in the build or lacks an operator, there is no room on the device, or `initial` is not
     /// every parameter.
     pub fn new(loaded: &Loaded, options: SessionOptions, initial: &[NamedArray]) -> Result<Self> {
+        match options.provider {
+            Provider::Cuda => crate::library::preload_cuda(&loaded.path)?,
+            Provider::Cpu
+            | Provider::Rocm
+            | Provider::MigraphX
+            | Provider::DirectMl
+            | Provider::OpenVino
+            | Provider::WebGpu => {}
+        }
         let load = |model: &[u8], which: &str| {
             session_options(loaded, &options)
                 .and_then(|builder| BoundSession::new(builder, model))

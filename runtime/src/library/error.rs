@@ -51,6 +51,16 @@ pub enum LibraryError {
         /// What the reader found.
         reason: String,
     },
+    /// A provider whose libraries are not on this machine.
+    #[error("{} needs {names}, which this machine does not have; {remedy}", library.display())]
+    MissingLibraries {
+        /// The provider's library.
+        library: PathBuf,
+        /// What it needs.
+        names: String,
+        /// The line that brings them.
+        remedy: String,
+    },
     /// The library was built for another processor.
     #[error(
         "{} is built for {found}, this program for {needed}; take the ONNX Runtime build for {needed}",

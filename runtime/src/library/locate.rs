@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::cache::Cache;
 use super::error::{LibraryError, Result};
 use super::install::{self, InstallOptions};
-use super::pinned::default_wheel;
+use super::pinned::{PinnedWheel, default_wheel, wheel_of};
+use crate::provider::Provider;
 
 /// Where to look for a build.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct LocateOptions {
     pub requested: Option<PathBuf>,
     /// The variable `ORT_DYLIB_PATH`, read in the same way.
     pub environment: Option<PathBuf>,
+    /// The build to take from the cache or to fetch; the default one for this machine if absent.
+    pub wheel: Option<&'static PinnedWheel>,
     /// Fetch a build if none is found.
     pub download: bool,
     /// The cache, and how to fetch.
@@ -32,8 +35,29 @@ impl LocateOptions {
             environment: std::env::var_os("ORT_DYLIB_PATH")
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from),
+            wheel: None,
             download: true,
             install: InstallOptions::for_user()?,
+        })
+    }
+
+    /// The same for a build that has `provider`, with the training API or without.
+    ///
+    /// # Errors
+    /// [`LibraryError::NoCacheFolder`].
+    pub fn for_provider(
+        requested: Option<PathBuf>,
+        provider: Provider,
+        training_api: bool,
+    ) -> Result<Self> {
+        let entry = provider.entry();
+        let package = match training_api {
+            true => entry.training_package,
+            false => None,
+        };
+        Ok(Self {
+            wheel: wheel_of(package.unwrap_or(entry.package)),
+            ..Self::for_user(requested)?
         })
     }
 }
@@ -77,9 +101,11 @@ pub fn locate(options: &LocateOptions) -> Result<Build> {
         });
     }
     let installed = if options.download {
-        install::install(None, &options.install)?
+        install::install(options.wheel, &options.install)?
     } else {
-        default_wheel()
+        options
+            .wheel
+            .or_else(default_wheel)
             .and_then(|wheel| Cache::at(cache()).find(&wheel.key()))
             .ok_or_else(|| LibraryError::NotInstalled { cache: cache() })?
     };

@@ -11,6 +11,8 @@
 
 mod cache;
 mod client;
+#[cfg(target_os = "linux")]
+mod cuda;
 mod digest;
 #[cfg(target_os = "linux")]
 mod elf;
@@ -29,7 +31,19 @@ pub use error::{LibraryError, Result};
 pub use install::{InstallOptions, install};
 pub use load::Loaded;
 pub use locate::{Build, LocateOptions, Origin, locate};
-pub use pinned::{PinnedFile, PinnedWheel, default_wheel, wheels_here};
+pub use pinned::{PinnedFile, PinnedWheel, default_wheel, wheel_of, wheels_here};
+
+/// Loads what the CUDA provider of the build `library` needs, from the system or from Python wheels.
+///
+/// # Errors
+/// Something is nowhere.
+pub(crate) fn preload_cuda(library: &std::path::Path) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    cuda::preload(library)?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = library;
+    Ok(())
+}
 
 /// Loads `build` into this process. Only one build can ever be loaded; asking for it again returns it.
 ///

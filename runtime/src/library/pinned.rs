@@ -59,47 +59,205 @@ impl PinnedWheel {
 }
 
 /// Every build that can be fetched. For each machine, the first that fits is the default.
-pub const WHEELS: &[PinnedWheel] = &[PinnedWheel {
-    package: "onnxruntime-training-cpu",
-    version: "1.19.2",
-    python: "3.11",
-    abi: "cp311",
-    pip_platforms: &["manylinux_2_28_x86_64", "manylinux_2_27_x86_64"],
-    uv_platform: "x86_64-manylinux_2_28",
-    os: "linux",
-    arch: "x86_64",
-    wheel: PinnedFile {
-        path: "onnxruntime_training_cpu-1.19.2-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
-        bytes: 8_932_358,
-        sha256: "9b3cde497eb76af75ecae2eb2a4e3a8b2477da0b833315a3d5e2c63f0dc8d5d6",
+pub const WHEELS: &[PinnedWheel] = &[
+    PinnedWheel {
+        package: "onnxruntime-training-cpu",
+        version: "1.19.2",
+        python: "3.11",
+        abi: "cp311",
+        pip_platforms: &["manylinux_2_28_x86_64", "manylinux_2_27_x86_64"],
+        uv_platform: "x86_64-manylinux_2_28",
+        os: "linux",
+        arch: "x86_64",
+        wheel: PinnedFile {
+            path: "onnxruntime_training_cpu-1.19.2-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+            bytes: 8_932_358,
+            sha256: "9b3cde497eb76af75ecae2eb2a4e3a8b2477da0b833315a3d5e2c63f0dc8d5d6",
+        },
+        library: PinnedFile {
+            path: "onnxruntime/capi/onnxruntime_pybind11_state.cpython-311-x86_64-linux-gnu.so",
+            bytes: 21_234_368,
+            sha256: "637012bc7b9b9e8a00b006be918091d04d143ca5c57ee820584478a15298d0ee",
+        },
+        companions: &[
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_shared.so",
+                bytes: 14_632,
+                sha256: "ee7bf6d4d32f523dbdebf9dec70a1b3287a1a60d019192490732750dc385f98c",
+            },
+            PinnedFile {
+                path: "onnxruntime/LICENSE",
+                bytes: 1_073,
+                sha256: "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+            },
+            PinnedFile {
+                path: "onnxruntime/ThirdPartyNotices.txt",
+                bytes: 338_538,
+                sha256: "cf7342f7ba482ef715ae58f5f497a8d3564fa255164175aea324cd293c5701a0",
+            },
+        ],
     },
-    library: PinnedFile {
-        path: "onnxruntime/capi/onnxruntime_pybind11_state.cpython-311-x86_64-linux-gnu.so",
-        bytes: 21_234_368,
-        sha256: "637012bc7b9b9e8a00b006be918091d04d143ca5c57ee820584478a15298d0ee",
+    PinnedWheel {
+        package: "onnxruntime",
+        version: "1.32.0",
+        python: "3.12",
+        abi: "cp312",
+        pip_platforms: &["manylinux_2_28_x86_64"],
+        uv_platform: "x86_64-manylinux_2_28",
+        os: "linux",
+        arch: "x86_64",
+        wheel: PinnedFile {
+            path: "onnxruntime-1.32.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+            bytes: 27_780_211,
+            sha256: "99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8",
+        },
+        library: PinnedFile {
+            path: "onnxruntime/capi/libonnxruntime.so.1.32.0",
+            bytes: 34_824_680,
+            sha256: "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f",
+        },
+        companions: &[
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_shared.so",
+                bytes: 14_632,
+                sha256: "8ef51f6bf2c621fc129f625b22241fa6f9a5870bc08eaf2fdd279169ec40d09a",
+            },
+            PinnedFile {
+                path: "onnxruntime/LICENSE",
+                bytes: 1_073,
+                sha256: "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+            },
+            PinnedFile {
+                path: "onnxruntime/ThirdPartyNotices.txt",
+                bytes: 334_795,
+                sha256: "d8696258afcf9df7827a5e01d6b6d55ee9b461b4e82020f5f48242deb9cc2270",
+            },
+        ],
     },
-    companions: &[
-        PinnedFile {
-            path: "onnxruntime/capi/libonnxruntime_providers_shared.so",
-            bytes: 14_632,
-            sha256: "ee7bf6d4d32f523dbdebf9dec70a1b3287a1a60d019192490732750dc385f98c",
+    PinnedWheel {
+        package: "onnxruntime-gpu",
+        version: "1.31.1",
+        python: "3.12",
+        abi: "cp312",
+        pip_platforms: &["manylinux_2_28_x86_64"],
+        uv_platform: "x86_64-manylinux_2_28",
+        os: "linux",
+        arch: "x86_64",
+        wheel: PinnedFile {
+            path: "onnxruntime_gpu-1.31.1-cp312-cp312-manylinux_2_28_x86_64.whl",
+            bytes: 255_569_273,
+            sha256: "05d548956197b9d01f59b625de740e0d6be3593f874e241a12dc0362650ecdf7",
         },
-        PinnedFile {
-            path: "onnxruntime/LICENSE",
-            bytes: 1_073,
-            sha256: "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+        library: PinnedFile {
+            path: "onnxruntime/capi/libonnxruntime.so.1.31.1",
+            bytes: 29_421_832,
+            sha256: "5104254339ecadae808da771bd0b63b240f0dbd466514234905e54372435c303",
         },
-        PinnedFile {
-            path: "onnxruntime/ThirdPartyNotices.txt",
-            bytes: 338_538,
-            sha256: "cf7342f7ba482ef715ae58f5f497a8d3564fa255164175aea324cd293c5701a0",
+        companions: &[
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_shared.so",
+                bytes: 14_632,
+                sha256: "086ec1d5388f64153d9c63470d126693db9a182c8ce236d3a1119068471b8a0d",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_cuda.so",
+                bytes: 284_014_752,
+                sha256: "8387867e857499e045caff5d13ac6a5de29571c801562fa2dde0e45f1f31de52",
+            },
+            PinnedFile {
+                path: "onnxruntime/LICENSE",
+                bytes: 1_073,
+                sha256: "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+            },
+            PinnedFile {
+                path: "onnxruntime/ThirdPartyNotices.txt",
+                bytes: 338_088,
+                sha256: "143764b952fdb1a7c69ce653bfba74a7744d6a8a573bfb73e235fba356c83de3",
+            },
+        ],
+    },
+    PinnedWheel {
+        package: "onnxruntime-openvino",
+        version: "1.24.1",
+        python: "3.12",
+        abi: "cp312",
+        pip_platforms: &["manylinux_2_28_x86_64"],
+        uv_platform: "x86_64-manylinux_2_28",
+        os: "linux",
+        arch: "x86_64",
+        wheel: PinnedFile {
+            path: "onnxruntime_openvino-1.24.1-cp312-cp312-manylinux_2_28_x86_64.whl",
+            bytes: 84_433_207,
+            sha256: "d617fac2f59a6ab5ea59a788c3e1592240a129642519aaeaa774761dfe35150e",
         },
-    ],
-}];
+        library: PinnedFile {
+            path: "onnxruntime/capi/libonnxruntime.so.1.24.1",
+            bytes: 31_260_360,
+            sha256: "c7b0590c7825f7029ba17e20a5dea27f7f570d8241d60584caacd363648aa8e2",
+        },
+        companions: &[
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_shared.so",
+                bytes: 15_776,
+                sha256: "5e02c1ff90e7d71365264dbb6767c00f04a8b57a96cddbc0085c61fa1393250d",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_openvino.so",
+                bytes: 2_000_856,
+                sha256: "b19cae6eb713f35427a8427f141ffc8fc2471ae0532f57e52d84fa9a66799c30",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libopenvino.so.2541",
+                bytes: 25_284_089,
+                sha256: "ac9634b715a242a61644c77bc38f17508fe73f517e418027e2410f4bee004943",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libopenvino_onnx_frontend.so.2541",
+                bytes: 7_006_249,
+                sha256: "f426710881d8c1a01d5ed6d7eaa076d923b19983d3ab3a18bb19d25dba7d8923",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libopenvino_intel_cpu_plugin.so",
+                bytes: 67_008_289,
+                sha256: "034df890550ae9199fe5f8608c0df8fd0fe355f303bad56bea10bae14c14c3cb",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libopenvino_intel_gpu_plugin.so",
+                bytes: 18_158_505,
+                sha256: "5575d03f4a168b257461b83089bc2d0ae7a41ebc1b5ab6b591d26f09c4a3635e",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libtbb.so.12",
+                bytes: 367_649,
+                sha256: "6781dc6aa8b2ca237d0164258e70266a44667756c02a9a039782ec1d1a67b653",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libtbbmalloc.so",
+                bytes: 158_129,
+                sha256: "d7166b1e54c17d8f25be63e22fc2366bbe7b1b8cc3a7ea629dea59caeba9c020",
+            },
+            PinnedFile {
+                path: "onnxruntime/LICENSE",
+                bytes: 1_073,
+                sha256: "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+            },
+            PinnedFile {
+                path: "onnxruntime/ThirdPartyNotices.txt",
+                bytes: 325_054,
+                sha256: "0e07b95f3a8d6230037707c5c4a2b554d12c4cb67369669ac255635528ffcee2",
+            },
+        ],
+    },
+];
 
 /// The build that is fetched on this machine if nothing else is asked for.
 pub fn default_wheel() -> Option<&'static PinnedWheel> {
     wheels_here().next()
+}
+
+/// The pinned build of that package for this machine.
+pub fn wheel_of(package: &str) -> Option<&'static PinnedWheel> {
+    wheels_here().find(|wheel| wheel.package == package)
 }
 
 /// The builds that run on this machine.

@@ -14,6 +14,7 @@ fn locate(options: InstallOptions, requested: &Path) -> library::Result<Build> {
     library::locate(&LocateOptions {
         requested: Some(requested.to_owned()),
         environment: None,
+        wheel: None,
         download: false,
         install: options,
     })
@@ -163,6 +164,7 @@ fn an_empty_cache_without_download_says_how_to_fill_it() {
     let error = library::locate(&LocateOptions {
         requested: None,
         environment: None,
+        wheel: None,
         download: false,
         install: options(folder.path()),
     })
@@ -194,6 +196,7 @@ fn a_path_that_does_not_exist_is_named_with_its_option() {
     let error = library::locate(&LocateOptions {
         requested: None,
         environment: Some(folder.path().join("nothing.so")),
+        wheel: None,
         download: false,
         install: options(folder.path()),
     })

@@ -39,6 +39,7 @@ fn pip_fetches_once_and_the_cache_serves_afterwards() {
     let build = library::locate(&LocateOptions {
         requested: None,
         environment: None,
+        wheel: None,
         download: true,
         install: offline,
     })

@@ -21,6 +21,7 @@ use crate::model::parameters::parameters;
 use crate::model::pretraining::pretraining;
 use crate::onnx::model::to_onnx_with_sizes;
 use crate::ops::Op;
+use crate::ops::matmul::MatMul;
 use crate::ops::softmax_grad::SoftmaxGrad;
 use crate::optimizer::adamw::AdamW;
 use crate::passes;
@@ -144,6 +145,13 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
 fn simplify(graph: &mut Graph, target: Target) -> Result<(), GraphError> {
     expand(graph, &|op| target.has(op))?;
     passes::run(graph, passes::PASSES)?;
+    let scaled = MatMul {
+        alpha: 0.5,
+        ..MatMul::default()
+    };
+    if !target.has(&scaled.into()) {
+        return Ok(());
+    }
     absorb_scale(graph)?;
     verify(graph, "absorb_scale")
 }
