@@ -2,3 +2,4 @@
 
 pub mod emitter;
 pub mod model;
+pub mod usage;

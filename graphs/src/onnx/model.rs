@@ -170,3 +170,12 @@ pub(crate) fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
         ..ValueInfoProto::default()
     }
 }
+
+/// The graph of a model that this crate has emitted, for tests of it.
+#[cfg(test)]
+pub(crate) fn graph_of(model: &[u8]) -> GraphProto {
+    ModelProto::parse_from_bytes(model)
+        .ok()
+        .and_then(|model| model.graph.into_option())
+        .expect("this crate's own model")
+}

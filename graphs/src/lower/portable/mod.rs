@@ -1,6 +1,7 @@
 //! The session engine's models: training step, evaluation and optimizer in operators that ordinary
 //! builds of ONNX Runtime have, each provider with the fused kernels it knows.
 
+pub mod coverage;
 mod layout;
 mod optimizer;
 mod target;
@@ -10,6 +11,7 @@ pub use optimizer::{COPY, SegmentNames, new_name, scalars};
 pub use target::{Target, UnknownTarget};
 
 pub use crate::onnx::emitter::SizeInput;
+pub use crate::onnx::usage::{OperatorUse, operators};
 pub use crate::passes::device_dropout::Factor;
 
 use super::ort_training::{self, CORRECT, GRADIENT_NORM, LOSS_SCALE, LOSS_SUM, TRAIN_OUTPUTS};
@@ -238,4 +240,79 @@ fn accumulate(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::Activation;
+    use crate::onnx::model::graph_of;
+
+    pub(super) fn config(activation_fn: Activation, normalize_before: bool) -> ModelConfig {
+        ModelConfig {
+            encoder_layers: 2,
+            encoder_embed_dim: 32,
+            encoder_ffn_dim: 64,
+            encoder_attention_heads: 4,
+            activation_fn,
+            normalize_before,
+            max_positions: 16,
+            relative_attention_num_buckets: 32,
+            relative_attention_max_distance: 128,
+            vocab_size: 500,
+            padded_vocab_size: 512,
+            pad_token_id: 1,
+            bos_token_id: 0,
+            eos_token_id: 2,
+            unk_token_id: 3,
+            mask_token_id: 499,
+            dropout: 0.1,
+            attention_dropout: 0.1,
+            activation_dropout: 0.1,
+        }
+    }
+
+    /// Operators of every model for `target` that its list of kernels lacks.
+    fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
+        let mut found = Vec::new();
+        for activation in Activation::ALL {
+            for normalize_before in [false, true] {
+                let options = Options {
+                    optimizer: AdamW {
+                        beta1: 0.9,
+                        beta2: 0.98,
+                        epsilon: 1e-6,
+                        weight_decay: 0.01,
+                        clip_grad_norm: 1.0,
+                    },
+                    target,
+                    precision,
+                    expose: true,
+                };
+                let config = config(activation, normalize_before);
+                let artifacts = compile(&config, &options).unwrap();
+                for model in [
+                    &artifacts.step,
+                    &artifacts.eval,
+                    &artifacts.optimizer,
+                    &artifacts.clear,
+                    &artifacts.copy,
+                ] {
+                    let uses = operators(&graph_of(model)).unwrap();
+                    found.extend(
+                        uses.into_keys()
+                            .filter(|used| coverage::covers(target, used) == Some(false)),
+                    );
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn cuda_has_a_kernel_for_every_node_in_every_precision() {
+        for precision in [Precision::F32, Precision::BF16, Precision::F16] {
+            assert_eq!(uncovered(Target::Cuda, precision), []);
+        }
+    }
 }

@@ -1,0 +1,92 @@
+//! Which operators an emitted graph uses, on which element types.
+
+use super::emitter::onnx_type;
+use crate::ir::DType;
+use onnx_protobuf::{GraphProto, NodeProto, type_proto};
+use std::collections::{BTreeMap, HashMap};
+
+/// An operator with the element type by which its kernel is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OperatorUse {
+    /// Empty for the ONNX standard.
+    pub domain: String,
+    pub op_type: String,
+    pub dtype: DType,
+    /// Whether it is a scatter that adds.
+    pub adds: bool,
+    /// Outputs that are used.
+    pub outputs: usize,
+}
+
+const ALL: [DType; 7] = [
+    DType::F32,
+    DType::BF16,
+    DType::F16,
+    DType::I64,
+    DType::U32,
+    DType::U8,
+    DType::Bool,
+];
+
+fn dtype(number: i32) -> Option<DType> {
+    ALL.into_iter().find(|&dtype| onnx_type(dtype) == number)
+}
+
+/// Every operator of `graph` with the number of its nodes.
+///
+/// # Errors
+/// Naming a node whose type does not follow from its inputs.
+pub fn operators(graph: &GraphProto) -> Result<BTreeMap<OperatorUse, usize>, String> {
+    let mut types: HashMap<&str, DType> = HashMap::new();
+    for input in &graph.input {
+        if let Some(type_proto::Value::TensorType(tensor)) = &input.type_.value
+            && let Some(dtype) = dtype(tensor.elem_type)
+        {
+            types.insert(&input.name, dtype);
+        }
+    }
+    for tensor in &graph.initializer {
+        if let Some(dtype) = dtype(tensor.data_type) {
+            types.insert(&tensor.name, dtype);
+        }
+    }
+    let mut uses = BTreeMap::new();
+    for node in &graph.node {
+        let (own, results) = node_types(node, &types)
+            .ok_or_else(|| format!("the type of '{}' is open", node.name))?;
+        for (index, output) in node.output.iter().enumerate() {
+            let result = results.get(index).or(results.first());
+            types.insert(output, *result.ok_or("a node without results")?);
+        }
+        let key = OperatorUse {
+            domain: node.domain.clone(),
+            op_type: node.op_type.clone(),
+            dtype: own,
+            adds: node
+                .attribute
+                .iter()
+                .any(|a| a.name == "reduction" && a.s == b"add"),
+            outputs: node.output.len(),
+        };
+        *uses.entry(key).or_insert(0) += 1;
+    }
+    Ok(uses)
+}
+
+/// The type by which the kernel is chosen, and those of the outputs (the first stands for the rest).
+fn node_types(node: &NodeProto, types: &HashMap<&str, DType>) -> Option<(DType, Vec<DType>)> {
+    let input = |index: usize| types.get(node.input.get(index)?.as_str()).copied();
+    let first = input(0)?;
+    Some(match node.op_type.as_str() {
+        "Cast" => {
+            let to = node.attribute.iter().find(|a| a.name == "to")?;
+            (first, vec![dtype(i32::try_from(to.i).ok()?)?])
+        }
+        "Equal" | "Less" | "And" => (first, vec![DType::Bool]),
+        "ArgMax" | "Shape" => (first, vec![DType::I64]),
+        "DequantizeLinear" => (first, vec![DType::F32]),
+        "LayerNormalization" => (first, vec![first, DType::F32, DType::F32]),
+        "Where" => (input(1)?, vec![input(1)?]),
+        _ => (first, vec![first]),
+    })
+}
