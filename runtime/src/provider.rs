@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ort::ep::{self, ExecutionProviderDispatch};
-use ort::session::builder::SessionBuilder;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use crate::engine::EngineError;
 
@@ -167,7 +167,11 @@ pub(crate) fn register(
         Provider::OpenVino => ep::OpenVINO::default().with_device_type("CPU").build(),
         Provider::WebGpu => ep::WebGPU::default().build(),
     };
-    let builder = builder.with_execution_providers([dispatch.error_on_failure()])?;
+    let mut builder = builder.with_execution_providers([dispatch.error_on_failure()])?;
+    if provider == Provider::OpenVino {
+        // It optimises by itself and misreads what ONNX Runtime has fused.
+        builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?;
+    }
     match allow_cpu_nodes {
         true => Ok(builder),
         false => Ok(builder.with_disable_cpu_fallback()?),

@@ -73,4 +73,31 @@ impl Operator for CrossEntropyGrad {
         );
         Ok(())
     }
+
+    fn expand(
+        &self,
+        graph: &mut Graph,
+        inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        let (dloss, log_prob, targets) = (inputs[0], inputs[1], inputs[2]);
+        let [count, classes] = &graph.ty(log_prob).shape[..] else {
+            return Err(GraphError::Emit {
+                op: self.name(),
+                reason: "takes logits [N, V]".to_owned(),
+            });
+        };
+        let (count, classes) = (count.clone(), classes.clone());
+        let column = graph.reshape(targets, [count, 1.into()])?; // [N, 1]
+        let ignored = graph.index(self.ignore_index)?;
+        let is_ignored = graph.equal(column, ignored)?;
+        let zero = graph.scalar_like(log_prob, 0.0)?;
+        let weight = graph.where_select(is_ignored, zero, dloss)?; // [N, 1]
+        let places = graph.iota(classes)?;
+        let hit = graph.equal(places, column)?; // [N, V]
+        let softmax = graph.exp(log_prob)?;
+        let one = graph.scalar_like(log_prob, 1.0)?;
+        let below = graph.sub(softmax, one)?;
+        let difference = graph.where_select(hit, below, softmax)?;
+        Ok(Some(vec![graph.mul(difference, weight)?]))
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::operator::{Operator, Vjp};
 use super::layer_norm_grad::LayerNormGrad;
+use super::layer_norm_output::LayerNormOutput;
 use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::Axis;
@@ -91,5 +92,43 @@ impl Operator for LayerNorm {
             ],
         );
         Ok(())
+    }
+
+    fn expand(
+        &self,
+        graph: &mut Graph,
+        inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        let &[x, scale, bias] = inputs else {
+            return Err(GraphError::Emit {
+                op: self.name(),
+                reason: format!("takes 3 inputs, not {}", inputs.len()),
+            });
+        };
+        let output = LayerNormOutput {
+            epsilon: self.epsilon,
+        };
+        let y = graph.apply1(output, &[x, scale, bias])?;
+        let last = graph.ty(x).rank().saturating_sub(1);
+        let size = graph.ty(x).shape.get(last).and_then(Dim::as_const);
+        let Some(size) = size else {
+            return Err(GraphError::Emit {
+                op: self.name(),
+                reason: "the normalised dimension has no fixed size".to_owned(),
+            });
+        };
+        let share = 1.0 / size as f64;
+        let sum = graph.reduce_sum(x, &[last], true)?;
+        let mean = graph.scale(sum, share)?; // [.., 1]
+        let centred = graph.sub(x, mean)?;
+        let square = graph.mul(centred, centred)?;
+        let sum = graph.reduce_sum(square, &[last], true)?;
+        let variance = graph.scale(sum, share)?;
+        let epsilon = graph.scalar_like(x, f64::from(self.epsilon))?;
+        let variance = graph.add(variance, epsilon)?;
+        let deviation = graph.sqrt(variance)?;
+        let one = graph.scalar_like(x, 1.0)?;
+        let inverse = graph.div(one, deviation)?; // [.., 1]
+        Ok(Some(vec![y, mean, inverse]))
     }
 }

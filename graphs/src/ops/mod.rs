@@ -56,6 +56,7 @@ operators! {
     iota::Iota,
     layer_norm::LayerNorm,
     layer_norm_grad::LayerNormGrad,
+    layer_norm_output::LayerNormOutput,
     less::Less,
     matmul::MatMul,
     mul::Mul,

@@ -1,6 +1,7 @@
 //! Rows added to a table element by element: [`ScatterAdd`] for providers whose ScatterND may lose
 //! one of two additions to the same row.
 
+use super::matmul::MatMul;
 use super::operator::{Operator, Vjp};
 use super::scatter_add::ScatterAdd;
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
@@ -53,5 +54,22 @@ impl Operator for ScatterElements {
             ],
         );
         Ok(())
+    }
+
+    fn expand(
+        &self,
+        graph: &mut Graph,
+        inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        let (table, indices, rows) = (inputs[0], inputs[1], inputs[2]);
+        let height = graph.ty(table).shape[0].clone();
+        let count = graph.ty(indices).shape[0].clone();
+        let places = graph.iota(height.clone())?;
+        let places = graph.reshape(places, [height, 1.into()])?; // [N, 1]
+        let indices = graph.reshape(indices, [1.into(), count])?; // [1, M]
+        let hit = graph.equal(places, indices)?; // [N, M]
+        let one_hot = graph.cast_like(hit, rows)?;
+        let sum = graph.matmul(one_hot, rows, MatMul::default())?; // [N, D]
+        Ok(Some(vec![graph.add(table, sum)?]))
     }
 }

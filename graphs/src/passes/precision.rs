@@ -30,7 +30,6 @@ fn class(op: &Op) -> Class {
         | Op::Less(_)
         | Op::ScatterAdd(_)
         | Op::ScatterElements(_)
-        | Op::Sqrt(_)
         | Op::SumSquares(_) => Class::Full,
         Op::Add(_)
         | Op::And(_)
@@ -47,6 +46,7 @@ fn class(op: &Op) -> Class {
         | Op::Iota(_)
         | Op::LayerNorm(_)
         | Op::LayerNormGrad(_)
+        | Op::LayerNormOutput(_)
         | Op::Mul(_)
         | Op::Pad(_)
         | Op::ReduceSum(_)
@@ -57,6 +57,7 @@ fn class(op: &Op) -> Class {
         | Op::Slice(_)
         | Op::Softmax(_)
         | Op::SoftmaxGrad(_)
+        | Op::Sqrt(_)
         | Op::Sub(_)
         | Op::Tanh(_)
         | Op::Transpose(_)

@@ -47,6 +47,21 @@ pub enum EngineError {
         /// ONNX Runtime's message.
         source: ort::Error,
     },
+    /// A model that the provider does not run.
+    #[error(
+        "the {which} model cannot be loaded on {provider}{}",
+        if *allow_cpu_nodes { "" } else { "; where it only lacks operators, --allow-cpu-nodes lets the processor run those" }
+    )]
+    Load {
+        /// Which of the models.
+        which: &'static str,
+        /// The provider asked for.
+        provider: Provider,
+        /// Whether nodes on the processor were accepted.
+        allow_cpu_nodes: bool,
+        /// ONNX Runtime's message.
+        source: ort::Error,
+    },
     /// An input that the graph does not take.
     #[error("the {graph} graph takes no input '{name}', only: {}", known.join(", "))]
     UnknownInput {

@@ -156,13 +156,16 @@ impl SessionEngine {
             | Provider::OpenVino
             | Provider::WebGpu => {}
         }
-        let load = |model: &[u8], which: &str| {
+        let load = |model: &[u8], which: &'static str| {
             session_options(loaded, &options)
                 .and_then(|builder| BoundSession::new(builder, model))
-                .map_err(EngineError::runtime(format!(
-                    "load the {which} model on {}",
-                    options.provider
-                )))
+                .map_err(|source| EngineError::Load {
+                    which,
+                    provider: options.provider,
+                    allow_cpu_nodes: options.allow_cpu_nodes
+                        || options.provider == Provider::Cpu,
+                    source,
+                })
         };
         let models = &options.models;
         let step = load(&models.step, "training")?;

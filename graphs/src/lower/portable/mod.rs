@@ -310,6 +310,13 @@ mod tests {
     }
 
     #[test]
+    fn directml_has_a_kernel_for_every_node() {
+        for precision in [Precision::F32, Precision::F16] {
+            assert_eq!(uncovered(Target::DirectMl, precision), []);
+        }
+    }
+
+    #[test]
     fn cuda_has_a_kernel_for_every_node_in_every_precision() {
         for precision in [Precision::F32, Precision::BF16, Precision::F16] {
             assert_eq!(uncovered(Target::Cuda, precision), []);

@@ -22,6 +22,10 @@ struct Row {
     name: &'static str,
     /// `com.microsoft` kernels for floats that its ordinary builds have.
     contrib: &'static [&'static str],
+    /// Whether its LayerNormalization also gives mean and deviation, which the derivative reads.
+    layer_norm_statistics: bool,
+    /// Whether its scatters can add.
+    scatter_adds: bool,
     /// Whether ScatterND is the way to add rows that may go to the same place. The CPU's loses some
     /// of them: its threads add without locks. CUDA's has one thread a row, ScatterElements one an
     /// element.
@@ -40,6 +44,8 @@ const TABLE: &[Row] = &[
         target: Target::Cpu,
         name: "cpu",
         contrib: ALL,
+        layer_norm_statistics: true,
+        scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: false,
     },
@@ -47,6 +53,8 @@ const TABLE: &[Row] = &[
         target: Target::Cuda,
         name: "cuda",
         contrib: ALL,
+        layer_norm_statistics: true,
+        scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: true,
     },
@@ -54,6 +62,8 @@ const TABLE: &[Row] = &[
         target: Target::Rocm,
         name: "rocm",
         contrib: ALL,
+        layer_norm_statistics: true,
+        scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: true,
     },
@@ -61,6 +71,8 @@ const TABLE: &[Row] = &[
         target: Target::MigraphX,
         name: "migraphx",
         contrib: &[],
+        layer_norm_statistics: false,
+        scatter_adds: true,
         scatter_nd_adds: true,
         dropout_on_device: true,
     },
@@ -68,6 +80,8 @@ const TABLE: &[Row] = &[
         target: Target::DirectMl,
         name: "directml",
         contrib: ALL,
+        layer_norm_statistics: false,
+        scatter_adds: false,
         scatter_nd_adds: false,
         dropout_on_device: true,
     },
@@ -75,6 +89,8 @@ const TABLE: &[Row] = &[
         target: Target::OpenVino,
         name: "openvino",
         contrib: &[],
+        layer_norm_statistics: false,
+        scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: false,
     },
@@ -82,7 +98,9 @@ const TABLE: &[Row] = &[
         target: Target::WebGpu,
         name: "webgpu",
         contrib: &["Gelu", "FastGelu"],
-        scatter_nd_adds: true,
+        layer_norm_statistics: false,
+        scatter_adds: false,
+        scatter_nd_adds: false,
         dropout_on_device: true,
     },
 ];
@@ -115,12 +133,22 @@ impl Target {
     pub fn has(self, op: &Op) -> bool {
         let operator = op.operator();
         match operator.kernel() {
-            Kernel::Standard => !matches!(op, Op::ScatterAdd(_)) || self.row().scatter_nd_adds,
+            Kernel::Standard => self.has_standard(op),
             Kernel::Contrib => operator
                 .contrib()
                 .is_some_and(|kernel| self.row().contrib.contains(&kernel)),
             Kernel::Training => false,
         }
+    }
+
+    /// The exceptions among what every provider should have.
+    fn has_standard(self, op: &Op) -> bool {
+        let row = self.row();
+        let scatters = matches!(op, Op::ScatterElements(_) | Op::CrossEntropyGrad(_));
+        let by_rows = row.scatter_adds && row.scatter_nd_adds;
+        (by_rows || !matches!(op, Op::ScatterAdd(_)))
+            && (row.scatter_adds || !scatters)
+            && (row.layer_norm_statistics || !matches!(op, Op::LayerNorm(_)))
     }
 }
 
@@ -177,7 +205,7 @@ mod tests {
         assert!(Target::Cuda.has(&transposed.clone().into()));
         assert!(!Target::OpenVino.has(&transposed.into()));
         assert!(Target::WebGpu.has(&Gelu { approximate: true }.into()));
-        assert!(Target::WebGpu.has(&ScatterAdd.into()));
+        assert!(Target::MigraphX.has(&ScatterAdd.into()));
         assert!(!Target::Cpu.has(&ScatterAdd.into()));
     }
 }
