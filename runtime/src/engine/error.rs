@@ -21,14 +21,6 @@ pub enum EngineError {
         /// The provider asked for.
         provider: Provider,
     },
-    /// This program does not execute on that provider yet.
-    #[error(
-        "the session engine does not run on the provider {provider} yet; use --provider cpu or cuda"
-    )]
-    SessionProvider {
-        /// The provider asked for.
-        provider: Provider,
-    },
     /// An artifact or a temporary file could not be read or written.
     #[error("cannot {doing} {}", path.display())]
     Io {
@@ -48,17 +40,14 @@ pub enum EngineError {
         source: ort::Error,
     },
     /// A model that the provider does not run.
-    #[error(
-        "the {which} model cannot be loaded on {provider}{}",
-        if *allow_cpu_nodes { "" } else { "; where it only lacks operators, --allow-cpu-nodes lets the processor run those" }
-    )]
+    #[error("the {which} model cannot be loaded on {provider}{hint}")]
     Load {
         /// Which of the models.
         which: &'static str,
         /// The provider asked for.
         provider: Provider,
-        /// Whether nodes on the processor were accepted.
-        allow_cpu_nodes: bool,
+        /// Which nodes it lacks, where that is the reason; with what to do.
+        hint: String,
         /// ONNX Runtime's message.
         source: ort::Error,
     },

@@ -2,6 +2,7 @@
 //! reads and writes them there.
 
 mod names;
+mod placement;
 mod scaling;
 
 use std::collections::HashMap;
@@ -156,17 +157,7 @@ impl SessionEngine {
             | Provider::OpenVino
             | Provider::WebGpu => {}
         }
-        let load = |model: &[u8], which: &'static str| {
-            session_options(loaded, &options)
-                .and_then(|builder| BoundSession::new(builder, model))
-                .map_err(|source| EngineError::Load {
-                    which,
-                    provider: options.provider,
-                    allow_cpu_nodes: options.allow_cpu_nodes
-                        || options.provider == Provider::Cpu,
-                    source,
-                })
-        };
+        let load = |model: &[u8], which| load(loaded, &options, model, which);
         let models = &options.models;
         let step = load(&models.step, "training")?;
         let evaluation = load(&models.evaluation, "evaluation")?;
@@ -590,7 +581,41 @@ impl Model {
     }
 }
 
-fn session_options(loaded: &Loaded, options: &SessionOptions) -> ort::Result<SessionBuilder> {
+/// Loads a model on the provider; where some of its nodes do not run there, says which.
+fn load(
+    loaded: &Loaded,
+    options: &SessionOptions,
+    model: &[u8],
+    which: &'static str,
+) -> Result<BoundSession> {
+    let builder = |allow| session_options(loaded, options, allow);
+    builder(options.allow_cpu_nodes)
+        .and_then(|builder| BoundSession::new(builder, model))
+        .map_err(|source| {
+            let accepted = options.allow_cpu_nodes || options.provider == Provider::Cpu;
+            let elsewhere = match builder(true) {
+                Ok(builder) if !accepted => placement::on_processor(builder, model),
+                Ok(_) | Err(_) => String::new(),
+            };
+            EngineError::Load {
+                which,
+                provider: options.provider,
+                hint: match elsewhere.is_empty() {
+                    true => String::new(),
+                    false => format!(
+                        "; these nodes would run on the processor: {elsewhere}; --allow-cpu-nodes accepts that"
+                    ),
+                },
+                source,
+            }
+        })
+}
+
+fn session_options(
+    loaded: &Loaded,
+    options: &SessionOptions,
+    allow_cpu_nodes: bool,
+) -> ort::Result<SessionBuilder> {
     let mut builder = Session::builder(loaded.environment())?
         // Five sessions, each with its own threads: those of a model that rests must not spin.
         .with_config_entry("session.force_spinning_stop", "1")?;
@@ -601,7 +626,7 @@ fn session_options(loaded: &Loaded, options: &SessionOptions) -> ort::Result<Ses
         builder,
         options.provider,
         options.device_id,
-        options.allow_cpu_nodes,
+        allow_cpu_nodes,
     )
 }
 
