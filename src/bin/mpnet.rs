@@ -41,7 +41,7 @@ fn run(verb: &Verb) -> Result<u8> {
     match verb {
         Verb::Doctor(args) => doctor::run(args)?,
         Verb::Runtime(command) => runtime::run(command)?,
-        Verb::Compile(args) => compile::run(args)?,
+        Verb::Compile(args) => return compile::run(args),
         Verb::Graph(args) => graph::run(args)?,
         Verb::Verify(args) => return verify::run(args),
         Verb::Tokenizer(TokenizerVerb::Train(args)) => tokenizer::run(args)?,

@@ -1,16 +1,25 @@
 //! `mpnet compile`: the artifacts of a model for a target.
 
+use super::exit;
+use super::hardware::PrecisionChoice;
 use super::model_file::ModelArgs;
 use crate::checkpoint::{self, Pointer};
 use crate::train::engine::write_artifacts;
+use crate::train::execution::Execution;
 use crate::train::initialize::initial_parameters;
+use crate::train::session;
 use anyhow::{Context, Result};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::lower::inference;
 use mpnet_graphs::lower::ort_training::{Options, compile};
+use mpnet_graphs::lower::portable::{self, coverage};
+use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::masked_lm;
+use mpnet_graphs::onnx::model::OPSET;
 use mpnet_graphs::optimizer::adamw::AdamW;
-use std::path::PathBuf;
+use mpnet_runtime::provider::PROVIDERS;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What the files are for.
@@ -18,6 +27,8 @@ use std::time::Instant;
 pub enum Target {
     /// ONNX Runtime's training API: four files
     OrtTraining,
+    /// The session engine on a provider: five models
+    Session,
     /// The single-stream encoder with the LM head, parameters as inputs: encoder.onnx
     Encoder,
 }
@@ -30,9 +41,19 @@ pub struct CompileArgs {
     /// What to compile for
     #[arg(long, value_enum, default_value_t = Target::OrtTraining)]
     pub target: Target,
-    /// Folder to write
-    #[arg(long, short, value_name = "FOLDER")]
-    pub output: PathBuf,
+    /// Folder to write [default: nothing is written]
+    #[arg(long, short, value_name = "FOLDER", required_unless_present = "check")]
+    pub output: Option<PathBuf>,
+    /// List the operators of the session engine's models and whether the provider has kernels for
+    /// them; exit code 1 where it lacks one
+    #[arg(long, requires = "provider")]
+    pub check: bool,
+    /// Provider of the session target
+    #[arg(long, value_parser = PossibleValuesParser::new(PROVIDERS.iter().map(|entry| entry.name)))]
+    pub provider: Option<String>,
+    /// Arithmetic of the session target
+    #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto)]
+    pub precision: PrecisionChoice,
     /// Seed of fresh parameters, where no checkpoint is given
     #[arg(long, default_value_t = 12_345)]
     pub seed: u64,
@@ -59,7 +80,7 @@ pub struct CompileArgs {
 ///
 /// # Errors
 /// Where the model is not valid or a file cannot be written.
-pub fn run(args: &CompileArgs) -> Result<()> {
+pub fn run(args: &CompileArgs) -> Result<u8> {
     let start = Instant::now();
     let mut config = args.model.config()?;
     if args.no_dropout {
@@ -67,18 +88,18 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         config.attention_dropout = 0.0;
         config.activation_dropout = 0.0;
     }
-    let folder = &args.output;
+    if args.check {
+        return check(args, &config);
+    }
+    let Some(folder) = &args.output else {
+        return Ok(exit::DONE);
+    };
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     match args.target {
+        Target::Session => write_session(args, &config, folder)?,
         Target::OrtTraining => {
             let options = Options {
-                optimizer: AdamW {
-                    beta1: args.beta1,
-                    beta2: args.beta2,
-                    epsilon: args.adam_eps,
-                    weight_decay: args.weight_decay,
-                    clip_grad_norm: args.clip_grad_norm,
-                },
+                optimizer: args.optimizer(),
                 expose: args.expose,
             };
             let artifacts = compile(&config, &options).context("compiling the model")?;
@@ -112,5 +133,83 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         folder.display(),
         start.elapsed().as_secs_f64()
     );
+    Ok(exit::DONE)
+}
+
+impl CompileArgs {
+    fn optimizer(&self) -> AdamW {
+        AdamW {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            epsilon: self.adam_eps,
+            weight_decay: self.weight_decay,
+            clip_grad_norm: self.clip_grad_norm,
+        }
+    }
+
+    /// The session engine's models for the provider and the arithmetic asked for.
+    fn session(&self, config: &ModelConfig) -> Result<(portable::Target, portable::Artifacts)> {
+        let provider = self.provider.as_deref().unwrap_or("cpu").parse()?;
+        let execution = Execution {
+            provider: Some(provider),
+            precision: self.precision.precision(),
+            ..Execution::default()
+        };
+        let target = session::target(provider);
+        let options = portable::Options {
+            optimizer: self.optimizer(),
+            target,
+            precision: execution.precision(),
+            expose: self.expose,
+        };
+        let artifacts = portable::compile(config, &options)
+            .with_context(|| format!("compiling the model for {provider}"))?;
+        Ok((target, artifacts))
+    }
+}
+
+fn write_session(args: &CompileArgs, config: &ModelConfig, folder: &Path) -> Result<()> {
+    let (_, artifacts) = args.session(config)?;
+    for (name, bytes) in [
+        ("step.onnx", &artifacts.step),
+        ("eval.onnx", &artifacts.eval),
+        ("optimizer.onnx", &artifacts.optimizer),
+        ("clear.onnx", &artifacts.clear),
+        ("copy.onnx", &artifacts.copy),
+    ] {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
+    }
     Ok(())
+}
+
+/// Prints every operator of the session engine's models and whether the provider has it.
+fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
+    let (target, artifacts) = args.session(config)?;
+    println!("{:34} {:5} {:>6}  kernel", "operator", "type", "nodes");
+    let (mut nodes, mut lacking) = (0, 0);
+    for (used, count) in &artifacts.operators {
+        let name = match used.domain.is_empty() {
+            true => used.op_type.clone(),
+            false => format!("{}::{}", used.domain, used.op_type),
+        };
+        let verdict = match coverage::covers(target, used) {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "not listed",
+        };
+        nodes += count;
+        lacking += count * usize::from(verdict == "NO");
+        println!(
+            "{name:34} {:5} {count:>6}  {verdict}",
+            used.dtype.to_string()
+        );
+    }
+    println!("{nodes} nodes at opset {OPSET}, {lacking} without a kernel on {target}");
+    println!("by {}", coverage::source(target));
+    Ok(if lacking == 0 {
+        exit::DONE
+    } else {
+        exit::FAILED
+    })
 }

@@ -29,6 +29,18 @@ pub enum PrecisionChoice {
     Fp16,
 }
 
+impl PrecisionChoice {
+    /// The arithmetic; none where the provider decides.
+    pub fn precision(self) -> Option<Precision> {
+        match self {
+            PrecisionChoice::Auto => None,
+            PrecisionChoice::Fp32 => Some(Precision::F32),
+            PrecisionChoice::Bf16 => Some(Precision::BF16),
+            PrecisionChoice::Fp16 => Some(Precision::F16),
+        }
+    }
+}
+
 /// What runs the graph, and where.
 #[derive(Debug, Clone, Args)]
 pub struct HardwareArgs {
@@ -62,12 +74,7 @@ impl HardwareArgs {
             },
             provider: self.provider.parse::<Provider>().ok(),
             device_id: self.device_id.into(),
-            precision: match self.precision {
-                PrecisionChoice::Auto => None,
-                PrecisionChoice::Fp32 => Some(Precision::F32),
-                PrecisionChoice::Bf16 => Some(Precision::BF16),
-                PrecisionChoice::Fp16 => Some(Precision::F16),
-            },
+            precision: self.precision.precision(),
             allow_cpu_nodes: self.allow_cpu_nodes,
             threads,
         }

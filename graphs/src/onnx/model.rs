@@ -1,12 +1,14 @@
 //! A whole ONNX model from a graph.
 
 use super::emitter::{CONTRIB_DOMAIN, Emitter, SizeInput, emit_nodes, onnx_type};
+use super::usage::{OperatorUse, operators};
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId, verify};
 use crate::ops::{Kernel, Op};
 use onnx_protobuf::{
     GraphProto, Message, ModelProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
     tensor_shape_proto, type_proto,
 };
+use std::collections::BTreeMap;
 
 /// Version of the standard operators in every emitted model: the oldest that has what is emitted,
 /// known to every ONNX Runtime from 1.17 on.
@@ -34,7 +36,16 @@ pub fn to_onnx(
         }
         Ok(())
     };
-    Ok(emit(graph, name, inputs, &check, false)?.0)
+    Ok(emit(graph, name, inputs, &check, false)?.bytes)
+}
+
+/// A serialised model and what a caller has to know of it.
+pub struct Emitted {
+    pub bytes: Vec<u8>,
+    /// Inputs behind those of the graph.
+    pub sizes: Vec<SizeInput>,
+    /// What it needs kernels for, with the number of nodes.
+    pub operators: BTreeMap<OperatorUse, usize>,
 }
 
 /// [`to_onnx`] for a target whose operators `check` accepts, or says why not; symbolic sizes are
@@ -47,7 +58,7 @@ pub fn to_onnx_with_sizes(
     name: &str,
     inputs: &[ValueId],
     check: &dyn Fn(&Op) -> Result<(), String>,
-) -> Result<(Vec<u8>, Vec<SizeInput>), GraphError> {
+) -> Result<Emitted, GraphError> {
     emit(graph, name, inputs, check, true)
 }
 
@@ -57,7 +68,7 @@ fn emit(
     inputs: &[ValueId],
     check: &dyn Fn(&Op) -> Result<(), String>,
     sizes_as_inputs: bool,
-) -> Result<(Vec<u8>, Vec<SizeInput>), GraphError> {
+) -> Result<Emitted, GraphError> {
     verify(graph, "the last pass, ready to emit")?;
     for node in graph.nodes() {
         check(&node.op).map_err(|reason| GraphError::Emit {
@@ -105,7 +116,15 @@ fn emit(
         output: graph.outputs().iter().map(|(n, v)| info(n, *v)).collect(),
         ..GraphProto::default()
     };
-    Ok((serialize(proto)?, sizes))
+    let operators = operators(&proto).map_err(|reason| GraphError::Emit {
+        op: "model",
+        reason,
+    })?;
+    Ok(Emitted {
+        bytes: serialize(proto)?,
+        sizes,
+        operators,
+    })
 }
 
 fn size_info(input: &SizeInput) -> ValueInfoProto {
@@ -169,13 +188,4 @@ pub(crate) fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
         .into(),
         ..ValueInfoProto::default()
     }
-}
-
-/// The graph of a model that this crate has emitted, for tests of it.
-#[cfg(test)]
-pub(crate) fn graph_of(model: &[u8]) -> GraphProto {
-    ModelProto::parse_from_bytes(model)
-        .ok()
-        .and_then(|model| model.graph.into_option())
-        .expect("this crate's own model")
 }

@@ -8,7 +8,7 @@ use crate::onnx::usage::OperatorUse;
 pub fn source(target: Target) -> &'static str {
     match target {
         Target::Cpu | Target::Cuda | Target::DirectMl => {
-            "docs/OperatorKernels.md of ONNX Runtime 1.27 (001d12d)"
+            "docs/OperatorKernels.md of ONNX Runtime (at 001d12d, 2026)"
         }
         Target::Rocm => "CUDA's kernels, which ROCm's provider is translated from",
         Target::MigraphX | Target::OpenVino | Target::WebGpu => {
