@@ -1,0 +1,348 @@
+//! Every target's step computes what the graph means: the same figures and gradients as the training
+//! API's graph in the reference interpreter, whatever was expanded, fused or moved to the device.
+
+use super::*;
+use crate::ir::{Array, Bindings, interpret};
+use crate::model::config::Activation;
+use ndarray::IxDyn;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::HashMap;
+
+fn config(activation_fn: Activation, normalize_before: bool) -> ModelConfig {
+    ModelConfig {
+        encoder_layers: 2,
+        encoder_embed_dim: 32,
+        encoder_ffn_dim: 64,
+        encoder_attention_heads: 4,
+        activation_fn,
+        normalize_before,
+        max_positions: 16,
+        relative_attention_num_buckets: 32,
+        relative_attention_max_distance: 128,
+        vocab_size: 500,
+        padded_vocab_size: 512,
+        pad_token_id: 1,
+        bos_token_id: 0,
+        eos_token_id: 2,
+        unk_token_id: 3,
+        mask_token_id: 499,
+        dropout: 0.1,
+        attention_dropout: 0.1,
+        activation_dropout: 0.1,
+    }
+}
+
+/// Operators of every model for `target` that its list of kernels lacks.
+fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
+    let mut found = Vec::new();
+    for activation in Activation::ALL {
+        for normalize_before in [false, true] {
+            let options = Options {
+                optimizer: AdamW {
+                    beta1: 0.9,
+                    beta2: 0.98,
+                    epsilon: 1e-6,
+                    weight_decay: 0.01,
+                    clip_grad_norm: 1.0,
+                },
+                target,
+                precision,
+                expose: true,
+            };
+            let config = config(activation, normalize_before);
+            let artifacts = compile(&config, &options).unwrap();
+            let uses = artifacts.operators.into_keys();
+            found.extend(uses.filter(|used| coverage::covers(target, used) == Some(false)));
+        }
+    }
+    found
+}
+
+#[test]
+fn directml_has_a_kernel_for_every_node() {
+    for precision in [Precision::F32, Precision::F16] {
+        assert_eq!(uncovered(Target::DirectMl, precision), []);
+    }
+}
+
+#[test]
+fn cuda_has_a_kernel_for_every_node_in_every_precision() {
+    for precision in [Precision::F32, Precision::BF16, Precision::F16] {
+        assert_eq!(uncovered(Target::Cuda, precision), []);
+    }
+}
+
+const SIZES: Bindings = Bindings {
+    batch: 2,
+    length: 9,
+    predicted: 2,
+};
+const TARGETS: [Target; 7] = [
+    Target::Cpu,
+    Target::Cuda,
+    Target::Rocm,
+    Target::MigraphX,
+    Target::DirectMl,
+    Target::OpenVino,
+    Target::WebGpu,
+];
+
+fn adamw() -> AdamW {
+    AdamW {
+        beta1: 0.9,
+        beta2: 0.98,
+        epsilon: 1e-6,
+        weight_decay: 0.01,
+        clip_grad_norm: 1.0,
+    }
+}
+
+fn options(target: Target, precision: Precision) -> Options {
+    Options {
+        optimizer: adamw(),
+        target,
+        precision,
+        expose: true,
+    }
+}
+
+fn sizes(shape: &[Dim]) -> Vec<usize> {
+    shape.iter().map(|d| d.eval(&SIZES) as usize).collect()
+}
+
+/// Values for every input and parameter of `graph`, the same for the same name.
+fn feeds(graph: &Graph) -> HashMap<String, Array> {
+    let all = graph.inputs().iter().chain(graph.parameters());
+    all.map(|&value| {
+        let name = graph.label(value);
+        let seed = name
+            .bytes()
+            .fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b));
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let ty = graph.ty(value);
+        let shape = sizes(&ty.shape);
+        let len: usize = shape.iter().product();
+        let width = SIZES.length + 2 * SIZES.predicted;
+        let values: Vec<f64> = (0..len)
+            .map(|i| match (name.as_str(), ty.dtype) {
+                (n, _) if n.starts_with("gradient.") || n.ends_with(".buffer") => 0.0,
+                ("lazy_reset_grad", _) => 1.0,
+                ("loss_scale", _) => 0.25,
+                // The second row ends in padding.
+                ("attention_mask", _) => f64::from(i / width == 0 || i % width != 6),
+                ("positions", _) => (i % width % SIZES.length) as f64,
+                ("input_ids" | "targets", _) => f64::from(rng.random_range(5..500)),
+                (_, DType::U32) => f64::from(rng.random::<u32>() | 1),
+                (_, DType::U8) => f64::from(rng.random_range(0..10) != 0),
+                (_, DType::I64 | DType::Bool) => 0.0,
+                (_, DType::F32 | DType::BF16 | DType::F16) => rng.random_range(-0.3..0.3),
+            })
+            .collect();
+        let array = Array::from_shape_vec(IxDyn(&shape), values);
+        (name, array.expect("as many values as the shape has"))
+    })
+    .collect()
+}
+
+fn run(graph: &Graph, feeds: &HashMap<String, Array>) -> HashMap<String, Array> {
+    let values = interpret(graph, &SIZES, feeds).unwrap();
+    let names = graph.outputs().iter().map(|(name, _)| name.clone());
+    names.zip(values).collect()
+}
+
+/// Compares the figures and the gradients of two steps.
+fn assert_same(found: &HashMap<String, Array>, expected: &HashMap<String, Array>, what: &str) {
+    let mut compared = 0;
+    for (name, expected) in expected {
+        if !(name.starts_with("grad.") || ["loss", "loss_sum", "correct"].contains(&&name[..])) {
+            continue;
+        }
+        let largest = expected.fold(1e-12_f64, |m, x| m.max(x.abs()));
+        let difference = (&found[name] - expected).fold(0.0_f64, |m, x| m.max(x.abs()));
+        assert!(
+            difference <= 1e-6 * largest,
+            "{what}: {name} is off by {difference}"
+        );
+        compared += 1;
+    }
+    assert!(compared > 30, "{what}: only {compared} outputs");
+}
+
+#[test]
+fn every_target_and_precision_computes_the_same_gradients() {
+    for (activation, pre) in [
+        (Activation::Gelu, false),
+        (Activation::Relu, true),
+        (Activation::GeluAccurate, false),
+    ] {
+        let mut config = config(activation, pre);
+        (
+            config.dropout,
+            config.attention_dropout,
+            config.activation_dropout,
+        ) = (0.0, 0.0, 0.0);
+        let (reference, _, _) = ort_training::training_graph(&config, true).unwrap();
+        let expected = run(&reference, &feeds(&reference));
+        for target in TARGETS {
+            for precision in [Precision::F32, Precision::BF16, Precision::F16] {
+                let step = step_graph(&config, &options(target, precision)).unwrap();
+                let found = run(&step.graph, &feeds(&step.graph));
+                let what = format!("{target} in {} with {activation:?}", precision.name());
+                assert_same(&found, &expected, &what);
+            }
+        }
+    }
+}
+
+/// The masks that the device computes are those of the formula, and dropout with them is the
+/// training API's dropout with the same masks.
+#[test]
+fn dropout_on_the_device_is_dropout_with_the_masks_of_its_factors() {
+    let config = config(Activation::Gelu, false);
+    let step = step_graph(&config, &options(Target::Cuda, Precision::F32)).unwrap();
+    let device = feeds(&step.graph);
+    let (reference, _, sites) = ort_training::training_graph(&config, true).unwrap();
+    let mut masked = feeds(&reference);
+    let limit = (f64::from(config.dropout) * 2f64.powi(32)).round() as u32;
+    let (mut kept, mut all) = (0.0, 0.0);
+    for (index, site) in sites.iter().enumerate() {
+        let shape = sizes(&site.shape);
+        let factor = |name: &str, at: &[usize]| device[name][IxDyn(at)] as u32;
+        let mask = Array::from_shape_fn(IxDyn(&shape), |at| {
+            let own = factor("dropout.sites", &[index]);
+            let hash = match ndarray::Dimension::slice(&at) {
+                &[row, batch, column] => own
+                    .wrapping_mul(factor("dropout.rows", &[row, batch, 0]))
+                    .wrapping_mul(factor("dropout.columns", &[column])),
+                &[batch, head, query, key] => own
+                    .wrapping_mul(factor("dropout.heads", &[batch, head, 0, 0]))
+                    .wrapping_mul(factor("dropout.queries", &[query, 0]))
+                    .wrapping_mul(factor("dropout.keys", &[key])),
+                other => panic!("a site with {} dimensions", other.len()),
+            };
+            f64::from(hash >= limit)
+        });
+        kept += mask.sum();
+        all += mask.len() as f64;
+        masked.insert(site.name.clone(), mask);
+    }
+    assert!((kept / all - 0.9).abs() < 0.02, "{}", kept / all);
+    let found = run(&step.graph, &device);
+    assert_same(&found, &run(&reference, &masked), "dropout on the device");
+}
+
+/// Over many draws: every element is dropped as often as it should be, and any two of them, in one
+/// row, in one column or in two sites, as often together as independent ones.
+#[test]
+fn masks_of_factors_are_uniform_and_pairwise_independent() {
+    let (ratio, draws) = (0.1, 200_000);
+    let limit = (ratio * 2f64.powi(32)) as u32;
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut odd = || rng.random::<u32>() | 1;
+    let mut counts = [[0u32; 6]; 6];
+    for _ in 0..draws {
+        let (rows, columns, sites) = ([odd(), odd()], [odd(), odd()], [odd(), odd()]);
+        let dropped = |s: usize, r: usize, c: usize| {
+            sites[s].wrapping_mul(rows[r]).wrapping_mul(columns[c]) < limit
+        };
+        let elements = [
+            dropped(0, 0, 0),
+            dropped(0, 0, 1),
+            dropped(0, 1, 0),
+            dropped(0, 1, 1),
+            dropped(1, 0, 0),
+            dropped(1, 1, 1),
+        ];
+        for (i, a) in elements.iter().enumerate() {
+            for (j, b) in elements.iter().enumerate() {
+                counts[i][j] += u32::from(*a && *b);
+            }
+        }
+    }
+    for (i, row) in counts.iter().enumerate() {
+        for (j, &count) in row.iter().enumerate() {
+            let p: f64 = if i == j { ratio } else { ratio * ratio };
+            let n = f64::from(draws);
+            let deviations = (f64::from(count) - n * p) / (n * p * (1.0 - p)).sqrt();
+            assert!(
+                deviations.abs() < 4.5,
+                "elements {i} and {j}: {deviations} standard deviations"
+            );
+        }
+    }
+}
+
+/// One update of the segments against AdamW spelled out for single numbers.
+#[test]
+fn the_optimizer_clips_decays_and_corrects_as_pytorch_does() {
+    let layout = Layout {
+        segments: [true, false]
+            .map(|decays| Segment { len: 3, decays })
+            .to_vec(),
+        slots: Vec::new(),
+    };
+    let (lr, update, a) = (0.01_f64, 3, adamw());
+    let (b1, b2) = (f64::from(a.beta1), f64::from(a.beta2));
+    let corrections = (1.0 - b1.powi(update), 1.0 - b2.powi(update));
+    for precision in [Precision::F32, Precision::F16] {
+        for overflow in [false, true] {
+            let graph = optimizer::optimizer_graph(&a, &layout, precision, "norm").unwrap();
+            let mut feeds: HashMap<String, Array> = [
+                (scalars::STEP_SIZE, lr / corrections.0),
+                (scalars::DECAY, 1.0 - lr * f64::from(a.weight_decay)),
+                (scalars::SECOND_CORRECTION, 1.0 / corrections.1.sqrt()),
+                (scalars::GRADIENT_SCALE, 0.5),
+            ]
+            .map(|(name, value)| (name.to_owned(), ndarray::arr0(value).into_dyn()))
+            .into();
+            let vector = |values: [f64; 3]| ndarray::arr1(&values).into_dyn();
+            for index in 0..2 {
+                let names = SegmentNames::new(index);
+                feeds.insert(names.parameter, vector([1.0, -2.0, 0.5]));
+                let last = if overflow { f64::INFINITY } else { 0.0 };
+                feeds.insert(names.gradient, vector([3.0, -4.0, last]));
+                feeds.insert(names.first_moment, vector([0.1, 0.2, 0.0]));
+                feeds.insert(names.second_moment, vector([0.01, 0.02, 0.0]));
+            }
+            let found = run(&graph, &feeds);
+            if overflow {
+                if precision == Precision::F16 {
+                    for index in 0..2 {
+                        let name = SegmentNames::new(index).parameter;
+                        assert_eq!(
+                            found[&new_name(&name)],
+                            feeds[&name],
+                            "an overflow is skipped"
+                        );
+                    }
+                }
+                continue;
+            }
+            let norm = 0.5 * (2.0 * 25.0_f64).sqrt();
+            assert!((found["norm"].sum() - norm).abs() < 1e-9);
+            let clip = 0.5 * (1.0 / (norm + 1e-6)).min(1.0);
+            for (index, decays) in [(0, true), (1, false)] {
+                let names = SegmentNames::new(index);
+                let value = |name: &str, i: usize| feeds[name][[i]];
+                for i in 0..3 {
+                    let g = value(&names.gradient, i) * clip;
+                    let m = b1 * value(&names.first_moment, i) + (1.0 - b1) * g;
+                    let v = b2 * value(&names.second_moment, i) + (1.0 - b2) * g * g;
+                    let decay = if decays {
+                        lr * f64::from(a.weight_decay)
+                    } else {
+                        0.0
+                    };
+                    let p = value(&names.parameter, i) * (1.0 - decay)
+                        - lr * (m / corrections.0)
+                            / (v.sqrt() / corrections.1.sqrt() + f64::from(a.epsilon));
+                    let new = |name: &str| found[&new_name(name)][[i]];
+                    assert!((new(&names.parameter) - p).abs() < 1e-9);
+                    assert!((new(&names.first_moment) - m).abs() < 1e-9);
+                    assert!((new(&names.second_moment) - v).abs() < 1e-9);
+                }
+            }
+        }
+    }
+}
