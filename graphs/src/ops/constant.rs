@@ -92,13 +92,28 @@ impl Operator for Constant {
             .map_err(|e| e.to_string())
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        _: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, _: &[String], outputs: &[String]) -> Result<(), String> {
         emitter.initializer(&outputs[0], self.dtype, &self.shape, &self.values);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let constant = |shape: &[usize]| Constant {
+            dtype: DType::F32,
+            shape: shape.to_vec(),
+            values: [1.5, 2.0].into(),
+        };
+        Spec::default()
+            .example(
+                Example::of(constant(&[2, 1]))
+                    .gives(&[2, 1], &[1.5, 2.0])
+                    .not_differentiable(),
+            )
+            .rejects(constant(&[3]), [], "2 values do not fill shape [3]")
     }
 }
