@@ -5,6 +5,8 @@ mod dim;
 mod graph;
 mod interpret;
 mod print;
+#[cfg(test)]
+pub(crate) mod testing;
 mod types;
 mod verify;
 

@@ -8,11 +8,21 @@ use std::sync::Arc;
 
 /// A tensor known at compile time. Values are held as f64, which represents every f32, boolean and
 /// index exactly.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Constant {
     pub dtype: DType,
     pub shape: Vec<usize>,
     pub values: Arc<[f64]>,
+}
+
+/// Equal when every bit is: 0 and −0 are not.
+impl PartialEq for Constant {
+    fn eq(&self, other: &Constant) -> bool {
+        let mut pairs = self.values.iter().zip(&other.values[..]);
+        (self.dtype, &self.shape) == (other.dtype, &other.shape)
+            && self.values.len() == other.values.len()
+            && pairs.all(|(a, b)| a.to_bits() == b.to_bits())
+    }
 }
 
 impl Graph {

@@ -35,6 +35,10 @@ impl Operator for Expand {
         "Expand"
     }
 
+    fn dims(&self) -> Vec<&Dim> {
+        self.shape.iter().collect()
+    }
+
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         let [x] = inputs else {
             return Err(format!("takes 1 input, not {}", inputs.len()));

@@ -29,6 +29,10 @@ impl Operator for Iota {
         format!(" {}", self.len)
     }
 
+    fn dims(&self) -> Vec<&Dim> {
+        vec![&self.len]
+    }
+
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         if !inputs.is_empty() {
             return Err("takes no input".to_owned());

@@ -1,6 +1,6 @@
 //! What every operator has to say about itself.
 
-use crate::ir::{Array, Bindings, Graph, GraphError, Node, Type, ValueId};
+use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Node, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 
 /// Which builds of ONNX Runtime have the kernels an operator is emitted to.
@@ -68,6 +68,11 @@ pub trait Operator {
     /// Its attributes in printed graphs, with a leading space.
     fn attributes(&self) -> String {
         String::new()
+    }
+
+    /// Sizes among its attributes.
+    fn dims(&self) -> Vec<&Dim> {
+        Vec::new()
     }
 
     /// Output types for these input types, or why there are none.

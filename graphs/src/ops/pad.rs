@@ -23,6 +23,10 @@ impl Operator for Pad {
         format!(" axis={} {}, {}", self.axis, self.before, self.after)
     }
 
+    fn dims(&self) -> Vec<&Dim> {
+        vec![&self.before, &self.after]
+    }
+
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         let [x] = inputs else {
             return Err(format!("takes 1 input, not {}", inputs.len()));

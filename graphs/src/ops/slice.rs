@@ -42,6 +42,10 @@ impl Operator for Slice {
         format!(" axis={} {}..{}", self.axis, self.start, self.end)
     }
 
+    fn dims(&self) -> Vec<&Dim> {
+        vec![&self.start, &self.end]
+    }
+
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         let [x] = inputs else {
             return Err(format!("takes 1 input, not {}", inputs.len()));
