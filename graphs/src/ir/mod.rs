@@ -1,6 +1,7 @@
 //! The intermediate representation: an SSA graph of typed values with symbolic shapes.
 
 mod bindings;
+pub mod cost;
 mod dim;
 mod graph;
 mod interpret;

@@ -3,7 +3,12 @@
 use super::emitter::CONTRIB_DOMAIN;
 use super::model::{IR_VERSION, OPSET};
 use crate::ops::Kernel;
-use onnx_protobuf::{Message, ModelProto, NodeProto};
+use onnx_protobuf::tensor_shape_proto::dimension;
+use onnx_protobuf::{
+    AttributeProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto, attribute_proto,
+    tensor_proto, type_proto,
+};
+use protobuf::Enum;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
@@ -177,4 +182,102 @@ fn kernel(node: &NodeProto) -> Kernel {
         CONTRIB_DOMAIN if TRAINING.contains(&op_type) => Kernel::Training,
         domain => panic!("'{domain}' has no {op_type}"),
     }
+}
+
+/// A model as text: versions, inputs, outputs and nodes, one a line.
+pub(crate) fn listing(model: &[u8]) -> String {
+    let model = decode(model);
+    let graph = &model.graph;
+    let mut lines = vec![format!("{}, IR version {}", graph.name, model.ir_version)];
+    for opset in &model.opset_import {
+        lines.push(format!("opset '{}' {}", opset.domain, opset.version));
+    }
+    for (kind, values) in [("input", &graph.input), ("output", &graph.output)] {
+        lines.extend(
+            values
+                .iter()
+                .map(|v| format!("{kind} {}: {}", v.name, ty(v))),
+        );
+    }
+    for tensor in &graph.initializer {
+        let (name, dims) = (&tensor.name, &tensor.dims);
+        lines.push(format!("initializer {name} {dims:?}{}", few_values(tensor)));
+    }
+    for node in &graph.node {
+        let attributes: Vec<String> = node.attribute.iter().map(attribute).collect();
+        lines.push(format!(
+            "{} = {}({}){}",
+            node.output.join(", "),
+            node.op_type,
+            node.input.join(", "),
+            attributes.concat()
+        ));
+    }
+    lines.join("\n")
+}
+
+/// Element type and shape of an input or output; a sequence's are its elements'.
+fn ty(value: &ValueInfoProto) -> String {
+    let (tensor, around) = match &value.type_.value {
+        Some(type_proto::Value::TensorType(tensor)) => (tensor.clone(), ["", ""]),
+        Some(type_proto::Value::SequenceType(sequence)) => {
+            (sequence.elem_type.tensor_type().clone(), ["seq(", ")"])
+        }
+        other => panic!("{} is {other:?}", value.name),
+    };
+    let dims: Vec<String> = tensor
+        .shape
+        .dim
+        .iter()
+        .map(|dim| match &dim.value {
+            Some(dimension::Value::DimValue(n)) => n.to_string(),
+            Some(dimension::Value::DimParam(name)) => name.clone(),
+            other => panic!("{} has a dimension {other:?}", value.name),
+        })
+        .collect();
+    let element = tensor_proto::DataType::from_i32(tensor.elem_type).expect("a known type");
+    format!("{}{element:?}[{}]{}", around[0], dims.join(", "), around[1])
+}
+
+/// The values of an initializer that has only a few.
+fn few_values(tensor: &TensorProto) -> String {
+    let numbers = |width: usize, number: fn(&[u8]) -> String| -> Vec<String> {
+        tensor.raw_data.chunks_exact(width).map(number).collect()
+    };
+    let values = match tensor_proto::DataType::from_i32(tensor.data_type) {
+        Some(tensor_proto::DataType::FLOAT) => numbers(4, |b| {
+            f32::from_le_bytes([b[0], b[1], b[2], b[3]]).to_string()
+        }),
+        Some(tensor_proto::DataType::INT64) => numbers(8, |b| {
+            b.iter()
+                .rev()
+                .fold(0, |n, &b| (n << 8) | i64::from(b))
+                .to_string()
+        }),
+        Some(tensor_proto::DataType::BOOL) => numbers(1, |b| (b[0] != 0).to_string()),
+        other => panic!("{} is {other:?}", tensor.name),
+    };
+    let elements: i64 = tensor.dims.iter().product();
+    assert_eq!(
+        values.len() as i64,
+        elements,
+        "{} has other bytes",
+        tensor.name
+    );
+    match values.len() {
+        0..=4 => format!(" = {}", values.join(", ")),
+        _ => String::new(),
+    }
+}
+
+fn attribute(attribute: &AttributeProto) -> String {
+    use attribute_proto::AttributeType;
+    let value = match attribute.type_.enum_value() {
+        Ok(AttributeType::INT) => attribute.i.to_string(),
+        Ok(AttributeType::INTS) => format!("{:?}", attribute.ints),
+        Ok(AttributeType::FLOAT) => attribute.f.to_string(),
+        Ok(AttributeType::STRING) => String::from_utf8_lossy(&attribute.s).into_owned(),
+        other => panic!("{} is {other:?}", attribute.name),
+    };
+    format!(" {}={value}", attribute.name)
 }
