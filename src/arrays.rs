@@ -4,6 +4,7 @@ use mpnet_runtime::engine::NamedArray;
 use safetensors::tensor::{Dtype, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -38,5 +39,8 @@ pub fn write_safetensors<'a>(
     metadata: Option<HashMap<String, String>>,
 ) -> io::Result<()> {
     let views = arrays.into_iter().map(|(name, array)| (name, Array(array)));
-    safetensors::serialize_to_file(views, metadata, path).map_err(io::Error::other)
+    // The crate's file is its owner's alone: it gets the permissions that a new file has here.
+    let permissions = File::create(path)?.metadata()?.permissions();
+    safetensors::serialize_to_file(views, metadata, path).map_err(io::Error::other)?;
+    fs::set_permissions(path, permissions)
 }

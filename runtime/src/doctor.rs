@@ -10,6 +10,9 @@ use ort::value::TensorRef;
 use crate::library::{self, Build, Installed, LibraryError, Loaded, LocateOptions};
 use crate::provider::{Entry, PROVIDERS, Provider};
 
+/// A build in the cache and the outcome of checking its bytes.
+pub type CheckedBuild = (Installed, Result<(), LibraryError>);
+
 /// What was found.
 #[derive(Debug)]
 pub struct Report {
@@ -17,8 +20,8 @@ pub struct Report {
     pub cache: PathBuf,
     /// Programs that can fetch a build.
     pub clients: Vec<String>,
-    /// The builds in the cache, each with the outcome of checking its bytes.
-    pub installed: Result<Vec<(Installed, Result<(), LibraryError>)>, LibraryError>,
+    /// The builds in the cache.
+    pub installed: Result<Vec<CheckedBuild>, LibraryError>,
     /// The build that would be used, loaded.
     pub used: Result<(Build, Loaded), LibraryError>,
     /// Every provider, in the table's order; none if no build could be loaded.

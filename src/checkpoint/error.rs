@@ -30,6 +30,8 @@ pub enum CheckpointError {
         found: u64,
         known: u64,
     },
+    #[error(transparent)]
+    Tokenizer(#[from] crate::data::DataError),
     #[error("encoding {}: {reason}", path.display())]
     Encode { path: PathBuf, reason: String },
 }

@@ -8,6 +8,7 @@ use super::{
     STATE_FILE, TOKENIZER_FOLDER, folder_name, step_of,
 };
 use crate::arrays::write_safetensors;
+use crate::data::tokenizer::{TOKENIZER_FILES, copy_tokenizer};
 use mpnet_runtime::engine::NamedArray;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -82,7 +83,16 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         write_tensors(folder, OPTIMIZER_FILE, moments, &mut sha256)?;
     }
     if let Some(tokenizer) = &checkpoint.tokenizer {
-        copy_tokenizer(tokenizer, &folder.join(TOKENIZER_FOLDER))?;
+        let copy = folder.join(TOKENIZER_FOLDER);
+        fs::create_dir(&copy).map_err(CheckpointError::io("create", &copy))?;
+        copy_tokenizer(tokenizer, &copy)?;
+        for name in TOKENIZER_FILES {
+            let file = copy.join(name);
+            if file.is_file() {
+                sync(&file)?;
+            }
+        }
+        sync(&copy)?;
     }
     let state = TrainerState {
         format_version: FORMAT_VERSION,
@@ -144,32 +154,6 @@ pub(super) fn hash(path: &Path) -> Result<String> {
         .iter()
         .map(|b| format!("{b:02x}"))
         .collect())
-}
-
-/// Copies a tokenizer's file, or the files of its folder.
-fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir(to).map_err(CheckpointError::io("create", to))?;
-    let copy = |file: &Path| -> Result<()> {
-        let Some(name) = file.file_name() else {
-            return Ok(());
-        };
-        let target = to.join(name);
-        // Contents only: a read-only original must not make a read-only copy.
-        let bytes = fs::read(file).map_err(CheckpointError::io("read", file))?;
-        fs::write(&target, bytes).map_err(CheckpointError::io("write", &target))?;
-        sync(&target)
-    };
-    if from.is_file() {
-        return copy(from);
-    }
-    for entry in fs::read_dir(from).map_err(CheckpointError::io("read", from))? {
-        let path = entry.map_err(CheckpointError::io("read", from))?.path();
-        let text = path.extension().is_some_and(|e| e == "json" || e == "txt");
-        if text && path.is_file() {
-            copy(&path)?;
-        }
-    }
-    sync(to)
 }
 
 /// Waits until a file or folder is on the disk.

@@ -4,9 +4,11 @@ use super::ConvertError;
 use super::hf_config::{HfConfig, unrepresentable};
 use super::weight_map::to_hf;
 use crate::arrays::write_safetensors;
+use crate::data::tokenizer::{TOKENIZER_FILE, TOKENIZER_FILES, copy_tokenizer};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::NamedArray;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -55,21 +57,19 @@ pub fn write_hf_folder(
     let path = folder.path().join(CONFIG_FILE);
     fs::write(&path, json + "\n").map_err(io("write", &path))?;
     if let Some(tokenizer) = tokenizer {
-        copy_files(tokenizer, folder.path())?;
+        copy_tokenizer(&tokenizer.join(TOKENIZER_FILE), folder.path())?;
     }
     install(folder, target)
 }
 
-/// Everything a folder written by this program can hold.
-const KNOWN_FILES: [&str; 7] = [
-    MODEL_FILE,
-    CONFIG_FILE,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "README.md",
-];
+/// Whether a folder written by this program can hold it, or its owner's own words beside it.
+fn known(name: &OsStr) -> bool {
+    let files = [MODEL_FILE, CONFIG_FILE, "README.md"];
+    files
+        .iter()
+        .chain(&TOKENIZER_FILES)
+        .any(|file| name == *file)
+}
 
 /// A folder with anything else in it is not replaced.
 fn refuse_strangers(target: &Path) -> Result<(), ConvertError> {
@@ -84,7 +84,7 @@ fn refuse_strangers(target: &Path) -> Result<(), ConvertError> {
     }
     for entry in fs::read_dir(target).map_err(io("read", target))? {
         let name = entry.map_err(io("read", target))?.file_name();
-        if !KNOWN_FILES.iter().any(|known| name == *known) {
+        if !known(&name) {
             return Err(occupied());
         }
     }
@@ -107,18 +107,6 @@ fn install(folder: tempfile::TempDir, target: &Path) -> Result<(), ConvertError>
     fs::rename(&finished, target).map_err(io("write", target))?;
     // The folder has moved: there is nothing left to remove.
     let _ = folder.keep();
-    Ok(())
-}
-
-fn copy_files(from: &Path, to: &Path) -> Result<(), ConvertError> {
-    for entry in fs::read_dir(from).map_err(io("read", from))? {
-        let path = entry.map_err(io("read", from))?.path();
-        if let Some(name) = path.file_name().filter(|_| path.is_file()) {
-            let bytes = fs::read(&path).map_err(io("read", &path))?;
-            let target = to.join(name);
-            fs::write(&target, bytes).map_err(io("write", &target))?;
-        }
-    }
     Ok(())
 }
 

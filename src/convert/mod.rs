@@ -30,6 +30,8 @@ pub enum ConvertError {
         "the checkpoint has no tokenizer: give --no-save-tokenizer to convert the weights alone"
     )]
     NoTokenizer,
+    #[error(transparent)]
+    Tokenizer(#[from] crate::data::DataError),
     #[error("cannot {doing} {}", path.display())]
     Io {
         doing: &'static str,

@@ -13,14 +13,14 @@ const FEWEST_CONTINUATIONS: usize = 100;
 const CONTINUATION: &str = "##";
 
 /// The files that make up a tokenizer; only the first has to be there.
-const FILES: [&str; 5] = [
+pub const TOKENIZER_FILES: [&str; 5] = [
     TOKENIZER_FILE,
     CONFIG_FILE,
     SPECIAL_TOKENS_FILE,
     "vocab.txt",
     "added_tokens.json",
 ];
-pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
@@ -322,34 +322,35 @@ impl Tokenizer {
             .collect();
         rows.into_iter().collect()
     }
+}
 
-    /// Copies the tokenizer's files into `folder`, which must exist.
-    ///
-    /// # Errors
-    /// When a file can't be read or written.
-    pub fn save(&self, folder: &Path) -> Result<()> {
-        let from = self.path.parent().unwrap_or(Path::new(""));
-        for name in FILES {
-            let source = if name == TOKENIZER_FILE {
-                self.path.clone()
-            } else {
-                from.join(name)
-            };
-            if !source.is_file() {
-                continue;
-            }
-            let bytes = std::fs::read(&source).map_err(|e| DataError::TokenizerRead {
-                path: source,
-                source: e,
-            })?;
-            let target = folder.join(name);
-            std::fs::write(&target, bytes).map_err(|e| DataError::Write {
-                path: target,
-                source: e,
-            })?;
+/// Copies a tokenizer's definition, under its usual name, and the files beside it that belong to it
+/// into `folder`, which must exist.
+///
+/// # Errors
+/// When a file can't be read or written.
+pub fn copy_tokenizer(definition: &Path, folder: &Path) -> Result<()> {
+    for name in TOKENIZER_FILES {
+        let source = if name == TOKENIZER_FILE {
+            definition.to_owned()
+        } else {
+            definition.with_file_name(name)
+        };
+        if !source.is_file() {
+            continue;
         }
-        Ok(())
+        // Contents only: a read-only original must not make a read-only copy.
+        let bytes = std::fs::read(&source).map_err(|e| DataError::TokenizerRead {
+            path: source,
+            source: e,
+        })?;
+        let target = folder.join(name);
+        std::fs::write(&target, bytes).map_err(|e| DataError::Write {
+            path: target,
+            source: e,
+        })?;
     }
+    Ok(())
 }
 
 /// The JSON in a file, `None` where there is no such file.
@@ -626,7 +627,7 @@ mod tests {
         fixture::write(from.path(), &fixture::definition());
         std::fs::write(from.path().join(CONFIG_FILE), r#"{"mask_token": "z"}"#).unwrap();
         let tokenizer = load(from.path()).unwrap();
-        tokenizer.save(to.path()).unwrap();
+        copy_tokenizer(tokenizer.path(), to.path()).unwrap();
         let again = load(to.path()).unwrap();
         assert_eq!(again.mask_id(), tokenizer.mask_id());
         assert_eq!(again.tokens, tokenizer.tokens);

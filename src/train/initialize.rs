@@ -6,6 +6,7 @@ use mpnet_runtime::engine::NamedArray;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
+use rayon::prelude::*;
 
 /// Standard deviation of every fresh matrix and embedding.
 const STANDARD_DEVIATION: f32 = 0.02;
@@ -14,7 +15,7 @@ const STANDARD_DEVIATION: f32 = 0.02;
 /// none depends on the sizes of those before it.
 pub fn initial_parameters(config: &ModelConfig, seed: u64) -> Vec<NamedArray> {
     parameters(config)
-        .into_iter()
+        .into_par_iter()
         .enumerate()
         .map(|(index, parameter)| {
             let len = parameter.len();

@@ -55,7 +55,7 @@ pub fn dropout_masks(sites: &[DropoutSite], batch: &Batch, key: MaskKey) -> Vec<
             Tensor {
                 name: site.name.clone(),
                 shape,
-                data: TensorData::Bool(keep.into_iter().map(|k| k != 0).collect()),
+                data: TensorData::U8(keep),
             }
         })
         .collect()

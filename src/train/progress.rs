@@ -24,6 +24,15 @@ pub struct Progress {
     every: u64,
     total: u64,
     since: Instant,
+    sums: Sums,
+}
+
+/// Over the updates since the last line.
+#[derive(Debug, Default)]
+struct Sums {
+    updates: f64,
+    loss: f64,
+    accuracy: f64,
     tokens: usize,
     waited: Duration,
 }
@@ -42,15 +51,18 @@ impl Progress {
             every: every.max(1),
             total,
             since: Instant::now(),
-            tokens: 0,
-            waited: Duration::ZERO,
+            sums: Sums::default(),
         }
     }
 
-    /// After an update.
+    /// After an update. Loss and accuracy of a line are means over the updates since the line before.
     pub fn update(&mut self, figures: &UpdateFigures) {
-        self.tokens += figures.tokens;
-        self.waited += figures.waited;
+        let sums = &mut self.sums;
+        sums.updates += 1.0;
+        sums.loss += figures.average.loss;
+        sums.accuracy += figures.average.accuracy;
+        sums.tokens += figures.tokens;
+        sums.waited += figures.waited;
         self.bar.set_position(figures.step);
         self.bar
             .set_message(format!("loss {:.3}", figures.average.loss));
@@ -61,12 +73,12 @@ impl Progress {
                  waiting for data {:.1} %",
                 figures.step,
                 self.total,
-                figures.average.loss,
-                figures.average.accuracy,
+                self.sums.loss / self.sums.updates,
+                self.sums.accuracy / self.sums.updates,
                 figures.lr,
                 figures.gradient_norm,
-                self.tokens as f64 / elapsed,
-                100.0 * self.waited.as_secs_f64() / elapsed,
+                self.sums.tokens as f64 / elapsed,
+                100.0 * self.sums.waited.as_secs_f64() / elapsed,
             ));
             self.restart();
         }
@@ -95,10 +107,9 @@ impl Progress {
         self.bar.suspend(|| println!("{line}"));
     }
 
-    /// Evaluations and checkpoints don't count as training time.
+    /// Evaluations don't count as training time.
     fn restart(&mut self) {
         self.since = Instant::now();
-        self.tokens = 0;
-        self.waited = Duration::ZERO;
+        self.sums = Sums::default();
     }
 }

@@ -167,7 +167,9 @@ impl Outputs {
     fn floats(&self, name: &str) -> Result<&[f32]> {
         match self.0.get(name).map(|t| &t.data) {
             Some(TensorData::F32(values)) => Ok(values),
-            Some(TensorData::I64(_) | TensorData::Bool(_)) => bail!("output '{name}' is not float"),
+            Some(TensorData::I64(_) | TensorData::U8(_) | TensorData::Bool(_)) => {
+                bail!("output '{name}' is not float")
+            }
             None => bail!("the graph has no output '{name}'"),
         }
     }

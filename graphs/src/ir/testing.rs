@@ -6,7 +6,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 
-/// Uniform floats in −1..1, indices below `indices` and booleans for every input and parameter.
+/// Uniform floats in −1..1, indices below `indices` and masks of 0 and 1, for every input and
+/// parameter.
 pub(crate) fn random_feeds(
     graph: &Graph,
     sizes: &Bindings,
@@ -20,7 +21,7 @@ pub(crate) fn random_feeds(
         let array = Array::from_shape_simple_fn(IxDyn(&shape), || match ty.dtype {
             DType::F32 => rng.random_range(-1.0..1.0),
             DType::I64 => rng.random_range(0..indices) as f64,
-            DType::Bool => f64::from(u8::from(rng.random::<bool>())),
+            DType::U8 | DType::Bool => f64::from(u8::from(rng.random::<bool>())),
         });
         (graph.label(id), array)
     };

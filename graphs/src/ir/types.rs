@@ -8,6 +8,8 @@ use std::fmt;
 pub enum DType {
     F32,
     I64,
+    /// Bytes: dropout's masks.
+    U8,
     Bool,
 }
 
@@ -16,7 +18,7 @@ impl DType {
     pub fn is_float(self) -> bool {
         match self {
             DType::F32 => true,
-            DType::I64 | DType::Bool => false,
+            DType::I64 | DType::U8 | DType::Bool => false,
         }
     }
 
@@ -25,7 +27,7 @@ impl DType {
         match self {
             DType::F32 => 4,
             DType::I64 => 8,
-            DType::Bool => 1,
+            DType::U8 | DType::Bool => 1,
         }
     }
 }
@@ -35,6 +37,7 @@ impl fmt::Display for DType {
         f.write_str(match self {
             DType::F32 => "f32",
             DType::I64 => "i64",
+            DType::U8 => "u8",
             DType::Bool => "bool",
         })
     }

@@ -98,7 +98,7 @@ impl<'a> Builder<'a> {
         let shape = self.graph.ty(x).shape.clone();
         let keep = self
             .graph
-            .input(name.clone(), Type::new(DType::Bool, shape.clone()));
+            .input(name.clone(), Type::new(DType::U8, shape.clone()));
         self.sites.push(DropoutSite { name, shape, ratio });
         self.graph.dropout(x, keep, ratio)
     }

@@ -8,6 +8,7 @@ use crate::autodiff;
 use crate::ir::testing::random_feeds;
 use crate::ir::{Array, Graph, GraphError, interpret};
 use crate::lower::ort_training::{GRADIENT_NORM, LOSS_SCALE, TRAIN_OUTPUTS, training_graph};
+use crate::ops::Op;
 use crate::passes;
 use rand::SeedableRng;
 use rand::seq::index::sample;
@@ -143,11 +144,21 @@ fn other_buckets_and_three_layers() {
 }
 
 #[test]
-fn a_vocabulary_beyond_the_one_hot_gradient() {
-    check(&ModelConfig {
-        padded_vocab_size: 144,
-        ..tiny()
-    });
+fn the_tied_embeddings_two_gradients_are_one_scatter() {
+    // Beyond the one-hot gradient, with zeros that are folded and with zeros that are not.
+    for padded_vocab_size in [144, 520] {
+        let config = ModelConfig {
+            padded_vocab_size,
+            ..tiny()
+        };
+        check(&config);
+        let (training, ..) = training_graph(&config, false).expect("a training graph");
+        let scatters = training
+            .nodes()
+            .iter()
+            .filter(|n| matches!(n.op, Op::ScatterAdd(_)));
+        assert_eq!(scatters.count(), 1);
+    }
 }
 
 #[test]

@@ -47,6 +47,7 @@ const STANDARD: &[Standard] = &[
     ),
     standard("Cast", 13, 1..=1, &["to"]),
     standard("Concat", 13, 1..=usize::MAX, &["axis"]),
+    standard("DequantizeLinear", 13, 2..=3, &["axis"]),
     standard("Equal", 13, 2..=2, &[]),
     standard("Exp", 13, 1..=1, &[]),
     standard("Expand", 13, 2..=2, &[]),
@@ -100,7 +101,6 @@ const CONTRIB: &[&str] = &["FastGelu", "FusedMatMul", "Gelu"];
 /// `com.microsoft` operators of training builds only.
 const TRAINING: &[&str] = &[
     "AdamWOptimizer",
-    "DropoutGrad",
     "FastGeluGrad",
     "GeluGrad",
     "InPlaceAccumulatorV2",
@@ -254,6 +254,7 @@ fn few_values(tensor: &TensorProto) -> String {
                 .fold(0, |n, &b| (n << 8) | i64::from(b))
                 .to_string()
         }),
+        Some(tensor_proto::DataType::UINT8) => numbers(1, |b| b[0].to_string()),
         Some(tensor_proto::DataType::BOOL) => numbers(1, |b| (b[0] != 0).to_string()),
         other => panic!("{} is {other:?}", tensor.name),
     };

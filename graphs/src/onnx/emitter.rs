@@ -51,6 +51,7 @@ pub fn onnx_type(dtype: DType) -> i32 {
     match dtype {
         DType::F32 => tensor_proto::DataType::FLOAT as i32,
         DType::I64 => tensor_proto::DataType::INT64 as i32,
+        DType::U8 => tensor_proto::DataType::UINT8 as i32,
         DType::Bool => tensor_proto::DataType::BOOL as i32,
     }
 }
@@ -198,6 +199,7 @@ impl Emitter {
                 .iter()
                 .flat_map(|&v| (v as i64).to_le_bytes())
                 .collect(),
+            DType::U8 => values.iter().map(|&v| v as u8).collect(),
             DType::Bool => values.iter().map(|&v| u8::from(v != 0.0)).collect(),
         };
         self.initializers.push(TensorProto {

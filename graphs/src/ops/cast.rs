@@ -42,7 +42,7 @@ impl Operator for Cast {
     fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
         // Only integers and booleans are cast, and nothing flows through those.
         match graph.ty(at.input(0)).dtype {
-            DType::I64 | DType::Bool => Ok(vec![None]),
+            DType::I64 | DType::U8 | DType::Bool => Ok(vec![None]),
             DType::F32 => Err(GraphError::Derivative {
                 op: self.name(),
                 reason: "floats are only cast to what has no derivative".to_owned(),
@@ -53,7 +53,7 @@ impl Operator for Cast {
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         Ok(vec![match self.to {
             DType::F32 => inputs[0].clone(),
-            DType::I64 => inputs[0].mapv(f64::trunc),
+            DType::I64 | DType::U8 => inputs[0].mapv(f64::trunc),
             DType::Bool => inputs[0].mapv(|x| f64::from(x != 0.0)),
         }])
     }

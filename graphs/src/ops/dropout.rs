@@ -12,10 +12,10 @@ pub struct Dropout {
 }
 
 impl Graph {
-    /// `x` where `keep` is true, scaled by `1 / (1 − ratio)`, else 0.
+    /// `x` where `keep` is 1, scaled by `1 / (1 − ratio)`, 0 where it is 0.
     ///
     /// # Errors
-    /// Where the mask is no boolean of `x`'s shape.
+    /// Where the mask is not of bytes or not of `x`'s shape.
     pub fn dropout(
         &mut self,
         x: ValueId,
@@ -38,11 +38,11 @@ impl Operator for Dropout {
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         match inputs {
             [x, keep]
-                if x.dtype == DType::F32 && keep.dtype == DType::Bool && x.shape == keep.shape =>
+                if x.dtype == DType::F32 && keep.dtype == DType::U8 && x.shape == keep.shape =>
             {
                 Ok(vec![(*x).clone()])
             }
-            _ => Err("takes floats and a boolean mask of their shape".to_owned()),
+            _ => Err("takes floats and a mask of bytes of their shape".to_owned()),
         }
     }
 
@@ -61,15 +61,16 @@ impl Operator for Dropout {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
-        // DropoutGrad computes just this, for the forward direction as well.
-        let ratio = emitter.float_scalar(self.ratio);
-        let inputs = [inputs[0].clone(), inputs[1].clone(), ratio];
-        emitter.contrib("DropoutGrad", &inputs, outputs, []);
+        // The bytes become factors 0 and 1 / (1 − ratio) in one threaded pass, three times as fast on
+        // the CPU as DropoutGrad, which has one thread.
+        let scale = emitter.float_scalar(1.0 / (1.0 - self.ratio));
+        let factors = emitter.apply("DequantizeLinear", &[inputs[1].clone(), scale]);
+        emitter.standard("Mul", &[inputs[0].clone(), factors], outputs);
         Ok(())
     }
 
     fn kernel(&self) -> Kernel {
-        Kernel::Training
+        Kernel::Standard
     }
 }
 
@@ -83,17 +84,21 @@ pub(super) mod tests {
             .example(
                 Example::of(op.clone())
                     .given(f32([2]), &[3.0, 5.0])
-                    .given(bool([2]), &[0.0, 1.0])
+                    .given(u8([2]), &[0.0, 1.0])
                     .gives(&[2], &[0.0, 20.0])
                     .differentiable(),
             )
             .example(
                 Example::of(op.clone())
                     .floats([B, L])
-                    .mask([B, L])
+                    .bytes([B, L])
                     .differentiable(),
             )
-            .rejects(op.clone(), [f32([2, 3]), bool([3])], "mask of their shape")
-            .rejects(op, [f32([2]), f32([2])], "boolean mask")
+            .rejects(
+                op.clone(),
+                [f32([2, 3]), u8([3])],
+                "mask of bytes of their shape",
+            )
+            .rejects(op, [f32([2]), bool([2])], "mask of bytes")
     }
 }

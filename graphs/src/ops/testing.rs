@@ -162,9 +162,18 @@ impl Example {
         self
     }
 
+    /// Random bytes 0 and 1.
+    pub fn bytes<D: Into<Dim>>(self, shape: impl IntoIterator<Item = D>) -> Example {
+        let mut example = self.mask(shape);
+        if let Some((ty, _)) = example.inputs.last_mut() {
+            ty.dtype = DType::U8;
+        }
+        example
+    }
+
     /// An input of these values.
     pub fn given(mut self, ty: Type, values: &[f64]) -> Example {
-        let array = array(ndarray::Dimension::slice(&sizes_of(&ty)), values);
+        let array = array(&sizes_of(&ty), values);
         self.inputs.push((ty, array));
         self
     }
@@ -280,9 +289,13 @@ impl Example {
             .inputs
             .iter()
             .enumerate()
-            .map(|(i, (ty, _))| match ty.dtype {
-                DType::F32 if differentiable => graph.parameter(format!("in{i}"), ty.clone()),
-                DType::F32 | DType::I64 | DType::Bool => graph.input(format!("in{i}"), ty.clone()),
+            .map(|(i, (ty, _))| {
+                let name = format!("in{i}");
+                if differentiable && ty.dtype.is_float() {
+                    graph.parameter(name, ty.clone())
+                } else {
+                    graph.input(name, ty.clone())
+                }
             })
             .collect();
         graph.input("sizes", f32([B, L, P]));
@@ -447,9 +460,8 @@ pub(crate) fn array(shape: &[usize], values: &[f64]) -> Array {
     Array::from_shape_vec(IxDyn(shape), values.to_vec()).expect("as many values as elements")
 }
 
-fn sizes_of(ty: &Type) -> IxDyn {
-    let sizes: Vec<usize> = ty.shape.iter().map(|d| d.eval(&SIZES) as usize).collect();
-    IxDyn(&sizes)
+fn sizes_of(ty: &Type) -> Vec<usize> {
+    ty.shape.iter().map(|d| d.eval(&SIZES) as usize).collect()
 }
 
 fn typed<D: Into<Dim>>(dtype: DType, shape: impl IntoIterator<Item = D>) -> Type {
@@ -462,6 +474,10 @@ pub(crate) fn f32<D: Into<Dim>>(shape: impl IntoIterator<Item = D>) -> Type {
 
 pub(crate) fn i64<D: Into<Dim>>(shape: impl IntoIterator<Item = D>) -> Type {
     typed(DType::I64, shape)
+}
+
+pub(crate) fn u8<D: Into<Dim>>(shape: impl IntoIterator<Item = D>) -> Type {
+    typed(DType::U8, shape)
 }
 
 pub(crate) fn bool<D: Into<Dim>>(shape: impl IntoIterator<Item = D>) -> Type {

@@ -17,6 +17,8 @@ pub enum TensorData {
     F32(Vec<f32>),
     /// `int64`.
     I64(Vec<i64>),
+    /// `uint8`.
+    U8(Vec<u8>),
     /// `bool`.
     Bool(Vec<bool>),
 }
@@ -27,6 +29,7 @@ impl TensorData {
         match self {
             Self::F32(values) => values.len(),
             Self::I64(values) => values.len(),
+            Self::U8(values) => values.len(),
             Self::Bool(values) => values.len(),
         }
     }
@@ -53,7 +56,9 @@ impl Tensor {
     pub fn scalar(&self) -> Option<f32> {
         match &self.data {
             TensorData::F32(values) if values.len() == 1 => Some(values[0]),
-            TensorData::F32(_) | TensorData::I64(_) | TensorData::Bool(_) => None,
+            TensorData::F32(_) | TensorData::I64(_) | TensorData::U8(_) | TensorData::Bool(_) => {
+                None
+            }
         }
     }
 }

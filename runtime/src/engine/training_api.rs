@@ -399,6 +399,9 @@ fn borrow(tensor: &Tensor) -> ort::Result<DynValueRef<'_>> {
         TensorData::I64(values) => {
             TensorRef::from_array_view((shape, values.as_slice()))?.into_dyn()
         }
+        TensorData::U8(values) => {
+            TensorRef::from_array_view((shape, values.as_slice()))?.into_dyn()
+        }
         TensorData::Bool(values) => {
             TensorRef::from_array_view((shape, values.as_slice()))?.into_dyn()
         }
@@ -412,6 +415,10 @@ fn scalar(name: &str, output: &DynTensor) -> Result<f32> {
         TensorData::I64(values) => values
             .first()
             .map(|&value| value as f32)
+            .filter(|_| values.len() == 1),
+        TensorData::U8(values) => values
+            .first()
+            .map(|&value| f32::from(value))
             .filter(|_| values.len() == 1),
         TensorData::Bool(values) => values
             .first()
@@ -438,6 +445,9 @@ fn copy_out(name: &str, output: &DynTensor) -> Result<Tensor> {
         TensorElementType::Int64 => output
             .try_extract_tensor()
             .map(|(_, values)| TensorData::I64(values.to_vec())),
+        TensorElementType::Uint8 => output
+            .try_extract_tensor()
+            .map(|(_, values)| TensorData::U8(values.to_vec())),
         TensorElementType::Bool => output
             .try_extract_tensor()
             .map(|(_, values)| TensorData::Bool(values.to_vec())),

@@ -7,7 +7,7 @@ use object::elf::{EM_AARCH64, EM_X86_64, Machine, PF_X, PT_LOAD, R_X86_64_RELATI
 use object::read::elf::{
     ElfFile64, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _,
 };
-use object::{Endianness, Object as _, ObjectSymbol as _, ReadCache, ReadRef as _};
+use object::{Endianness, Object as _, ObjectSymbol as _, ReadCache, ReadRef};
 
 use super::error::{LibraryError, Result, io};
 
@@ -96,9 +96,7 @@ fn check_architecture(path: &Path, machine: Machine) -> Result<()> {
 
 /// A download cut short keeps its headers: every segment must lie inside the file.
 fn check_length(elf: &Elf, cache: &ReadCache<File>) -> Outcome<()> {
-    let length = (&*cache)
-        .len()
-        .map_err(|()| "its length cannot be told".to_owned())?;
+    let length = ReadRef::len(cache).map_err(|()| "its length cannot be told".to_owned())?;
     let endian = elf.endian();
     for segment in elf.elf_program_headers() {
         let end = segment

@@ -26,7 +26,10 @@ fn pip_fetches_once_and_the_cache_serves_afterwards() {
     let installed = library::install(None, &online).unwrap();
     installed.verify().unwrap();
     assert_eq!(installed.manifest.source, "pip");
-    assert_eq!(library::list(&online.cache).unwrap(), [installed.clone()]);
+    assert_eq!(
+        library::list(&online.cache).unwrap(),
+        std::slice::from_ref(&installed)
+    );
 
     // No client and no network any more.
     let offline = InstallOptions {

@@ -1,0 +1,189 @@
+//! Times whole training steps (dropout masks, forward, backward, optimizer) of one architecture on
+//! synthetic rows, as one JSON line: `cargo bench --bench step -- --layers 4 --dim 256 …`.
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use mpnet::data::collator::predicted_count;
+use mpnet::data::rng::{Purpose, keyed};
+use mpnet::data::{Batch, MaskKey};
+use mpnet::train::config::{Architecture, Vocabulary};
+use mpnet::train::engine::start;
+use mpnet::train::initialize::initial_parameters;
+use mpnet::train::inputs::{batch_inputs, dropout_masks, loss_scale};
+use mpnet_graphs::lower::ort_training::Options;
+use mpnet_graphs::model::config::{Activation, ModelConfig};
+use mpnet_graphs::optimizer::adamw::AdamW;
+use mpnet_runtime::library::{LocateOptions, load, locate};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Times whole training steps; the defaults are MPNet-base's.
+#[derive(Debug, Parser)]
+struct Args {
+    #[arg(long, default_value_t = 12)]
+    layers: usize,
+    #[arg(long, default_value_t = 768)]
+    dim: usize,
+    #[arg(long, default_value_t = 3072)]
+    ffn: usize,
+    #[arg(long, default_value_t = 12)]
+    heads: usize,
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// Tokens a row.
+    #[arg(long, default_value_t = 512)]
+    seq: usize,
+    #[arg(long, default_value_t = 30527)]
+    vocab: usize,
+    #[arg(long, default_value_t = 0.1)]
+    dropout: f32,
+    /// Timed steps; the median counts.
+    #[arg(long, default_value_t = 10)]
+    steps: u64,
+    /// Steps before the timed ones.
+    #[arg(long, default_value_t = 3)]
+    warmup: u64,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// ONNX Runtime, as `pretrain-mpnet --ort`.
+    #[arg(long)]
+    ort: Option<PathBuf>,
+    /// Cargo passes this to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(args.threads)
+        .build_global()?;
+    let config = model(&args);
+    let started = Instant::now();
+    let build =
+        locate(&LocateOptions::for_user(args.ort.clone())?).context("finding ONNX Runtime")?;
+    let loaded = load(&build)?;
+    let options = Options {
+        optimizer: AdamW {
+            beta1: 0.9,
+            beta2: 0.98,
+            epsilon: 1e-6,
+            weight_decay: 0.01,
+            clip_grad_norm: 1.0,
+        },
+        expose: false,
+    };
+    let initial = initial_parameters(&config, 1);
+    let mut running = start(&loaded, &config, &options, &initial, Some(args.threads))?;
+    drop(initial);
+    let start_s = started.elapsed().as_secs_f64();
+
+    let batches: Vec<Batch> = (0..4).map(|i| batch(&args, i)).collect();
+    let mut step_ms = Vec::new();
+    for step in 0..args.warmup + args.steps {
+        let batch = &batches[(step % 4) as usize];
+        let begun = Instant::now();
+        let key = MaskKey {
+            seed: 1,
+            update: step,
+            micro_batch: 0,
+            site: 0,
+        };
+        let mut inputs = batch_inputs(batch);
+        inputs.push(loss_scale(batch.predicted_tokens));
+        inputs.extend(dropout_masks(&running.dropout, batch, key));
+        running.engine.train_step(&inputs)?;
+        running.engine.optimizer_step(1e-4)?;
+        if step >= args.warmup {
+            step_ms.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    step_ms.sort_by(f64::total_cmp);
+    let median = step_ms[step_ms.len() / 2];
+    println!(
+        "{}",
+        serde_json::json!({
+            "ort": loaded.version,
+            "layers": args.layers,
+            "dim": args.dim,
+            "batch": args.batch,
+            "seq": args.seq,
+            "threads": args.threads,
+            "step_ms": (median * 100.0).round() / 100.0,
+            "tokens_per_s": ((args.batch * args.seq) as f64 / median * 1e4).round() / 10.0,
+            "peak_gib": peak_gib().map(|gib| (gib * 100.0).round() / 100.0),
+            "start_s": (start_s * 100.0).round() / 100.0,
+        })
+    );
+    Ok(())
+}
+
+fn model(args: &Args) -> ModelConfig {
+    let architecture = Architecture {
+        encoder_layers: args.layers,
+        encoder_embed_dim: args.dim,
+        encoder_ffn_dim: args.ffn,
+        encoder_attention_heads: args.heads,
+        activation_fn: Activation::Gelu,
+        normalize_before: false,
+        max_positions: args.seq,
+        relative_attention_num_buckets: ModelConfig::default_num_buckets(args.seq),
+        relative_attention_max_distance: ModelConfig::default_max_distance(args.seq),
+        dropout: args.dropout,
+        attention_dropout: args.dropout,
+        activation_dropout: args.dropout,
+    };
+    architecture.model(&Vocabulary {
+        size: args.vocab,
+        pad: 1,
+        bos: 0,
+        eos: 2,
+        unk: 3,
+        mask: args.vocab as i64 - 1,
+    })
+}
+
+/// Full rows of random tokens in random order: what a step costs depends on sizes alone.
+fn batch(args: &Args, index: u64) -> Batch {
+    let mut rng = keyed(1, Purpose::Training, 0, index);
+    let (length, predicted) = (args.seq, predicted_count(args.seq - 2));
+    let mut batch = Batch {
+        rows: args.batch,
+        length,
+        predicted,
+        input_ids: Vec::new(),
+        positions: Vec::new(),
+        targets: Vec::new(),
+        attention_mask: vec![1; args.batch * (length + 2 * predicted)],
+        tokens: args.batch * length,
+        predicted_tokens: args.batch * predicted,
+    };
+    for _ in 0..args.batch {
+        let mut order: Vec<i64> = (0..length as i64).collect();
+        order.shuffle(&mut rng);
+        let ids: Vec<i64> = order
+            .iter()
+            .map(|_| rng.random_range(4..args.vocab as i64 - 1))
+            .collect();
+        let last = length - predicted;
+        batch.input_ids.extend(&ids);
+        batch
+            .input_ids
+            .extend(vec![args.vocab as i64 - 1; 2 * predicted]);
+        batch.targets.extend(&ids[last..]);
+        batch.positions.extend(&order);
+        batch.positions.extend(&order[last..]);
+        batch.positions.extend(&order[last..]);
+    }
+    batch
+}
+
+/// Most memory that the process held at once, where the system tells.
+fn peak_gib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / f64::from(1 << 20))
+}
