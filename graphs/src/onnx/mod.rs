@@ -1,4 +1,6 @@
 //! From the IR to ONNX protobuf.
 
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod emitter;
 pub mod model;
