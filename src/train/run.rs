@@ -74,7 +74,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         optimizer: config.optimizer,
         expose: false,
     };
-    let (checkpoint, position) = match resumed {
+    let (mut checkpoint, position) = match resumed {
         Some((checkpoint, position)) => (Some(checkpoint), position),
         None => (
             None,
@@ -94,7 +94,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     };
     let count: usize = initial.iter().map(|p| p.values.len()).sum();
     let mut running = start(&loaded, &model, &options, initial, config.threads)?;
-    if let Some(state) = checkpoint.as_ref().and_then(|c| c.optimizer.as_ref()) {
+    if let Some(state) = checkpoint.as_mut().and_then(|c| c.optimizer.take()) {
         running.engine.set_optimizer_state(state)?;
     }
     drop((fresh, checkpoint));

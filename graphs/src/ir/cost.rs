@@ -245,13 +245,14 @@ mod tests {
         let nodes: usize = trained.by_op.values().map(|(count, _)| count).sum();
         assert_eq!(nodes, training.nodes().len());
 
-        let evaluated = costs(&eval_graph(&config, false)?, &SIZES);
+        let evaluation = eval_graph(&config, false)?;
+        let evaluated = costs(&evaluation, &SIZES);
         let products = |c: &Costs| c.by_op["MatMul"].1.flops as f64;
         let ratio = products(&trained) / products(&evaluated);
         assert!((2.5..4.5).contains(&ratio), "{ratio}");
 
         let listed: usize = parameters(&config).iter().map(Parameter::len).sum();
-        assert_eq!(parameter_count(&training), listed as u64);
+        assert_eq!(parameter_count(&evaluation), listed as u64);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::onnx::model::to_onnx;
 use crate::ops::Kernel;
 use crate::ops::accumulate::Accumulate;
 use crate::ops::sum_squares::SumSquares;
-use crate::optimizer::adamw::{AdamW, optimizer_model};
+use crate::optimizer::adamw::{AdamW, NORM_CARRIER, NORM_EPSILON, NORM_WEIGHT, optimizer_model};
 use crate::passes;
 
 /// Input of the training model that scales the loss: 1 / predicted tokens of the whole update.
@@ -42,6 +42,8 @@ pub struct Artifacts {
     pub eval: Vec<u8>,
     /// `optimizer_model.onnx`
     pub optimizer: Vec<u8>,
+    /// Parameters `[1]` of the training model that are not the model's: they serve the optimizer.
+    pub hidden: Vec<String>,
     /// Masks that the training model takes as inputs.
     pub dropout: Vec<DropoutSite>,
 }
@@ -52,12 +54,15 @@ pub struct Artifacts {
 /// Where the configuration is not valid.
 pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, GraphError> {
     let (training, inputs, dropout) = training_graph(config, options.expose)?;
-    let eval = eval_graph(config, options.expose)?;
+    let mut eval = eval_graph(config, options.expose)?;
+    // The training API gives every parameter of the training model to the evaluation model as well.
+    eval.parameter(NORM_CARRIER, Type::f32([Dim::from(1)]));
     let eval_inputs = [eval.inputs(), eval.parameters()].concat();
     Ok(Artifacts {
         training: to_onnx(&training, "mpnet_training", &inputs, Kernel::Training)?,
         eval: to_onnx(&eval, "mpnet_eval", &eval_inputs, Kernel::Training)?,
         optimizer: optimizer_model(&options.optimizer)?,
+        hidden: vec![NORM_CARRIER.to_owned()],
         dropout,
     })
 }
@@ -110,6 +115,9 @@ pub fn training_graph(
     if let Some(sum) = squares {
         let norm = graph.sqrt(sum)?;
         graph.output(GRADIENT_NORM, norm);
+        let (buffer, flag) = carry(&mut graph, norm)?;
+        buffers.push(buffer);
+        flags.push(flag);
     }
     if expose {
         for (name, value) in exposed {
@@ -128,6 +136,23 @@ pub fn training_graph(
     inputs.extend(buffers);
     inputs.push(reset);
     Ok((graph, inputs, model.sites))
+}
+
+/// Makes `norm` the gradient of [`NORM_CARRIER`]: its buffer, and its flag with the flag's name.
+fn carry(graph: &mut Graph, norm: ValueId) -> Result<(ValueId, (String, ValueId)), GraphError> {
+    let ty = Type::f32([Dim::from(1)]);
+    graph.parameter(NORM_CARRIER, ty.clone());
+    let buffer = graph.input(format!("{NORM_CARRIER}_grad.accumulation.buffer"), ty);
+    let epsilon = graph.scalar(f64::from(NORM_EPSILON))?;
+    let weight = graph.scalar(f64::from(NORM_WEIGHT))?;
+    let gradient = graph.add(norm, epsilon)?;
+    let gradient = graph.mul(gradient, weight)?;
+    let gradient = graph.reshape(gradient, [Dim::from(1)])?;
+    // The norm is of all micro-batches so far: it replaces that of the one before.
+    let always = graph.constant(DType::Bool, &[1], [1.0])?;
+    let outputs = graph.apply(Accumulate, &[buffer, gradient, always])?;
+    let flag = format!("{NORM_CARRIER}_grad.accumulation.out");
+    Ok((buffer, (flag, outputs[0])))
 }
 
 /// The optimised evaluation graph.
@@ -192,10 +217,11 @@ mod tests {
     #[test]
     fn inputs_and_outputs_stand_in_the_training_apis_order() -> Result<(), GraphError> {
         let artifacts = compile(&tiny(), &options(true))?;
-        let parameters: Vec<String> = crate::model::parameters::parameters(&tiny())
+        let model: Vec<String> = crate::model::parameters::parameters(&tiny())
             .into_iter()
             .map(|p| p.name)
             .collect();
+        let parameters = [&model[..], &[NORM_CARRIER.to_owned()]].concat();
         let each = |prefix: &str, suffix: &str| -> Vec<String> {
             let around = |name| format!("{prefix}{name}{suffix}");
             parameters.iter().map(around).collect()
@@ -212,7 +238,8 @@ mod tests {
         assert_eq!(names(&training.graph.input), expected);
         let user = TRAIN_OUTPUTS.map(String::from);
         let flags = each("", "_grad.accumulation.out");
-        let expected = [&user[..], &each("grad.", ""), &flags].concat();
+        let exposed: Vec<String> = model.iter().map(|name| format!("grad.{name}")).collect();
+        let expected = [&user[..], &exposed, &flags].concat();
         assert_eq!(names(&training.graph.output), expected);
 
         let eval = decode(&artifacts.eval);
