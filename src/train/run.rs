@@ -139,6 +139,17 @@ fn resume(
     };
     let folder = checkpoint::resolve(path, Pointer::Latest)?;
     let found = checkpoint::load(&folder)?;
+    if model.vocab_size > found.model.padded_vocab_size {
+        bail!(
+            "the tokenizer {} has a vocabulary of {} entries, more than the {} of the model in {}: resume \
+             with the tokenizer of that run, {}",
+            config.tokenizer,
+            model.vocab_size,
+            found.model.padded_vocab_size,
+            folder.display(),
+            folder.join(checkpoint::TOKENIZER_FOLDER).display()
+        );
+    }
     if found.model != *model {
         bail!(
             "the model in {} is not the one that the flags describe: resume with the flags and the \
