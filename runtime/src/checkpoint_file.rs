@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
 use flatbuffers::{
     FLATBUFFERS_MAX_BUFFER_SIZE, FlatBufferBuilder, Follow, ForwardsUOffset, InvalidFlatbuffer,
@@ -86,7 +87,7 @@ pub struct Contents {
 pub fn write<P: Borrow<NamedArray>>(
     parameters: &[P],
     optimizer: Option<&OptimizerState>,
-) -> Result<Vec<u8>> {
+) -> Result<Encoded> {
     let parameters: Vec<&NamedArray> = parameters.iter().map(Borrow::borrow).collect();
     let parameters = parameters.as_slice();
     let moments = optimizer
@@ -143,9 +144,29 @@ pub fn write<P: Borrow<NamedArray>>(
     builder.push_slot_always(CheckpointTable::VERSION, VERSION);
     let root = builder.end_table(start);
     builder.finish(root, Some(IDENTIFIER));
-    let (mut file, head) = builder.collapse();
-    file.drain(..head);
-    Ok(file)
+    let (buffer, head) = builder.collapse();
+    Ok(Encoded { buffer, head })
+}
+
+/// A file's bytes, where the encoder left them: for a large model, moving them would cost more than encoding.
+#[derive(Debug)]
+pub struct Encoded {
+    buffer: Vec<u8>,
+    head: usize,
+}
+
+impl Deref for Encoded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[self.head..]
+    }
+}
+
+impl AsRef<[u8]> for Encoded {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
 }
 
 type Moments<'a> = Vec<(&'a NamedArray, &'a NamedArray)>;

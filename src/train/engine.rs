@@ -25,7 +25,7 @@ pub fn write_artifacts(folder: &Path, artifacts: &Artifacts, initial: &[NamedArr
     let all: Vec<&NamedArray> = initial.iter().chain(&hidden).collect();
     let checkpoint = checkpoint_file::write(&all, None).context("encoding the checkpoint")?;
     for (name, bytes) in [
-        ("training_model.onnx", &artifacts.training),
+        ("training_model.onnx", artifacts.training.as_slice()),
         ("eval_model.onnx", &artifacts.eval),
         ("optimizer_model.onnx", &artifacts.optimizer),
         ("checkpoint", &checkpoint),
