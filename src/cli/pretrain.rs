@@ -506,10 +506,6 @@ mod tests {
             ("--dataset-name x", "--dataset-name"),
             ("--wandb FILES", "--wandb"),
             ("--total-updates 0 FILES", "--total-updates"),
-            (
-                "--warmup-updates 9 --total-updates 8 FILES",
-                "--warmup-updates 9",
-            ),
             ("--lr nan FILES", "--lr"),
         ] {
             let error = resolve(&line.replace("FILES", FILES)).unwrap_err();
