@@ -1,15 +1,21 @@
 //! Reverse-mode differentiation over the IR: derivatives are IR too, and only what leads from a
 //! parameter to the loss is built.
 
-use crate::ir::{Dim, Graph, GraphError, ValueId};
+use crate::ir::{Dim, Graph, GraphError, Type, ValueId};
 use crate::ops::Vjp;
 
 /// Appends the gradient of `loss` (a float without dimensions) to `graph` and returns that of each
 /// parameter, in order; `None` for a parameter on which the loss does not depend.
 ///
 /// # Errors
-/// Where an operator on the way has no derivative.
+/// Where the loss is no float without dimensions or an operator on the way has no derivative.
 pub fn gradients(graph: &mut Graph, loss: ValueId) -> Result<Vec<Option<ValueId>>, GraphError> {
+    if *graph.ty(loss) != Type::f32([]) {
+        return Err(GraphError::Derivative {
+            op: "loss",
+            reason: format!("it is {}, not one float", graph.ty(loss)),
+        });
+    }
     let forward = graph.nodes.len();
     // Which values depend on a parameter through floats.
     let mut active = vec![false; graph.values.len()];
@@ -81,4 +87,77 @@ fn undo_broadcast(graph: &mut Graph, grad: ValueId, value: ValueId) -> Result<Va
     }
     let sum = graph.reduce_sum(grad, &axes, false)?;
     graph.reshape(sum, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Array, Bindings, DType, interpret};
+    use std::collections::HashMap;
+
+    fn vector(n: usize) -> Type {
+        Type::f32([Dim::from(n)])
+    }
+
+    #[test]
+    fn gradients_of_several_uses_are_summed_and_unused_parameters_have_none() {
+        let mut graph = Graph::new();
+        let x = graph.parameter("x", vector(2));
+        graph.parameter("unused", vector(2));
+        let square = graph.mul(x, x).unwrap();
+        let sum = graph.add(square, x).unwrap();
+        let loss = graph.reduce_sum(sum, &[0], false).unwrap();
+        let grads = gradients(&mut graph, loss).unwrap();
+        assert_eq!(grads[1], None);
+        graph.output("dx", grads[0].unwrap());
+        let feed = |values: [f64; 2]| ndarray::arr1(&values).into_dyn();
+        let feeds: HashMap<String, Array> = [
+            ("x".to_owned(), feed([3.0, -1.0])),
+            ("unused".to_owned(), feed([0.0, 0.0])),
+        ]
+        .into();
+        let sizes = Bindings {
+            batch: 1,
+            length: 1,
+            predicted: 1,
+        };
+        let outputs = interpret(&graph, &sizes, &feeds).unwrap();
+        assert_eq!(outputs, [feed([7.0, -1.0])]); // 2x + 1
+    }
+
+    #[test]
+    fn only_what_leads_to_a_parameter_is_differentiated() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", vector(2));
+        let scale = graph.parameter("scale", Type::f32([]));
+        // A square root has no derivative here, and none is asked for.
+        let root = graph.sqrt(x).unwrap();
+        let scaled = graph.mul(root, scale).unwrap();
+        let loss = graph.reduce_sum(scaled, &[0], false).unwrap();
+        assert!(gradients(&mut graph, loss).unwrap()[0].is_some());
+        let root = graph.sqrt(scaled).unwrap();
+        let loss = graph.reduce_sum(root, &[0], false).unwrap();
+        let error = gradients(&mut graph, loss).unwrap_err();
+        assert!(error.to_string().starts_with("differentiating Sqrt: "));
+    }
+
+    #[test]
+    fn nothing_flows_through_integers() {
+        let mut graph = Graph::new();
+        let x = graph.parameter("x", vector(2));
+        let best = graph.argmax(x).unwrap();
+        let loss = graph.cast(best, DType::F32).unwrap();
+        assert_eq!(gradients(&mut graph, loss), Ok(vec![None]));
+    }
+
+    #[test]
+    fn a_loss_with_dimensions_is_refused() {
+        let mut graph = Graph::new();
+        let x = graph.parameter("x", vector(2));
+        let error = gradients(&mut graph, x).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "differentiating loss: it is f32[2], not one float"
+        );
+    }
 }

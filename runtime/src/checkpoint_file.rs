@@ -1,6 +1,8 @@
 //! Reads and writes ONNX Runtime's training checkpoints: flatbuffers with parameters and, on request, AdamW's moments.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
 use flatbuffers::{
     FLATBUFFERS_MAX_BUFFER_SIZE, FlatBufferBuilder, Follow, ForwardsUOffset, InvalidFlatbuffer,
@@ -82,7 +84,12 @@ pub struct Contents {
 ///
 /// # Errors
 /// A shape does not fit its values, moments and parameters don't match, or the file would pass 2 GiB.
-pub fn write(parameters: &[NamedArray], optimizer: Option<&OptimizerState>) -> Result<Vec<u8>> {
+pub fn write<P: Borrow<NamedArray>>(
+    parameters: &[P],
+    optimizer: Option<&OptimizerState>,
+) -> Result<Encoded> {
+    let parameters: Vec<&NamedArray> = parameters.iter().map(Borrow::borrow).collect();
+    let parameters = parameters.as_slice();
     let moments = optimizer
         .map(|state| pair_moments(parameters, state))
         .transpose()?;
@@ -90,7 +97,7 @@ pub fn write(parameters: &[NamedArray], optimizer: Option<&OptimizerState>) -> R
         .iter()
         .flat_map(|state| state.first_moments.iter().chain(&state.second_moments));
     let mut bytes = 0usize;
-    for array in parameters.iter().chain(arrays) {
+    for array in parameters.iter().copied().chain(arrays) {
         let expected = array
             .shape
             .iter()
@@ -137,15 +144,35 @@ pub fn write(parameters: &[NamedArray], optimizer: Option<&OptimizerState>) -> R
     builder.push_slot_always(CheckpointTable::VERSION, VERSION);
     let root = builder.end_table(start);
     builder.finish(root, Some(IDENTIFIER));
-    let (mut file, head) = builder.collapse();
-    file.drain(..head);
-    Ok(file)
+    let (buffer, head) = builder.collapse();
+    Ok(Encoded { buffer, head })
+}
+
+/// A file's bytes, where the encoder left them: for a large model, moving them would cost more than encoding.
+#[derive(Debug)]
+pub struct Encoded {
+    buffer: Vec<u8>,
+    head: usize,
+}
+
+impl Deref for Encoded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[self.head..]
+    }
+}
+
+impl AsRef<[u8]> for Encoded {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
 }
 
 type Moments<'a> = Vec<(&'a NamedArray, &'a NamedArray)>;
 
 /// First and second moment of each parameter, in the order of the parameters.
-fn pair_moments<'a>(parameters: &[NamedArray], state: &'a OptimizerState) -> Result<Moments<'a>> {
+fn pair_moments<'a>(parameters: &[&NamedArray], state: &'a OptimizerState) -> Result<Moments<'a>> {
     let index = |arrays: &'a [NamedArray]| -> HashMap<&str, &'a NamedArray> {
         arrays
             .iter()
@@ -207,7 +234,7 @@ fn put_tensor(builder: &mut FlatBufferBuilder<'_>, name: &str, array: &NamedArra
 
 fn put_group<'fbb>(
     builder: &mut FlatBufferBuilder<'fbb>,
-    parameters: &[NamedArray],
+    parameters: &[&NamedArray],
     state: &OptimizerState,
     moments: &Moments<'_>,
 ) -> WIPOffset<Vector<'fbb, ForwardsUOffset<flatbuffers::TableFinishedWIPOffset>>> {

@@ -65,6 +65,7 @@ fn loads_and_computes_but_does_not_train() {
             artifacts: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/toy"),
             parameters: Vec::new(),
             undecayed: Vec::new(),
+            hidden: Vec::new(),
             weight_decay: 0.0,
             gradient_norm_output: "gradient_norm".to_owned(),
             provider: Provider::Cpu,

@@ -85,6 +85,7 @@ fn options(expected: &Expected, undecayed: &[String]) -> TrainingApiOptions {
             .map(|parameter| parameter.name.clone())
             .collect(),
         undecayed: undecayed.to_vec(),
+        hidden: Vec::new(),
         weight_decay: expected.weight_decay,
         gradient_norm_output: "gradient_norm".to_owned(),
         provider: Provider::Cpu,
@@ -225,7 +226,7 @@ fn resumes_bit_for_bit_from_parameters_and_moments() {
     );
 
     let mut resumed = engine(&expected, &expected.undecayed);
-    resumed.set_optimizer_state(&state).unwrap();
+    resumed.set_optimizer_state(state.clone()).unwrap();
     resumed.set_parameters(&parameters).unwrap();
     assert_eq!(resumed.optimizer_state().unwrap(), state);
     assert_eq!(step(&mut resumed, after), step(&mut straight, after));
@@ -444,7 +445,7 @@ fn parameters_and_moments_that_do_not_fit_change_nothing() {
         first_moments: before.clone(),
         second_moments: before[1..].to_vec(),
     };
-    let error = engine.set_optimizer_state(&state).unwrap_err();
+    let error = engine.set_optimizer_state(state).unwrap_err();
     assert!(
         matches!(&error, EngineError::MissingMoment { which: "second", name } if name == "first.weight"),
         "{error}"
@@ -481,5 +482,5 @@ fn starts_from_a_checkpoint_that_this_crate_wrote() {
     assert_eq!(bits(&engine.parameters().unwrap()), bits(&arrays));
     let state = engine.optimizer_state().unwrap();
     assert_eq!(state.step, 0);
-    engine.set_optimizer_state(&state).unwrap();
+    engine.set_optimizer_state(state).unwrap();
 }

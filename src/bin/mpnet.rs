@@ -26,15 +26,8 @@ enum Verb {
     Graph(graph::GraphArgs),
     /// Run golden cases and print every difference
     Verify(verify::VerifyArgs),
-    /// Train a tokenizer
-    #[command(subcommand)]
-    Tokenizer(TokenizerVerb),
-}
-
-#[derive(Debug, Subcommand)]
-enum TokenizerVerb {
-    /// WordPiece in MPNet's layout, from text
-    Train(tokenizer::TokenizerArgs),
+    /// Make a tokenizer
+    Tokenizer(tokenizer::TokenizerArgs),
 }
 
 fn run(verb: &Verb) -> Result<u8> {
@@ -44,7 +37,7 @@ fn run(verb: &Verb) -> Result<u8> {
         Verb::Compile(args) => return compile::run(args),
         Verb::Graph(args) => graph::run(args)?,
         Verb::Verify(args) => return verify::run(args),
-        Verb::Tokenizer(TokenizerVerb::Train(args)) => tokenizer::run(args)?,
+        Verb::Tokenizer(args) => tokenizer::run(args)?,
     }
     Ok(exit::DONE)
 }

@@ -1,12 +1,12 @@
 //! `mpnet graph`: a model's graph as text, and its figures.
 
 use super::model_file::ModelArgs;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use mpnet_graphs::ir::Graph;
+use mpnet_graphs::ir::cost::{Cost, costs, parameter_count};
+use mpnet_graphs::ir::{Bindings, Graph};
 use mpnet_graphs::lower::ort_training::{eval_graph, training_graph};
 use mpnet_graphs::model::pretraining::{masked_lm, pretraining};
-use std::collections::BTreeMap;
 
 /// Which graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,6 +32,37 @@ pub struct GraphArgs {
     /// Every node, not only the figures
     #[arg(long)]
     pub nodes: bool,
+    /// Rows of the batch that the figures are for
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// Tokens of a row [default: the longest row of the model]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
+    pub length: Option<u32>,
+    /// Predicted tokens of a row [default: 15 % of its tokens]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub predicted: Option<u32>,
+}
+
+impl GraphArgs {
+    /// The sizes of the batch that the figures are for.
+    fn sizes(&self, longest: usize) -> Result<Bindings> {
+        let length = self.length.map_or(longest, |n| n as usize);
+        let share = (0.15 * length as f64).round_ties_even() as usize;
+        let predicted = self.predicted.map_or(share.max(1), |n| n as usize);
+        ensure!(
+            length <= longest,
+            "--length {length} is more than the model's longest row, {longest} tokens"
+        );
+        ensure!(
+            predicted < length,
+            "--predicted {predicted} leaves none of the {length} tokens of a row to predict from"
+        );
+        Ok(Bindings {
+            batch: self.batch_size as usize,
+            length,
+            predicted,
+        })
+    }
 }
 
 /// Prints the graph.
@@ -40,6 +71,7 @@ pub struct GraphArgs {
 /// Where the model is not valid.
 pub fn run(args: &GraphArgs) -> Result<()> {
     let config = args.model.config()?;
+    let sizes = args.sizes(config.max_positions)?;
     let graph: Graph = match args.stage {
         Stage::Model => pretraining(&config, true)?.graph,
         Stage::Training => training_graph(&config, false)?.0,
@@ -49,23 +81,30 @@ pub fn run(args: &GraphArgs) -> Result<()> {
     if args.nodes {
         print!("{graph}");
     }
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for node in graph.nodes() {
-        *counts.entry(node.op.operator().name()).or_default() += 1;
-    }
-    for (name, count) in &counts {
-        println!("{count:6} {name}");
-    }
-    let parameters: usize = mpnet_graphs::model::parameters::parameters(&config)
-        .iter()
-        .map(mpnet_graphs::model::parameters::Parameter::len)
-        .sum();
+    let costs = costs(&graph, &sizes);
     println!(
-        "{} nodes, {} inputs, {} parameter tensors, {:.1} M parameters",
-        graph.nodes().len(),
+        "{:<18}{:>6}{:>14}{:>14}",
+        "op", "nodes", "GFLOP", "MB moved"
+    );
+    let line = |name: &str, nodes: usize, cost: &Cost| {
+        let (gflop, megabytes) = (cost.flops as f64 / 1e9, cost.bytes as f64 / 1e6);
+        println!("{name:<18}{nodes:>6}{gflop:>14.3}{megabytes:>14.1}");
+    };
+    for (name, (nodes, cost)) in &costs.by_op {
+        line(name, *nodes, cost);
+    }
+    line("total", graph.nodes().len(), &costs.total);
+    let parameters = parameter_count(&graph);
+    println!(
+        "{} inputs, {} parameter tensors of {:.1} M elements, {:.1} MB in f32",
         graph.inputs().len(),
         graph.parameters().len(),
-        parameters as f64 / 1e6
+        parameters as f64 / 1e6,
+        4.0 * parameters as f64 / 1e6
+    );
+    println!(
+        "figures for {} rows of {} tokens, {} of them predicted",
+        sizes.batch, sizes.length, sizes.predicted
     );
     Ok(())
 }

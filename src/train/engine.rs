@@ -8,6 +8,7 @@ use mpnet_graphs::lower::portable::Randomness;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
 use mpnet_runtime::checkpoint_file;
+use mpnet_runtime::engine::training_api::hidden_parameter;
 use mpnet_runtime::engine::{Engine, NamedArray, TrainingApiEngine, TrainingApiOptions};
 use mpnet_runtime::library::Loaded;
 use mpnet_runtime::provider::Provider;
@@ -18,9 +19,15 @@ use std::path::Path;
 /// # Errors
 /// Where a file cannot be written or the parameters are not encodable.
 pub fn write_artifacts(folder: &Path, artifacts: &Artifacts, initial: &[NamedArray]) -> Result<()> {
-    let checkpoint = checkpoint_file::write(initial, None).context("encoding the checkpoint")?;
+    let hidden: Vec<NamedArray> = artifacts
+        .hidden
+        .iter()
+        .map(|name| hidden_parameter(name))
+        .collect();
+    let all: Vec<&NamedArray> = initial.iter().chain(&hidden).collect();
+    let checkpoint = checkpoint_file::write(&all, None).context("encoding the checkpoint")?;
     for (name, bytes) in [
-        ("training_model.onnx", &artifacts.training),
+        ("training_model.onnx", artifacts.training.as_slice()),
         ("eval_model.onnx", &artifacts.eval),
         ("optimizer_model.onnx", &artifacts.optimizer),
         ("checkpoint", &checkpoint),
@@ -86,6 +93,7 @@ pub fn start(
                 .filter(|p| !p.decays())
                 .map(|p| p.name.clone())
                 .collect(),
+            hidden: artifacts.hidden,
             weight_decay: options.optimizer.weight_decay,
             gradient_norm_output: GRADIENT_NORM.to_owned(),
             provider: Provider::Cpu,

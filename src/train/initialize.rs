@@ -6,6 +6,7 @@ use mpnet_runtime::engine::NamedArray;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
+use rand_xoshiro::Xoshiro256PlusPlus;
 use rayon::prelude::*;
 
 /// Standard deviation of every fresh matrix and embedding.
@@ -23,8 +24,10 @@ pub fn initial_parameters(config: &ModelConfig, seed: u64) -> Vec<NamedArray> {
                 Init::Zeros => vec![0.0; len],
                 Init::Ones => vec![1.0; len],
                 Init::Normal { zero_row } => {
-                    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                    rng.set_stream(index as u64);
+                    // Drawing from xoshiro takes half the time: seconds, for a large model.
+                    let mut seeds = ChaCha8Rng::seed_from_u64(seed);
+                    seeds.set_stream(index as u64);
+                    let mut rng = Xoshiro256PlusPlus::from_rng(&mut seeds);
                     let mut values: Vec<f32> = match Normal::new(0.0, STANDARD_DEVIATION) {
                         Ok(normal) => normal.sample_iter(&mut rng).take(len).collect(),
                         Err(_) => unreachable!("the standard deviation is a positive constant"),

@@ -74,7 +74,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         optimizer: config.optimizer,
         expose: false,
     };
-    let (checkpoint, position) = match resumed {
+    let (mut checkpoint, position) = match resumed {
         Some((checkpoint, position)) => (Some(checkpoint), position),
         None => (
             None,
@@ -94,7 +94,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     };
     let count: usize = initial.iter().map(|p| p.values.len()).sum();
     let mut running = start(&loaded, &model, &options, initial, &config.execution)?;
-    if let Some(state) = checkpoint.as_ref().and_then(|c| c.optimizer.as_ref()) {
+    if let Some(state) = checkpoint.as_mut().and_then(|c| c.optimizer.take()) {
         running.engine.set_optimizer_state(state)?;
     }
     drop((fresh, checkpoint));
@@ -140,6 +140,17 @@ fn resume(
     };
     let folder = checkpoint::resolve(path, Pointer::Latest)?;
     let found = checkpoint::load(&folder)?;
+    if model.vocab_size > found.model.padded_vocab_size {
+        bail!(
+            "the tokenizer {} has a vocabulary of {} entries, more than the {} of the model in {}: resume \
+             with the tokenizer of that run, {}",
+            config.tokenizer,
+            model.vocab_size,
+            found.model.padded_vocab_size,
+            folder.display(),
+            folder.join(checkpoint::TOKENIZER_FOLDER).display()
+        );
+    }
     if found.model != *model {
         bail!(
             "the model in {} is not the one that the flags describe: resume with the flags and the \

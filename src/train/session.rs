@@ -5,8 +5,8 @@ use super::sized::SizedEngine;
 use anyhow::{Context, Result};
 use mpnet_graphs::lower::ort_training::{GRADIENT_NORM, LOSS_SCALE, TRAIN_OUTPUTS};
 use mpnet_graphs::lower::portable::{
-    COPY, Options, Precision, Randomness, SegmentNames, Target, compile, gradient_name, new_name,
-    scalars,
+    COPY, EXPOSED_GRADIENT, Options, Precision, Randomness, SegmentNames, Target, compile,
+    gradient_name, new_name, scalars,
 };
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::optimizer::adamw::AdamW;
@@ -96,7 +96,7 @@ fn names() -> SessionNames {
     SessionNames {
         loss_scale: LOSS_SCALE.to_owned(),
         loss: TRAIN_OUTPUTS[0].to_owned(),
-        exposed_gradient_prefix: "grad.".to_owned(),
+        exposed_gradient_prefix: EXPOSED_GRADIENT.to_owned(),
         gradient_norm: GRADIENT_NORM.to_owned(),
         step_size: scalars::STEP_SIZE.to_owned(),
         decay: scalars::DECAY.to_owned(),

@@ -77,7 +77,7 @@ impl Engine for SizedEngine {
         self.engine.optimizer_state()
     }
 
-    fn set_optimizer_state(&mut self, state: &OptimizerState) -> Result<()> {
+    fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
         self.engine.set_optimizer_state(state)
     }
 }

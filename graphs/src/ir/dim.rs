@@ -52,6 +52,11 @@ impl Dim {
         self.as_const() == Some(n)
     }
 
+    /// Whether this is below 0 whatever the sizes, which are at least 1.
+    pub fn is_negative(&self) -> bool {
+        !self.terms.is_empty() && self.terms.values().all(|&c| c < 0)
+    }
+
     /// The size under `bindings`.
     pub fn eval(&self, bindings: &Bindings) -> i64 {
         self.terms

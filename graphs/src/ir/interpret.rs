@@ -77,3 +77,28 @@ pub fn interpret(
         .map(|(_, v)| values[v].clone())
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Dim, Symbol, Type};
+
+    #[test]
+    fn feeds_are_there_and_have_the_shapes_declared() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Type::f32([Dim::from(Symbol::Length)]));
+        graph.output("y", x);
+        let sizes = Bindings {
+            batch: 1,
+            length: 3,
+            predicted: 1,
+        };
+        let of = |feeds: HashMap<String, Array>| interpret(&graph, &sizes, &feeds);
+        let vector = |n| HashMap::from([("x".to_owned(), Array::zeros(ndarray::IxDyn(&[n])))]);
+        assert_eq!(of(vector(3)).unwrap().len(), 1);
+        let missing = of(HashMap::new()).unwrap_err().to_string();
+        assert_eq!(missing, "after interpretation: 'x' was not fed");
+        let shape = of(vector(2)).unwrap_err().to_string();
+        assert_eq!(shape, "after interpretation: x: f32[L] has shape [2]");
+    }
+}

@@ -1,10 +1,13 @@
 //! The intermediate representation: an SSA graph of typed values with symbolic shapes.
 
 mod bindings;
+pub mod cost;
 mod dim;
 mod graph;
 mod interpret;
 mod print;
+#[cfg(test)]
+pub(crate) mod testing;
 mod types;
 mod verify;
 

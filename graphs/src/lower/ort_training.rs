@@ -9,7 +9,7 @@ use crate::onnx::model::to_onnx;
 use crate::ops::Kernel;
 use crate::ops::accumulate::Accumulate;
 use crate::ops::sum_squares::SumSquares;
-use crate::optimizer::adamw::{AdamW, optimizer_model};
+use crate::optimizer::adamw::{AdamW, NORM_CARRIER, NORM_EPSILON, NORM_WEIGHT, optimizer_model};
 use crate::passes;
 
 /// Input of the training model that scales the loss: 1 / predicted tokens of the whole update.
@@ -42,6 +42,8 @@ pub struct Artifacts {
     pub eval: Vec<u8>,
     /// `optimizer_model.onnx`
     pub optimizer: Vec<u8>,
+    /// Parameters `[1]` of the training model that are not the model's: they serve the optimizer.
+    pub hidden: Vec<String>,
     /// Masks that the training model takes as inputs.
     pub dropout: Vec<DropoutSite>,
 }
@@ -52,12 +54,15 @@ pub struct Artifacts {
 /// Where the configuration is not valid.
 pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, GraphError> {
     let (training, inputs, dropout) = training_graph(config, options.expose)?;
-    let eval = eval_graph(config, options.expose)?;
+    let mut eval = eval_graph(config, options.expose)?;
+    // The training API gives every parameter of the training model to the evaluation model as well.
+    eval.parameter(NORM_CARRIER, Type::f32([Dim::from(1)]));
     let eval_inputs = [eval.inputs(), eval.parameters()].concat();
     Ok(Artifacts {
         training: to_onnx(&training, "mpnet_training", &inputs, Kernel::Training)?,
         eval: to_onnx(&eval, "mpnet_eval", &eval_inputs, Kernel::Training)?,
         optimizer: optimizer_model(&options.optimizer)?,
+        hidden: vec![NORM_CARRIER.to_owned()],
         dropout,
     })
 }
@@ -110,6 +115,9 @@ pub fn training_graph(
     if let Some(sum) = squares {
         let norm = graph.sqrt(sum)?;
         graph.output(GRADIENT_NORM, norm);
+        let (buffer, flag) = carry(&mut graph, norm)?;
+        buffers.push(buffer);
+        flags.push(flag);
     }
     if expose {
         for (name, value) in exposed {
@@ -130,6 +138,23 @@ pub fn training_graph(
     Ok((graph, inputs, model.sites))
 }
 
+/// Makes `norm` the gradient of [`NORM_CARRIER`]: its buffer, and its flag with the flag's name.
+fn carry(graph: &mut Graph, norm: ValueId) -> Result<(ValueId, (String, ValueId)), GraphError> {
+    let ty = Type::f32([Dim::from(1)]);
+    graph.parameter(NORM_CARRIER, ty.clone());
+    let buffer = graph.input(format!("{NORM_CARRIER}_grad.accumulation.buffer"), ty);
+    let epsilon = graph.scalar(f64::from(NORM_EPSILON))?;
+    let weight = graph.scalar(f64::from(NORM_WEIGHT))?;
+    let gradient = graph.add(norm, epsilon)?;
+    let gradient = graph.mul(gradient, weight)?;
+    let gradient = graph.reshape(gradient, [Dim::from(1)])?;
+    // The norm is of all micro-batches so far: it replaces that of the one before.
+    let always = graph.constant(DType::Bool, &[1], [1.0])?;
+    let outputs = graph.apply(Accumulate, &[buffer, gradient, always])?;
+    let flag = format!("{NORM_CARRIER}_grad.accumulation.out");
+    Ok((buffer, (flag, outputs[0])))
+}
+
 /// The optimised evaluation graph.
 ///
 /// # Errors
@@ -144,4 +169,144 @@ pub fn eval_graph(config: &ModelConfig, expose: bool) -> Result<Graph, GraphErro
     }
     passes::run(&mut graph, passes::PASSES)?;
     Ok(graph)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::{smallest, tiny};
+    use crate::onnx::conformance::{check, decode, listing};
+
+    fn options(expose: bool) -> Options {
+        let optimizer = AdamW {
+            beta1: 0.9,
+            beta2: 0.98,
+            epsilon: 1e-6,
+            weight_decay: 0.01,
+            clip_grad_norm: 1.0,
+        };
+        Options { optimizer, expose }
+    }
+
+    fn names(values: &[onnx_protobuf::ValueInfoProto]) -> Vec<String> {
+        values.iter().map(|v| v.name.clone()).collect()
+    }
+
+    #[test]
+    fn the_training_graph_of_the_smallest_model() -> Result<(), GraphError> {
+        let config = ModelConfig {
+            dropout: 0.0,
+            activation_dropout: 0.0,
+            ..smallest()
+        };
+        insta::assert_snapshot!(training_graph(&config, false)?.0);
+        Ok(())
+    }
+
+    #[test]
+    fn the_onnx_nodes_of_the_smallest_models() -> Result<(), GraphError> {
+        let artifacts = compile(&smallest(), &options(false))?;
+        insta::assert_snapshot!("onnx_training", listing(&artifacts.training));
+        insta::assert_snapshot!("onnx_eval", listing(&artifacts.eval));
+        insta::assert_snapshot!("onnx_optimizer", listing(&artifacts.optimizer));
+        Ok(())
+    }
+
+    /// The layout of the training API's own tools: user inputs, parameters, buffers, reset flag;
+    /// the user's outputs, loss first, then the accumulation flags.
+    #[test]
+    fn inputs_and_outputs_stand_in_the_training_apis_order() -> Result<(), GraphError> {
+        let artifacts = compile(&tiny(), &options(true))?;
+        let model: Vec<String> = crate::model::parameters::parameters(&tiny())
+            .into_iter()
+            .map(|p| p.name)
+            .collect();
+        let parameters = [&model[..], &[NORM_CARRIER.to_owned()]].concat();
+        let each = |prefix: &str, suffix: &str| -> Vec<String> {
+            let around = |name| format!("{prefix}{name}{suffix}");
+            parameters.iter().map(around).collect()
+        };
+        let batch = ["input_ids", "positions", "targets", "attention_mask"].map(String::from);
+        let masks: Vec<String> = artifacts.dropout.iter().map(|s| s.name.clone()).collect();
+        assert_eq!(masks.len(), 1 + 2 * 4);
+
+        let training = decode(&artifacts.training);
+        let scale = [LOSS_SCALE.to_owned()];
+        let buffers = each("", "_grad.accumulation.buffer");
+        let reset = ["lazy_reset_grad".to_owned()];
+        let expected = [&batch[..], &masks, &scale, &parameters, &buffers, &reset].concat();
+        assert_eq!(names(&training.graph.input), expected);
+        let user = TRAIN_OUTPUTS.map(String::from);
+        let flags = each("", "_grad.accumulation.out");
+        let exposed: Vec<String> = model.iter().map(|name| format!("grad.{name}")).collect();
+        let expected = [&user[..], &exposed, &flags].concat();
+        assert_eq!(names(&training.graph.output), expected);
+
+        let eval = decode(&artifacts.eval);
+        assert_eq!(names(&eval.graph.input), [&batch[..], &parameters].concat());
+        assert_eq!(names(&eval.graph.output), [LOSS_SUM, CORRECT, LOGITS]);
+
+        let optimizer = decode(&artifacts.optimizer);
+        let expected = [
+            "learning_rate",
+            "step",
+            "params",
+            "gradients",
+            "first_order_moments",
+            "second_order_moments",
+        ];
+        assert_eq!(names(&optimizer.graph.input), expected);
+        assert_eq!(optimizer.graph.output.len(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn every_model_conforms_to_onnx_and_is_the_same_each_time() -> Result<(), GraphError> {
+        for normalize_before in [false, true] {
+            let config = ModelConfig {
+                normalize_before,
+                ..tiny()
+            };
+            let (first, second) = (
+                compile(&config, &options(true))?,
+                compile(&config, &options(true))?,
+            );
+            for (a, b, kernel) in [
+                (&first.training, &second.training, Kernel::Training),
+                (&first.eval, &second.eval, Kernel::Contrib),
+                (&first.optimizer, &second.optimizer, Kernel::Training),
+            ] {
+                assert_eq!(check(a), kernel);
+                assert!(a == b, "a second compilation gives other bytes");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_invalid_model_is_refused() {
+        let config = ModelConfig {
+            encoder_layers: 0,
+            ..tiny()
+        };
+        let error = compile(&config, &options(false)).map(|_| ()).unwrap_err();
+        assert_eq!(error.to_string(), "encoder_layers must be at least 1");
+    }
+
+    #[test]
+    fn no_dropout_means_no_masks_and_no_clipping_no_clip_node() -> Result<(), GraphError> {
+        let config = ModelConfig {
+            dropout: 0.0,
+            attention_dropout: 0.0,
+            activation_dropout: 0.0,
+            ..tiny()
+        };
+        let mut options = options(false);
+        options.optimizer.clip_grad_norm = 0.0;
+        let artifacts = compile(&config, &options)?;
+        assert!(artifacts.dropout.is_empty());
+        assert!(!listing(&artifacts.training).contains("Dropout"));
+        assert!(!listing(&artifacts.optimizer).contains("Clip"));
+        Ok(())
+    }
 }

@@ -226,3 +226,116 @@ impl ModelConfig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::tiny;
+
+    /// Why the tiny model is refused after `change`.
+    fn refusal(change: impl FnOnce(&mut ModelConfig)) -> String {
+        let mut config = tiny();
+        change(&mut config);
+        match config.validate() {
+            Ok(()) => "valid".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_tiny_model_is_valid() {
+        assert_eq!(refusal(|_| {}), "valid");
+    }
+
+    #[test]
+    fn sizes_are_positive() {
+        let layers = refusal(|c| c.encoder_layers = 0);
+        assert_eq!(layers, "encoder_layers must be at least 1");
+        let width = refusal(|c| c.encoder_embed_dim = 0);
+        assert_eq!(width, "encoder_embed_dim must be at least 1");
+        let inner = refusal(|c| c.encoder_ffn_dim = 0);
+        assert_eq!(inner, "encoder_ffn_dim must be at least 1");
+        let heads = refusal(|c| c.encoder_attention_heads = 0);
+        assert_eq!(heads, "encoder_attention_heads must be at least 1");
+        let positions = refusal(|c| c.max_positions = 0);
+        assert_eq!(positions, "max_positions must be at least 1");
+        let vocabulary = refusal(|c| c.vocab_size = 0);
+        assert_eq!(vocabulary, "vocab_size must be at least 1");
+    }
+
+    #[test]
+    fn heads_divide_the_width_and_tokens_are_in_the_vocabulary() {
+        let heads = refusal(|c| c.encoder_attention_heads = 3);
+        assert!(
+            heads.starts_with("encoder_embed_dim 8 is not divisible by encoder_attention_heads 3")
+        );
+        let table = refusal(|c| c.padded_vocab_size = 13);
+        assert_eq!(
+            table,
+            "vocab_size 14 is larger than the embedding table's 13 rows"
+        );
+        let mask = refusal(|c| c.mask_token_id = 14);
+        assert_eq!(
+            mask,
+            "mask_token_id 14 is outside the vocabulary of 14 tokens"
+        );
+        let pad = refusal(|c| c.pad_token_id = -1);
+        assert_eq!(
+            pad,
+            "pad_token_id -1 is outside the vocabulary of 14 tokens"
+        );
+    }
+
+    #[test]
+    fn buckets_cover_both_directions_and_reach_beyond_the_exact_ones() {
+        for buckets in [0, 2, 30] {
+            let text = refusal(|c| c.relative_attention_num_buckets = buckets);
+            assert!(
+                text.contains(&format!("{buckets} is not a multiple of 4")),
+                "{text}"
+            );
+        }
+        let distance = refusal(|c| c.relative_attention_max_distance = 2);
+        assert!(
+            distance.contains("must be above 2, the last exactly"),
+            "{distance}"
+        );
+    }
+
+    #[test]
+    fn ratios_are_probabilities_below_1() {
+        for value in [1.0, -0.1, f32::NAN] {
+            let text = refusal(|c| c.attention_dropout = value);
+            assert_eq!(
+                text,
+                format!("attention_dropout {value} is not a probability in [0, 1)")
+            );
+        }
+        assert!(refusal(|c| c.dropout = 1.5).starts_with("dropout 1.5"));
+        assert!(refusal(|c| c.activation_dropout = 1.5).starts_with("activation_dropout 1.5"));
+    }
+
+    #[test]
+    fn defaults_grow_with_the_length() {
+        let of = |length| {
+            (
+                ModelConfig::default_num_buckets(length),
+                ModelConfig::default_max_distance(length),
+            )
+        };
+        assert_eq!(of(128), (32, 128));
+        assert_eq!(of(512), (32, 128));
+        assert_eq!(of(640), (40, 160));
+        assert_eq!(of(1000), (64, 256));
+        assert_eq!(of(2048), (128, 512));
+        assert_eq!([30527, 30592].map(ModelConfig::pad_vocab), [30592, 30592]);
+    }
+
+    #[test]
+    fn activations_are_found_by_name() {
+        for activation in Activation::ALL {
+            assert_eq!(Activation::from_name(activation.name()), Some(activation));
+        }
+        assert_eq!(Activation::from_name("swish"), None);
+    }
+}

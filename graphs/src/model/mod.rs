@@ -9,6 +9,8 @@ mod attention;
 mod builder;
 pub mod config;
 mod embeddings;
+#[cfg(test)]
+mod gradients;
 mod layer;
 mod lm_head;
 mod loss;
@@ -16,6 +18,8 @@ pub mod parameters;
 pub mod pretraining;
 mod relative_bias;
 mod streams;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use builder::DropoutSite;
 pub use relative_bias::relative_position_bucket;

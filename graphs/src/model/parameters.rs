@@ -105,3 +105,81 @@ pub fn parameters(config: &ModelConfig) -> Vec<Parameter> {
     add("lm_head.bias".into(), &[v], Init::Zeros);
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::tiny;
+    use std::fmt::Write;
+
+    /// Names, shapes, initial values and decay of every parameter.
+    fn table(config: &ModelConfig) -> String {
+        parameters(config)
+            .iter()
+            .fold(String::new(), |mut text, p| {
+                let decay = if p.decays() { " decays" } else { "" };
+                writeln!(text, "{} {:?} {:?}{decay}", p.name, p.shape, p.init).expect("a string");
+                text
+            })
+    }
+
+    #[test]
+    fn a_post_ln_model_has_these_parameters() {
+        insta::assert_snapshot!(table(&tiny()));
+    }
+
+    #[test]
+    fn a_pre_ln_model_normalizes_its_output_too() {
+        let config = ModelConfig {
+            normalize_before: true,
+            ..tiny()
+        };
+        let post = table(&tiny());
+        let pre = table(&config);
+        let added: Vec<&str> = pre.lines().filter(|l| !post.contains(l)).collect();
+        let expected = [
+            "sentence_encoder.final_layer_norm.weight [8] Ones",
+            "sentence_encoder.final_layer_norm.bias [8] Zeros",
+        ];
+        assert_eq!(added, expected);
+        assert_eq!(pre.lines().count(), post.lines().count() + 2);
+    }
+
+    #[test]
+    fn matrices_decay_and_biases_do_not_whatever_their_shape() {
+        let decays = |name: &str, shape: &[usize]| {
+            let parameter = Parameter {
+                name: name.to_owned(),
+                shape: shape.to_vec(),
+                init: Init::Zeros,
+            };
+            parameter.decays()
+        };
+        assert!(decays("fc1.weight", &[3, 2]));
+        assert!(decays("relative_attention_bias.weight", &[8, 2]));
+        assert!(!decays("layer_norm.weight", &[3]));
+        assert!(!decays("table.bias", &[3, 2]));
+    }
+
+    #[test]
+    fn sizes_add_up_to_microsofts_base_model() {
+        let base = ModelConfig {
+            encoder_layers: 12,
+            encoder_embed_dim: 768,
+            encoder_ffn_dim: 3072,
+            encoder_attention_heads: 12,
+            max_positions: 512,
+            relative_attention_num_buckets: 32,
+            relative_attention_max_distance: 128,
+            vocab_size: 30527,
+            padded_vocab_size: 30527,
+            ..tiny()
+        };
+        let encoder = |p: &&Parameter| p.name.starts_with("sentence_encoder.");
+        let list = parameters(&base);
+        let count: usize = list.iter().filter(encoder).map(Parameter::len).sum();
+        // As many as transformers counts in an MPNetModel of 514 positions without its pooler.
+        assert_eq!(count, 108_895_872);
+        assert!(list.iter().all(|p| !p.is_empty()));
+    }
+}

@@ -57,16 +57,34 @@ pub(super) fn relative_bias(
 mod tests {
     use super::relative_position_bucket;
 
-    /// The values that T5's formula gives in PyTorch f32 for 32 buckets and distance 128.
     #[test]
-    fn buckets_are_exact_then_logarithmic_and_saturate() {
-        let at = |r| relative_position_bucket(r, 32, 128);
-        assert_eq!(
-            (0..8).map(|n| at(-n)).collect::<Vec<_>>(),
-            (0..8).collect::<Vec<_>>()
-        );
-        assert_eq!([at(1), at(7), at(-8), at(8)], [17, 23, 8, 24]);
-        assert_eq!([at(-11), at(-12), at(-16), at(-23)], [8, 9, 10, 11]);
-        assert_eq!([at(-127), at(-128), at(-5000), at(5000)], [15, 15, 15, 31]);
+    fn buckets_are_pytorchs() {
+        let table = include_str!("testdata/relative_buckets.txt");
+        let mut lines = 0;
+        for line in table.lines().filter(|l| !l.starts_with('#')) {
+            let (setting, starts) = line.split_once(':').expect("a colon");
+            let numbers = |text: &str| -> Vec<usize> {
+                text.split_whitespace()
+                    .map(|n| n.parse().expect("a number"))
+                    .collect()
+            };
+            let [buckets, max_distance] = numbers(setting)[..] else {
+                panic!("'{setting}' is not two numbers");
+            };
+            let starts = numbers(starts);
+            assert_eq!(starts.len(), buckets / 2);
+            for distance in 0..4096 {
+                let expected = starts.partition_point(|&s| s <= distance) - 1;
+                let at = |relative| relative_position_bucket(relative, buckets, max_distance);
+                let distance = distance as i64;
+                assert_eq!(at(-distance), expected, "{setting}: key {distance} before");
+                if distance > 0 {
+                    let after = expected + buckets / 2;
+                    assert_eq!(at(distance), after, "{setting}: key {distance} after");
+                }
+            }
+            lines += 1;
+        }
+        assert_eq!(lines, 8);
     }
 }

@@ -109,3 +109,115 @@ pub(super) fn block(
     let blocked = graph.scalar(f64::NEG_INFINITY)?;
     graph.where_select(seen, bias, blocked)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Bindings, DType, Type, interpret};
+    use crate::model::testing::tiny;
+    use std::collections::HashMap;
+
+    /// What a row or key is, after its place in the permuted row and the masked copies.
+    #[derive(Clone, Copy)]
+    enum Role {
+        Left,
+        Predicted(usize),
+        Mask(usize),
+        Query(usize),
+    }
+
+    /// The table of who sees whom, cell by cell.
+    fn sees(row: Role, key: Role) -> bool {
+        match (row, key) {
+            (_, Role::Query(_)) => unreachable!("queries are no keys"),
+            (_, Role::Left) => true,
+            (Role::Left | Role::Mask(_), Role::Predicted(_)) => false,
+            (Role::Left | Role::Mask(_), Role::Mask(_)) => true,
+            (Role::Predicted(i), Role::Predicted(j)) => j <= i,
+            (Role::Predicted(i), Role::Mask(j)) => j > i,
+            (Role::Query(i), Role::Predicted(j)) => j < i,
+            (Role::Query(i), Role::Mask(j)) => j >= i,
+        }
+    }
+
+    fn role(index: usize, length: usize, predicted: usize) -> Role {
+        match index {
+            i if i < length - predicted => Role::Left,
+            i if i < length => Role::Predicted(i + predicted - length),
+            i if i < length + predicted => Role::Mask(i - length),
+            i => Role::Query(i - length - predicted),
+        }
+    }
+
+    #[test]
+    fn rows_see_what_the_table_says() -> Result<(), GraphError> {
+        let config = tiny();
+        let mut b = Builder::new(&config, false)?;
+        let sizes = Sizes::new();
+        let visible = visibility(&mut b, &sizes)?;
+        let [q, s] = [sizes.q, sizes.s];
+        assert_eq!(*b.graph.ty(visible), Type::new(DType::Bool, [q, s]));
+        let mut graph = b.graph;
+        graph.parameters.clear();
+        graph.output("visible", visible);
+        for (length, predicted) in [(2, 1), (5, 1), (6, 2), (9, 4), (8, 7)] {
+            let bindings = Bindings {
+                batch: 1,
+                length,
+                predicted,
+            };
+            let found = interpret(&graph, &bindings, &HashMap::new())?.remove(0);
+            for ((row, key), seen) in found
+                .into_dimensionality::<ndarray::Ix2>()
+                .expect("a matrix")
+                .indexed_iter()
+            {
+                let at = |index| role(index, length, predicted);
+                let expected = f64::from(u8::from(sees(at(row), at(key))));
+                assert_eq!(
+                    *seen, expected,
+                    "L {length}, P {predicted}: row {row}, key {key}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn padding_and_invisible_keys_are_blocked() -> Result<(), GraphError> {
+        let config = tiny();
+        let mut b = Builder::new(&config, false)?;
+        b.graph.parameters.clear();
+        let constant = |b: &mut Builder, dtype, shape: &[usize], values: &[f64]| {
+            b.graph.constant(dtype, shape, values.iter().copied())
+        };
+        let bias = constant(
+            &mut b,
+            DType::F32,
+            &[1, 1, 2, 3],
+            &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        )?;
+        let visible = constant(
+            &mut b,
+            DType::Bool,
+            &[2, 3],
+            &[1.0, 1.0, 0.0, 1.0, 0.0, 1.0],
+        )?;
+        let keep = constant(&mut b, DType::Bool, &[1, 3], &[0.0, 1.0, 1.0])?;
+        let both = block(&mut b, bias, Some(visible), keep)?;
+        let padding = block(&mut b, bias, None, keep)?;
+        b.graph.output("both", both);
+        b.graph.output("padding", padding);
+        let bindings = Bindings {
+            batch: 1,
+            length: 1,
+            predicted: 1,
+        };
+        let found = interpret(&b.graph, &bindings, &HashMap::new())?;
+        let values: Vec<Vec<f64>> = found.into_iter().map(|a| a.into_iter().collect()).collect();
+        let no = f64::NEG_INFINITY;
+        assert_eq!(values[0], [no, 2.0, no, no, no, 6.0]);
+        assert_eq!(values[1], [no, 2.0, 3.0, no, 5.0, 6.0]);
+        Ok(())
+    }
+}

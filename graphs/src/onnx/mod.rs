@@ -1,5 +1,7 @@
 //! From the IR to ONNX protobuf.
 
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod emitter;
 pub mod model;
 pub mod usage;

@@ -189,3 +189,77 @@ pub(crate) fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
         ..ValueInfoProto::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Dim, Symbol};
+    use crate::onnx::conformance::{check, listing};
+
+    fn emit(graph: &Graph) -> Result<Vec<u8>, GraphError> {
+        to_onnx(graph, "test", graph.inputs(), Kernel::Standard)
+    }
+
+    #[test]
+    fn a_value_with_two_names_and_a_passed_on_input_are_copied() -> Result<(), GraphError> {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Type::f32([Dim::from(2)]));
+        let y = graph.relu(x)?;
+        graph.output("first", y);
+        graph.output("second", y);
+        graph.output("copy", x);
+        let model = emit(&graph)?;
+        check(&model);
+        let nodes: Vec<String> = listing(&model)
+            .lines()
+            .filter(|l| l.contains(" = "))
+            .map(String::from)
+            .collect();
+        let expected = [
+            "first = Relu(x)",
+            "second = Identity(first)",
+            "copy = Identity(x)",
+        ];
+        assert_eq!(nodes, expected);
+        Ok(())
+    }
+
+    #[test]
+    fn sizes_are_read_off_the_inputs() -> Result<(), GraphError> {
+        let (l, p) = (Dim::from(Symbol::Length), Dim::from(Symbol::Predicted));
+        let mut graph = Graph::new();
+        graph.input("rows", Type::f32([l.clone() + p.clone() + p.clone()]));
+        graph.input("targets", Type::f32([p.clone()]));
+        let indices = graph.iota(l * p)?;
+        graph.output("indices", indices);
+        let model = emit(&graph)?;
+        check(&model);
+        insta::assert_snapshot!(listing(&model));
+        Ok(())
+    }
+
+    #[test]
+    fn a_size_that_no_input_tells_is_refused() -> Result<(), GraphError> {
+        let mut graph = Graph::new();
+        let p = Dim::from(Symbol::Predicted);
+        graph.input("x", Type::f32([p.clone() + p.clone()]));
+        let indices = graph.iota(p)?;
+        graph.output("indices", indices);
+        let error = emit(&graph).unwrap_err().to_string();
+        assert_eq!(error, "emitting Iota: no input tells the size of P");
+        Ok(())
+    }
+
+    #[test]
+    fn an_invalid_graph_is_refused() -> Result<(), GraphError> {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Type::f32([Dim::from(2)]));
+        let y = graph.relu(x)?;
+        graph.output("y", y);
+        graph.nodes.clear();
+        let error = emit(&graph).unwrap_err().to_string();
+        let expected = "after the last pass, ready to emit: output 'y' is never computed";
+        assert_eq!(error, expected);
+        Ok(())
+    }
+}

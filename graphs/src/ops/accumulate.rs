@@ -49,3 +49,23 @@ impl Operator for Accumulate {
         Kernel::Training
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let example = |reset| {
+            Example::of(Accumulate)
+                .given(f32([2]), &[1.0, 2.0])
+                .given(f32([2]), &[3.0, 4.0])
+                .given(bool([1]), &[reset])
+                .derivative_refused()
+        };
+        Spec::default()
+            .example(example(0.0).gives(&[1], &[1.0]).gives(&[2], &[4.0, 6.0]))
+            .example(example(1.0).gives(&[1], &[1.0]).gives(&[2], &[3.0, 4.0]))
+            .rejects(Accumulate, [f32([2]), f32([3]), bool([1])], "of its shape")
+            .rejects(Accumulate, [f32([2]), f32([2]), f32([1])], "bool[1]")
+    }
+}

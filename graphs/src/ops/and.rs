@@ -1,7 +1,7 @@
 //! Elementwise conjunction of booleans, broadcasting.
 
-use super::operator::{Operator, Vjp};
 use super::broadcast;
+use super::operator::{Operator, Vjp};
 use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 
@@ -25,7 +25,7 @@ impl Operator for And {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        broadcast::infer(inputs, Some(DType::Bool))
+        broadcast::elementwise(inputs, &[DType::Bool])
     }
 
     fn vjp(&self, _: &mut Graph, _: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
@@ -44,5 +44,27 @@ impl Operator for And {
     ) -> Result<(), String> {
         emitter.standard("And", inputs, outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(And)
+                    .given(bool([2, 1]), &[0.0, 1.0])
+                    .given(bool([2]), &[0.0, 1.0])
+                    .gives(&[2, 2], &[0.0, 0.0, 0.0, 1.0])
+                    .not_differentiable(),
+            )
+            .rejects(And, [i64([2]), i64([2])], "not i64")
+            .rejects(
+                And,
+                [bool([2]), bool([3])],
+                "dimension 0 is 2 in one and 3 in the other",
+            )
     }
 }

@@ -25,13 +25,16 @@ impl Operator for ArgMax {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        match inputs {
-            [x] if x.rank() > 0 => Ok(vec![Type::new(
-                DType::I64,
-                x.shape[..x.rank() - 1].iter().cloned(),
-            )]),
-            _ => Err("takes a tensor with dimensions".to_owned()),
+        let [x] = inputs else {
+            return Err(format!("takes 1 input, not {}", inputs.len()));
+        };
+        if x.dtype == DType::Bool {
+            return Err("takes numbers, not bool".to_owned());
         }
+        let Some((_, rows)) = x.shape.split_last() else {
+            return Err("takes a tensor with dimensions".to_owned());
+        };
+        Ok(vec![Type::new(DType::I64, rows.iter().cloned())])
     }
 
     fn vjp(&self, _: &mut Graph, _: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
@@ -62,8 +65,29 @@ impl Operator for ArgMax {
             "ArgMax",
             inputs,
             outputs,
-            [("axis", Attribute::Int(-1)), ("keepdims", Attribute::Int(0))],
+            [
+                ("axis", Attribute::Int(-1)),
+                ("keepdims", Attribute::Int(0)),
+            ],
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(ArgMax)
+                    .given(f32([2, 3]), &[1.0, 3.0, 3.0, 5.0, 2.0, 5.0])
+                    .gives(&[2], &[1.0, 0.0])
+                    .not_differentiable(),
+            )
+            .example(Example::of(ArgMax).floats([B, L, P]).not_differentiable())
+            .rejects(ArgMax, [f32(SCALAR)], "with dimensions")
+            .rejects(ArgMax, [bool([3])], "not bool")
     }
 }

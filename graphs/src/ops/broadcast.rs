@@ -22,18 +22,24 @@ pub(super) fn shape(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, String> {
         .collect()
 }
 
-/// The type of an elementwise operator with operands of one element type.
-pub(super) fn infer(inputs: &[&Type], result: Option<DType>) -> Result<Vec<Type>, String> {
+/// The type of an elementwise operator with operands of one element type among `allowed`.
+pub(super) fn elementwise(inputs: &[&Type], allowed: &[DType]) -> Result<Vec<Type>, String> {
     let [a, b] = inputs else {
         return Err(format!("takes 2 inputs, not {}", inputs.len()));
     };
     if a.dtype != b.dtype {
         return Err("operands of different element types".to_owned());
     }
-    Ok(vec![Type::new(
-        result.unwrap_or(a.dtype),
-        shape(&a.shape, &b.shape)?,
-    )])
+    if !allowed.contains(&a.dtype) {
+        let allowed: Vec<String> = allowed.iter().map(DType::to_string).collect();
+        return Err(format!("takes {}, not {}", allowed.join(" or "), a.dtype));
+    }
+    Ok(vec![Type::new(a.dtype, shape(&a.shape, &b.shape)?)])
+}
+
+/// The type of elementwise arithmetic.
+pub(super) fn numbers(inputs: &[&Type]) -> Result<Vec<Type>, String> {
+    elementwise(inputs, &[DType::F32, DType::BF16, DType::F16, DType::I64])
 }
 
 /// Evaluates `f` over two broadcast operands.
@@ -72,6 +78,23 @@ pub(super) fn unary(inputs: &[&Type]) -> Result<Vec<Type>, String> {
         [x] => Err(format!("takes floats, not {}", x.dtype)),
         _ => Err(format!("takes 1 input, not {}", inputs.len())),
     }
+}
+
+/// [`unary`] over the last dimension.
+pub(super) fn unary_rows(inputs: &[&Type]) -> Result<Vec<Type>, String> {
+    with_dimensions(unary(inputs)?)
+}
+
+/// [`same_floats`] over the last dimension.
+pub(super) fn same_rows(inputs: &[&Type]) -> Result<Vec<Type>, String> {
+    with_dimensions(same_floats(inputs)?)
+}
+
+fn with_dimensions(types: Vec<Type>) -> Result<Vec<Type>, String> {
+    if types.iter().any(|ty| ty.rank() == 0) {
+        return Err("takes tensors with dimensions".to_owned());
+    }
+    Ok(types)
 }
 
 /// The type of an operator on two floats of one shape: a gradient and what it refers to.

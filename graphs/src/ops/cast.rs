@@ -80,3 +80,39 @@ impl Operator for Cast {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let cast = |to| Example::of(Cast { to });
+        Spec::default()
+            .example(
+                cast(DType::F32)
+                    .given(i64([2]), &[3.0, -4.0])
+                    .gives(&[2], &[3.0, -4.0])
+                    .not_differentiable(),
+            )
+            .example(
+                cast(DType::Bool)
+                    .given(i64([3]), &[0.0, 2.0, -1.0])
+                    .gives(&[3], &[0.0, 1.0, 1.0])
+                    .not_differentiable(),
+            )
+            .example(
+                cast(DType::I64)
+                    .given(f32([2]), &[1.7, -1.7])
+                    .gives(&[2], &[1.0, -1.0])
+                    .derivative_refused(),
+            )
+    }
+
+    #[test]
+    fn a_cast_to_its_own_type_is_none() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", bool([2]));
+        assert_eq!(graph.cast(x, DType::Bool), Ok(x));
+        assert!(graph.nodes().is_empty());
+    }
+}

@@ -88,3 +88,33 @@ impl Operator for Concat {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let concat = |axis| Concat { axis };
+        Spec::default()
+            .variadic()
+            .example(
+                Example::of(concat(1))
+                    .given(f32([2, 1]), &[1.0, 2.0])
+                    .given(f32([2, 2]), &[3.0, 4.0, 5.0, 6.0])
+                    .gives(&[2, 3], &[1.0, 3.0, 4.0, 2.0, 5.0, 6.0])
+                    .differentiable(),
+            )
+            .example(
+                Example::of(concat(0))
+                    .floats([Dim::from(L), 2.into()])
+                    .floats([1, 2])
+                    .floats([Dim::from(P), 2.into()])
+                    .differentiable(),
+            )
+            .rejects(concat(0), [], "at least 1 input")
+            .rejects(concat(2), [f32([2, 3])], "no dimension 2")
+            .rejects(concat(1), [f32([2, 3]), f32([3, 3])], "other dimensions")
+            .rejects(concat(0), [f32([2]), i64([2])], "element types differ")
+            .rejects(concat(1), [f32([2, 3]), f32([2])], "ranks differ")
+    }
+}

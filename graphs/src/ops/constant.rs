@@ -8,11 +8,21 @@ use std::sync::Arc;
 
 /// A tensor known at compile time. Values are held as f64, which represents every f32, boolean and
 /// index exactly.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Constant {
     pub dtype: DType,
     pub shape: Vec<usize>,
     pub values: Arc<[f64]>,
+}
+
+/// Equal when every bit is: 0 and −0 are not.
+impl PartialEq for Constant {
+    fn eq(&self, other: &Constant) -> bool {
+        let mut pairs = self.values.iter().zip(&other.values[..]);
+        (self.dtype, &self.shape) == (other.dtype, &other.shape)
+            && self.values.len() == other.values.len()
+            && pairs.all(|(a, b)| a.to_bits() == b.to_bits())
+    }
 }
 
 impl Graph {
@@ -112,13 +122,28 @@ impl Operator for Constant {
             .map_err(|e| e.to_string())
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        _: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, _: &[String], outputs: &[String]) -> Result<(), String> {
         emitter.initializer(&outputs[0], self.dtype, &self.shape, &self.values);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let constant = |shape: &[usize]| Constant {
+            dtype: DType::F32,
+            shape: shape.to_vec(),
+            values: [1.5, 2.0].into(),
+        };
+        Spec::default()
+            .example(
+                Example::of(constant(&[2, 1]))
+                    .gives(&[2, 1], &[1.5, 2.0])
+                    .not_differentiable(),
+            )
+            .rejects(constant(&[3]), [], "2 values do not fill shape [3]")
     }
 }

@@ -1,7 +1,7 @@
 //! Summed cross entropy of logits against target indices, one of which is ignored.
 
-use super::operator::{Operator, Vjp};
 use super::cross_entropy_grad::CrossEntropyGrad;
+use super::operator::{Operator, Vjp, row_index};
 use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::Axis;
@@ -57,7 +57,7 @@ impl Operator for CrossEntropy {
         let mut loss = 0.0;
         for (row, &target) in log_prob.axis_iter(Axis(0)).zip(inputs[1]) {
             if target as i64 != self.ignore_index {
-                loss -= row[target as usize];
+                loss -= row[row_index("target", target, row.len())?];
             }
         }
         Ok(vec![ndarray::arr0(loss).into_dyn(), log_prob])
@@ -102,5 +102,58 @@ impl Operator for CrossEntropy {
         );
         emitter.standard("Neg", &[sum], std::slice::from_ref(loss));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let loss = || Example::of(CrossEntropy { ignore_index: 1 });
+        let half = -std::f64::consts::LN_2;
+        Spec::default()
+            .example(
+                loss()
+                    .given(f32([2, 2]), &[3.0, 3.0, 900.0, 900.0])
+                    .given(i64([2]), &[0.0, 1.0])
+                    .gives(&[], &[-half])
+                    .gives(&[2, 2], &[half; 4])
+                    .differentiable(),
+            )
+            .example(
+                loss()
+                    .floats([4, 5])
+                    .given(i64([4]), &[2.0, 1.0, 4.0, 2.0])
+                    .differentiable(),
+            )
+            // The log probabilities are for the derivative alone.
+            .example(
+                loss()
+                    .floats([2, 3])
+                    .indices([2], 3)
+                    .reading(&[0, 1])
+                    .derivative_refused(),
+            )
+            .rejects(
+                CrossEntropy { ignore_index: 1 },
+                [f32([2, 3]), i64([3])],
+                "i64[N]",
+            )
+            .rejects(
+                CrossEntropy { ignore_index: 1 },
+                [f32([2, 3]), f32([2])],
+                "i64[N]",
+            )
+    }
+
+    #[test]
+    fn a_target_outside_the_vocabulary_is_an_error() {
+        for target in [-1.0, 2.0] {
+            let inputs = [array(&[1, 2], &[0.0, 0.0]), array(&[1], &[target])];
+            let outputs =
+                CrossEntropy { ignore_index: 1 }.evaluate(&SIZES, &[&inputs[0], &inputs[1]]);
+            assert_eq!(outputs, Err(format!("target {target} is not below 2")));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Derivative of the summed cross entropy: `(softmax − one-hot) · d loss`, 0 in ignored rows.
 
-use super::operator::{Operator, Vjp, no_second_derivative};
 use super::cross_entropy::CrossEntropy;
+use super::operator::{Operator, Vjp, no_second_derivative, row_index};
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::Axis;
@@ -39,7 +39,8 @@ impl Operator for CrossEntropyGrad {
             if target as i64 == self.ignore_index {
                 row.fill(0.0);
             } else {
-                row[target as usize] -= 1.0;
+                let target = row_index("target", target, row.len())?;
+                row[target] -= 1.0;
             }
         }
         Ok(vec![grad * dloss])
@@ -99,5 +100,43 @@ impl Operator for CrossEntropyGrad {
         let below = graph.sub(softmax, one)?;
         let difference = graph.where_select(hit, below, softmax)?;
         Ok(Some(vec![graph.mul(difference, weight)?]))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    const OP: CrossEntropyGrad = CrossEntropyGrad { ignore_index: 1 };
+
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(OP)
+                    .given(f32(SCALAR), &[2.0])
+                    .given(f32([2, 2]), &[0.25f64.ln(), 0.75f64.ln(), 0.0, 0.0])
+                    .given(i64([2]), &[0.0, 1.0])
+                    .gives(&[2, 2], &[-1.5, 1.5, 0.0, 0.0])
+                    .derivative_refused(),
+            )
+            .rejects(
+                OP,
+                [f32([1]), f32([2, 3]), i64([2])],
+                "gradient is one float",
+            )
+            .rejects(OP, [f32(SCALAR), f32([2, 3]), i64([3])], "i64[N]")
+    }
+
+    #[test]
+    fn it_is_the_derivative_of_cross_entropy() {
+        let forward = Example::of(CrossEntropy { ignore_index: 1 })
+            .floats([4, 5])
+            .given(i64([4]), &[2.0, 1.0, 4.0, 2.0]);
+        let log_prob = forward.evaluate().remove(1);
+        let dloss = array(&[], &[0.7]);
+        let targets = forward.arrays().remove(1);
+        let found = evaluate(&OP.into(), &[dloss.clone(), log_prob, targets]);
+        let expected = forward.difference(&[Some(dloss), None], 0);
+        assert_close(&found[0], &expected, 1e-7, "logits");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::broadcast;
 use super::operator::{Operator, Vjp, no_second_derivative};
-use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
+use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 
 /// Elementwise quotient, broadcasting.
@@ -25,10 +25,7 @@ impl Operator for Div {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        match inputs {
-            [a, _] if !a.dtype.is_float() => Err("takes floats".to_owned()),
-            _ => broadcast::infer(inputs, None),
-        }
+        broadcast::elementwise(inputs, &[DType::F32, DType::BF16, DType::F16])
     }
 
     fn vjp(&self, _: &mut Graph, _: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
@@ -47,5 +44,23 @@ impl Operator for Div {
     ) -> Result<(), String> {
         emitter.standard("Div", inputs, outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(Div)
+                    .given(f32([2, 1]), &[3.0, -1.0])
+                    .given(f32([2]), &[2.0, 4.0])
+                    .gives(&[2, 2], &[1.5, 0.75, -0.5, -0.25])
+                    .derivative_refused(),
+            )
+            .rejects(Div, [i64([2]), i64([2])], "not i64")
+            .rejects(Div, [f32([2]), i64([2])], "different element types")
     }
 }

@@ -16,7 +16,12 @@ impl Graph {
     ///
     /// # Errors
     /// Where the mask is not of bytes or not of `x`'s shape.
-    pub fn dropout(&mut self, x: ValueId, keep: ValueId, ratio: f32) -> Result<ValueId, GraphError> {
+    pub fn dropout(
+        &mut self,
+        x: ValueId,
+        keep: ValueId,
+        ratio: f32,
+    ) -> Result<ValueId, GraphError> {
         self.apply1(Dropout { ratio }, &[x, keep])
     }
 }
@@ -32,11 +37,7 @@ impl Operator for Dropout {
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         match inputs {
-            [x, keep]
-                if x.dtype.is_float()
-                    && keep.dtype == DType::U8
-                    && x.shape == keep.shape =>
-            {
+            [x, keep] if x.dtype.is_float() && keep.dtype == DType::U8 && x.shape == keep.shape => {
                 Ok(vec![(*x).clone()])
             }
             _ => Err("takes floats and a mask of bytes of their shape".to_owned()),
@@ -72,5 +73,34 @@ impl Operator for Dropout {
 
     fn kernel(&self) -> Kernel {
         Kernel::Standard
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let op = Dropout { ratio: 0.75 };
+        Spec::default()
+            .example(
+                Example::of(op.clone())
+                    .given(f32([2]), &[3.0, 5.0])
+                    .given(u8([2]), &[0.0, 1.0])
+                    .gives(&[2], &[0.0, 20.0])
+                    .differentiable(),
+            )
+            .example(
+                Example::of(op.clone())
+                    .floats([B, L])
+                    .bytes([B, L])
+                    .differentiable(),
+            )
+            .rejects(
+                op.clone(),
+                [f32([2, 3]), u8([3])],
+                "mask of bytes of their shape",
+            )
+            .rejects(op, [f32([2]), bool([2])], "mask of bytes")
     }
 }

@@ -46,3 +46,19 @@ impl Operator for Erf {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(Erf)
+                    .given(f32([3]), &[0.0, 40.0, -40.0])
+                    .gives(&[3], &[0.0, 1.0, -1.0])
+                    .derivative_refused(),
+            )
+            .rejects(Erf, [i64([2])], "not i64")
+    }
+}

@@ -47,3 +47,19 @@ impl Operator for Exp {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(Exp)
+                    .given(f32([2]), &[0.0, 1.0])
+                    .gives(&[2], &[1.0, std::f64::consts::E])
+                    .differentiable(),
+            )
+            .rejects(Exp, [i64([2])], "not i64")
+    }
+}

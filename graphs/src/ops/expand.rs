@@ -35,6 +35,10 @@ impl Operator for Expand {
         "Expand"
     }
 
+    fn dims(&self) -> Vec<&Dim> {
+        self.shape.iter().collect()
+    }
+
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         let [x] = inputs else {
             return Err(format!("takes 1 input, not {}", inputs.len()));
@@ -54,8 +58,14 @@ impl Operator for Expand {
     }
 
     fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
-        let shape: Vec<usize> = self.shape.iter().map(|d| d.eval(bindings) as usize).collect();
-        let view = inputs[0].broadcast(IxDyn(&shape)).ok_or("does not broadcast")?;
+        let shape: Vec<usize> = self
+            .shape
+            .iter()
+            .map(|d| d.eval(bindings) as usize)
+            .collect();
+        let view = inputs[0]
+            .broadcast(IxDyn(&shape))
+            .ok_or("does not broadcast")?;
         Ok(vec![view.to_owned()])
     }
 
@@ -68,5 +78,39 @@ impl Operator for Expand {
         let shape = emitter.dims(&self.shape)?;
         emitter.standard("Expand", &[inputs[0].clone(), shape], outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let to = |shape: &[Dim]| Expand {
+            shape: shape.to_vec(),
+        };
+        Spec::default()
+            .example(
+                Example::of(to(&[2.into(), 2.into()]))
+                    .given(f32([2, 1]), &[1.0, 2.0])
+                    .gives(&[2, 2], &[1.0, 1.0, 2.0, 2.0])
+                    .differentiable(),
+            )
+            .example(
+                Example::of(to(&[B.into(), L.into(), 3.into()]))
+                    .floats([Dim::from(L), 1.into()])
+                    .differentiable(),
+            )
+            .example(
+                Example::of(to(&[B.into(), P.into()]))
+                    .floats(SCALAR)
+                    .differentiable(),
+            )
+            .rejects(
+                to(&[3.into()]),
+                [f32([2])],
+                "dimension 0 is 2 in one and 3 in the other",
+            )
+            .rejects(to(&[1.into()]), [f32([2])], "does not broadcast to f32[1]")
     }
 }

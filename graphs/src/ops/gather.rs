@@ -1,6 +1,6 @@
 //! Rows of a table: `table[indices]`, as an embedding.
 
-use super::operator::{Operator, Vjp};
+use super::operator::{Operator, Vjp, row_index};
 use super::scatter_add::ScatterAdd;
 use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::Emitter;
@@ -82,12 +82,17 @@ impl Operator for Gather {
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let (table, indices) = (inputs[0], inputs[1]);
         let shape: Vec<usize> = [indices.shape(), &table.shape()[1..]].concat();
-        let flat: Vec<usize> = indices.iter().map(|&i| i as usize).collect();
-        if flat.iter().any(|&i| i >= table.shape()[0]) {
-            return Err(format!("an index is not below {}", table.shape()[0]));
-        }
-        let rows = table.select(Axis(0), &flat).as_standard_layout().into_owned();
-        let rows = rows.into_shape_with_order(IxDyn(&shape)).map_err(|e| e.to_string())?;
+        let flat = indices
+            .iter()
+            .map(|&i| row_index("index", i, table.shape()[0]))
+            .collect::<Result<Vec<usize>, String>>()?;
+        let rows = table
+            .select(Axis(0), &flat)
+            .as_standard_layout()
+            .into_owned();
+        let rows = rows
+            .into_shape_with_order(IxDyn(&shape))
+            .map_err(|e| e.to_string())?;
         Ok(vec![rows])
     }
 
@@ -99,5 +104,58 @@ impl Operator for Gather {
     ) -> Result<(), String> {
         emitter.standard("Gather", inputs, outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(Gather)
+                    .given(f32([3, 2]), &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+                    .given(i64([2]), &[2.0, 0.0])
+                    .gives(&[2, 2], &[5.0, 6.0, 1.0, 2.0])
+                    .differentiable(),
+            )
+            // By one-hot rows, by a scatter of repeated indices, and by a scatter into a long table.
+            .example(
+                Example::of(Gather)
+                    .floats([4, 3])
+                    .indices([B, L], 4)
+                    .differentiable(),
+            )
+            .example(
+                Example::of(Gather)
+                    .floats([4, 3])
+                    .indices([6], 4)
+                    .differentiable(),
+            )
+            .example(
+                Example::of(Gather)
+                    .floats([ONE_HOT_ROWS + 2, 1])
+                    .indices([B, P], ONE_HOT_ROWS as i64 + 2)
+                    .differentiable(),
+            )
+            .example(
+                Example::of(Gather)
+                    .given(i64([3]), &[7.0, 8.0, 9.0])
+                    .given(i64([2, 2]), &[0.0, 2.0, 1.0, 1.0])
+                    .gives(&[2, 2], &[7.0, 9.0, 8.0, 8.0])
+                    .not_differentiable(),
+            )
+            .rejects(Gather, [f32(SCALAR), i64([2])], "takes a table")
+            .rejects(Gather, [f32([3]), f32([2])], "i64 indices")
+    }
+
+    #[test]
+    fn an_index_outside_the_table_is_an_error() {
+        for index in [-1.0, 3.0] {
+            let inputs = [array(&[3], &[0.0; 3]), array(&[1], &[index])];
+            let outputs = Gather.evaluate(&SIZES, &[&inputs[0], &inputs[1]]);
+            assert_eq!(outputs, Err(format!("index {index} is not below 3")));
+        }
     }
 }

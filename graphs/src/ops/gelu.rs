@@ -1,8 +1,8 @@
 //! Gaussian error linear unit, exact or by its tanh approximation.
 
-use super::operator::{Kernel, Operator, Vjp};
 use super::broadcast;
 use super::gelu_grad::GeluGrad;
+use super::operator::{Kernel, Operator, Vjp};
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 
@@ -100,5 +100,27 @@ impl Operator for Gelu {
         let gate = graph.add(inner, one)?;
         let y = graph.mul(x, gate)?;
         Ok(Some(vec![graph.scale(y, 0.5)?]))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let of = |approximate| Example::of(Gelu { approximate });
+        let at = |approximate| {
+            of(approximate)
+                .given(f32([3]), &[0.0, 1.0, -1.0])
+                .differentiable()
+        };
+        // Φ(1), and its approximation.
+        let (exact, tanh) = (0.841_344_746_068_542_9, 0.841_191_990_608_276_8);
+        Spec::default()
+            .example(at(false).gives(&[3], &[0.0, exact, exact - 1.0]))
+            .example(at(true).gives(&[3], &[0.0, tanh, tanh - 1.0]))
+            .example(of(false).floats([B, L]).differentiable())
+            .example(of(true).floats([B, L]).differentiable())
+            .rejects(Gelu { approximate: false }, [i64([2])], "not i64")
     }
 }

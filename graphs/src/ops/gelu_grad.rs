@@ -1,8 +1,8 @@
 //! Derivative of GELU: of (dy, x), with respect to x.
 
-use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
 use super::broadcast;
 use super::gelu::{TANH_CUBIC, TANH_SCALE, tanh_argument};
+use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 
@@ -97,5 +97,43 @@ impl Operator for GeluGrad {
         };
         let dx = graph.mul(dy, slope)?;
         Ok(Some(vec![graph.scale(dx, 0.5)?]))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::gelu::Gelu;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let of = |approximate| Example::of(GeluGrad { approximate });
+        Spec::default()
+            .example(of(false).floats([2]).floats([2]).derivative_refused())
+            .example(
+                of(true)
+                    .given(f32([1]), &[3.0])
+                    .given(f32([1]), &[0.0])
+                    .gives(&[1], &[1.5])
+                    .derivative_refused(),
+            )
+            .rejects(
+                GeluGrad { approximate: true },
+                [f32([2]), f32([3])],
+                "one shape",
+            )
+    }
+
+    #[test]
+    fn it_is_the_derivative_of_gelu() {
+        for approximate in [false, true] {
+            let x = [-30.0, -3.0, -0.75, 0.0, 0.1, 2.0, 30.0];
+            let forward = Example::of(Gelu { approximate }).given(f32([7]), &x);
+            let dy = array(&[7], &[1.0, -2.0, 0.5, 3.0, 1.0, -1.0, 2.0]);
+            let found = evaluate(
+                &GeluGrad { approximate }.into(),
+                &[dy.clone(), forward.arrays().remove(0)],
+            );
+            assert_close(&found[0], &forward.difference(&[Some(dy)], 0), 1e-7, "x");
+        }
     }
 }

@@ -29,7 +29,14 @@ impl Operator for Iota {
         format!(" {}", self.len)
     }
 
-    fn infer(&self, _: &[&Type]) -> Result<Vec<Type>, String> {
+    fn dims(&self) -> Vec<&Dim> {
+        vec![&self.len]
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        if !inputs.is_empty() {
+            return Err("takes no input".to_owned());
+        }
         Ok(vec![Type::new(DType::I64, [self.len.clone()])])
     }
 
@@ -44,16 +51,29 @@ impl Operator for Iota {
         ])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        _: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, _: &[String], outputs: &[String]) -> Result<(), String> {
         let len = emitter.dim_scalar(&self.len)?;
         let zero = emitter.index_scalar(0);
         let one = emitter.index_scalar(1);
         emitter.standard("Range", &[zero, len, one], outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let of = |len: Dim| Example::of(Iota { len });
+        let values = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+        Spec::default()
+            .example(
+                of(Dim::from(L) + P.into())
+                    .gives(&[8], &values)
+                    .not_differentiable(),
+            )
+            .example(of(3.into()).gives(&[3], &values[..3]).not_differentiable())
+            .rejects(Iota { len: L.into() }, [i64([2])], "takes no input")
     }
 }

@@ -1,8 +1,8 @@
 //! Layer normalization over the last dimension, with the statistics its derivative reads.
 
-use super::operator::{Operator, Vjp};
 use super::layer_norm_grad::LayerNormGrad;
 use super::layer_norm_output::LayerNormOutput;
+use super::operator::{Operator, Vjp};
 use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::Axis;
@@ -65,9 +65,14 @@ impl Operator for LayerNorm {
 
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let last = Axis(inputs[0].ndim() - 1);
-        let mean = inputs[0].mean_axis(last).ok_or("empty dimension")?.insert_axis(last);
+        let mean = inputs[0]
+            .mean_axis(last)
+            .ok_or("empty dimension")?
+            .insert_axis(last);
         let centred = inputs[0] - &mean;
-        let variance = (&centred * &centred).mean_axis(last).ok_or("empty dimension")?;
+        let variance = (&centred * &centred)
+            .mean_axis(last)
+            .ok_or("empty dimension")?;
         let inverse = variance
             .mapv(|v| 1.0 / (v + f64::from(self.epsilon)).sqrt())
             .insert_axis(last);
@@ -130,5 +135,48 @@ impl Operator for LayerNorm {
         let one = graph.scalar_like(x, 1.0)?;
         let inverse = graph.div(one, deviation)?; // [.., 1]
         Ok(Some(vec![y, mean, inverse]))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let op = LayerNorm { epsilon: 0.25 };
+        let of = || Example::of(op.clone());
+        // Mean 3, variance 1, so that 1 / √(1 + 1/4) is the inverse deviation.
+        let inverse = 1.0 / 1.25f64.sqrt();
+        Spec::default()
+            .example(
+                of().given(f32([1, 2]), &[2.0, 4.0])
+                    .given(f32([2]), &[1.0, 10.0])
+                    .given(f32([2]), &[0.0, 5.0])
+                    .gives(&[1, 2], &[-inverse, 10.0 * inverse + 5.0])
+                    .gives(&[1, 1], &[3.0])
+                    .gives(&[1, 1], &[inverse])
+                    .differentiable(),
+            )
+            .example(
+                of().floats([Dim::from(B), P.into(), 4.into()])
+                    .floats([4])
+                    .floats([4])
+                    .differentiable(),
+            )
+            // The statistics are for the derivative alone.
+            .example(
+                of().floats([2, 3])
+                    .floats([3])
+                    .floats([3])
+                    .reading(&[0, 1])
+                    .derivative_refused(),
+            )
+            .rejects(op.clone(), [f32([2, 3]), f32([2]), f32([3])], "must be [3]")
+            .rejects(
+                op.clone(),
+                [f32(SCALAR), f32([1]), f32([1])],
+                "with dimensions",
+            )
+            .rejects(op.clone(), [f32([3]), i64([3]), f32([3])], "takes floats")
     }
 }

@@ -2,7 +2,7 @@
 
 use super::matmul::MatMul;
 use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
-use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
+use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::Axis;
 
@@ -19,8 +19,15 @@ impl Operator for LayerNormGrad {
         let [dy, x, scale, mean, inverse] = inputs else {
             return Err(format!("takes 5 inputs, not {}", inputs.len()));
         };
-        if dy != x || mean != inverse || scale.dtype != x.dtype {
+        let Some((last, rows)) = x.shape.split_last() else {
+            return Err("takes tensors with dimensions".to_owned());
+        };
+        let statistics = Type::f32(rows.iter().cloned().chain([Dim::from(1)]));
+        if dy != x || !x.dtype.is_float() || mean.shape != statistics.shape || mean != inverse {
             return Err("gradient, input and statistics do not fit".to_owned());
+        }
+        if **scale != Type::f32([last.clone()]) {
+            return Err(format!("scale must be [{last}]"));
         }
         Ok(vec![(*x).clone(), (*scale).clone(), (*scale).clone()])
     }
@@ -103,5 +110,77 @@ impl Operator for LayerNormGrad {
         let rest = graph.sub(rest, a)?;
         let dx = graph.mul(rest, inverse)?;
         Ok(Some(vec![dx, dscale, dbias]))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::layer_norm::LayerNorm;
+    use crate::ops::testing::*;
+
+    pub fn spec() -> Spec {
+        let statistics = || f32([2, 1]);
+        Spec::default()
+            .example(
+                Example::of(LayerNormGrad)
+                    .floats([2, 3])
+                    .floats([2, 3])
+                    .floats([3])
+                    .floats([2, 1])
+                    .floats([2, 1])
+                    .derivative_refused(),
+            )
+            .rejects(
+                LayerNormGrad,
+                [
+                    f32([2, 3]),
+                    f32([2, 4]),
+                    f32([3]),
+                    statistics(),
+                    statistics(),
+                ],
+                "gradient, input and statistics do not fit",
+            )
+            .rejects(
+                LayerNormGrad,
+                [
+                    f32([2, 3]),
+                    f32([2, 3]),
+                    f32([2]),
+                    statistics(),
+                    statistics(),
+                ],
+                "scale must be [3]",
+            )
+            .rejects(
+                LayerNormGrad,
+                [f32([2, 3]), f32([2, 3]), f32([3]), f32([3, 1]), f32([3, 1])],
+                "gradient, input and statistics do not fit",
+            )
+    }
+
+    #[test]
+    fn it_is_the_derivative_of_layer_norm() {
+        let forward = Example::of(LayerNorm { epsilon: 1e-5 })
+            .floats([2, 3, 5])
+            .floats([5])
+            .floats([5]);
+        let dy = Example::seeded(LayerNormGrad, 1)
+            .floats([2, 3, 5])
+            .arrays()
+            .remove(0);
+        let [x, scale, _] = &forward.arrays()[..] else {
+            unreachable!("three inputs were given")
+        };
+        let [_, mean, inverse] = &forward.evaluate()[..] else {
+            unreachable!("three outputs")
+        };
+        let inputs = [&dy, x, scale, mean, inverse].map(Clone::clone);
+        let found = evaluate(&LayerNormGrad.into(), &inputs);
+        for (i, grad) in found.iter().enumerate() {
+            let expected = forward.difference(&[Some(dy.clone()), None, None], i);
+            assert_close(grad, &expected, 1e-7, &format!("input {i}"));
+        }
     }
 }

@@ -49,3 +49,23 @@ impl Operator for LayerNormOutput {
         self.whole().emit(emitter, inputs, outputs)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let op = LayerNormOutput { epsilon: 0.25 };
+        let inverse = 1.0 / 1.25f64.sqrt();
+        Spec::default()
+            .example(
+                Example::of(op.clone())
+                    .given(f32([1, 2]), &[2.0, 4.0])
+                    .given(f32([2]), &[1.0, 10.0])
+                    .given(f32([2]), &[0.0, 5.0])
+                    .gives(&[1, 2], &[-inverse, 10.0 * inverse + 5.0])
+                    .derivative_refused(),
+            )
+            .rejects(op, [f32([2, 3]), f32([2]), f32([3])], "must be [3]")
+    }
+}

@@ -37,7 +37,12 @@ impl MatMul {
     /// The dimension that both operands are summed over.
     pub fn contracted(&self, a: &Type) -> Dim {
         let dims = unbatch(&a.shape, self.trans_batch_a);
-        dims[if self.trans_a { dims.len() - 2 } else { dims.len() - 1 }].clone()
+        dims[if self.trans_a {
+            dims.len() - 2
+        } else {
+            dims.len() - 1
+        }]
+        .clone()
     }
 }
 
@@ -172,14 +177,19 @@ impl Operator for MatMul {
                 let rank = axes.len();
                 axes.swap(rank - 2, rank - 1);
             }
-            x.view().permuted_axes(IxDyn(&axes)).as_standard_layout().into_owned()
+            x.view()
+                .permuted_axes(IxDyn(&axes))
+                .as_standard_layout()
+                .into_owned()
         };
         let a = canonical(inputs[0], self.trans_batch_a, self.trans_a);
         let b = canonical(inputs[1], self.trans_batch_b, self.trans_b);
         let flat = |x: &Array| -> Result<ndarray::Array3<f64>, String> {
             let (r, c) = (x.shape()[x.ndim() - 2], x.shape()[x.ndim() - 1]);
             let n = x.shape()[..x.ndim() - 2].iter().product::<usize>();
-            x.clone().into_shape_with_order((n, r, c)).map_err(|e| e.to_string())
+            x.clone()
+                .into_shape_with_order((n, r, c))
+                .map_err(|e| e.to_string())
         };
         let (a3, b3) = (flat(&a)?, flat(&b)?);
         let mut shape = a.shape().to_vec();
@@ -189,10 +199,14 @@ impl Operator for MatMul {
         for (i, mut o) in out.axis_iter_mut(Axis(0)).enumerate() {
             let lhs = a3.index_axis(Axis(0), i);
             let rhs = b3.index_axis(Axis(0), if b3.dim().0 == 1 { 0 } else { i });
-            let lhs = lhs.into_dimensionality::<Ix2>().map_err(|e| e.to_string())?;
+            let lhs = lhs
+                .into_dimensionality::<Ix2>()
+                .map_err(|e| e.to_string())?;
             o.assign(&(lhs.dot(&rhs) * f64::from(self.alpha)));
         }
-        let out = out.into_shape_with_order(IxDyn(&shape)).map_err(|e| e.to_string())?;
+        let out = out
+            .into_shape_with_order(IxDyn(&shape))
+            .map_err(|e| e.to_string())?;
         Ok(vec![out])
     }
 
@@ -254,5 +268,89 @@ impl Operator for MatMul {
         let b = plain(inputs[1], self.trans_batch_b, self.trans_b)?;
         let y = graph.matmul(a, b, MatMul::default())?;
         Ok(Some(vec![graph.scale(y, f64::from(self.alpha))?]))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    use crate::ops::transpose::Transpose;
+    use proptest::prelude::*;
+
+    pub fn spec() -> Spec {
+        let plain = MatMul::default;
+        let batch_a = MatMul {
+            trans_batch_a: true,
+            ..plain()
+        };
+        Spec::default()
+            .example(
+                Example::of(MatMul {
+                    alpha: 0.5,
+                    ..plain()
+                })
+                .given(f32([2, 2]), &[1.0, 2.0, 3.0, 4.0])
+                .given(f32([2, 1]), &[10.0, 100.0])
+                .gives(&[2, 1], &[105.0, 215.0])
+                .differentiable(),
+            )
+            .example(
+                Example::of(plain())
+                    .floats([B, L])
+                    .floats([L, P])
+                    .differentiable(),
+            )
+            .example(
+                Example::of(batch_a.clone())
+                    .floats([3, 2, 4])
+                    .floats([2, 4, 5])
+                    .derivative_refused(),
+            )
+            .rejects(plain(), [f32([2, 3]), f32([2, 3])], "contracts 3 with 2")
+            .rejects(plain(), [f32([3]), f32([3, 2])], "takes matrices")
+            .rejects(plain(), [f32([2, 3]), i64([3, 2])], "takes floats")
+            .rejects(
+                plain(),
+                [f32([4, 2, 3]), f32([5, 3, 2])],
+                "batch dimensions differ",
+            )
+            .rejects(batch_a, [f32([2, 3]), f32([3, 2])], "no batch dimension")
+    }
+
+    #[test]
+    fn a_batch_transposition_is_one_of_the_operand() {
+        let (stored, other) = ([3, 2, 4], [2, 4, 5]);
+        let inputs = Example::of(MatMul::default())
+            .floats(stored)
+            .floats(other)
+            .arrays();
+        let fused = MatMul {
+            trans_batch_a: true,
+            ..MatMul::default()
+        };
+        let perm = vec![1, 0, 2];
+        let moved = evaluate(&Transpose { perm }.into(), &inputs[..1]).remove(0);
+        let expected = evaluate(&MatMul::default().into(), &[moved, inputs[1].clone()]);
+        assert_eq!(evaluate(&fused.into(), &inputs), expected);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn every_transposition_and_batch_has_its_gradients(
+            batch in prop::collection::vec(1..3usize, 0..3),
+            [m, k, n] in [1..4usize, 1..4, 1..4],
+            [trans_a, trans_b, plain_b]: [bool; 3],
+            seed: u64,
+        ) {
+            let op = MatMul { trans_a, trans_b, alpha: 0.75, ..MatMul::default() };
+            let matrix = |rows, columns, swap| if swap { [columns, rows] } else { [rows, columns] };
+            let a = [&batch[..], &matrix(m, k, trans_a)].concat();
+            // A plain matrix goes with any batch of an operand that is not transposed.
+            let shared: &[usize] = if plain_b && !trans_a { &[] } else { &batch };
+            let b = [shared, &matrix(k, n, trans_b)].concat();
+            Example::seeded(op, seed).floats(a).floats(b).differentiable().check();
+        }
     }
 }

@@ -3,14 +3,60 @@
 
 mod broadcast;
 mod operator;
+#[cfg(test)]
+mod testing;
+
+pub mod accumulate;
+pub mod add;
+pub mod and;
+pub mod argmax;
+pub mod cast;
+pub mod concat;
+pub mod constant;
+pub mod cross_entropy;
+pub mod cross_entropy_grad;
+pub mod div;
+pub mod dropout;
+pub mod equal;
+pub mod erf;
+pub mod exp;
+pub mod expand;
+pub mod gather;
+pub mod gelu;
+pub mod gelu_grad;
+pub mod iota;
+pub mod layer_norm;
+pub mod layer_norm_grad;
+pub mod layer_norm_output;
+pub mod less;
+pub mod matmul;
+pub mod mul;
+pub mod pad;
+pub mod reduce_sum;
+pub mod relu;
+pub mod relu_grad;
+pub mod reshape;
+pub mod scatter_add;
+pub mod scatter_elements;
+pub mod sigmoid;
+pub mod slice;
+pub mod softmax;
+pub mod softmax_grad;
+pub mod split;
+pub mod sqrt;
+pub mod sub;
+pub mod sum_squares;
+pub mod tanh;
+pub mod transpose;
+pub mod where_select;
+pub mod wrapping_mul;
 
 pub use operator::{Kernel, Operator, Vjp};
 
-/// Declares the operator enum from its files, so that a new operator is one file and one line.
+/// Declares the operator enum, and one test for each operator: its file must have a `tests::spec`,
+/// so an operator without a test does not compile.
 macro_rules! operators {
     ($($module:ident :: $name:ident),* $(,)?) => {
-        $(pub mod $module;)*
-
         /// Every operator of the IR.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Op {
@@ -31,6 +77,15 @@ macro_rules! operators {
                 Op::$name(op)
             }
         })*
+
+        #[cfg(test)]
+        mod specs {
+            $(#[test]
+            fn $module() {
+                let is_own = |op: &super::Op| matches!(op, super::Op::$name(_));
+                super::$module::tests::spec().check(is_own);
+            })*
+        }
     };
 }
 

@@ -1,6 +1,6 @@
 //! What every operator has to say about itself.
 
-use crate::ir::{Array, Bindings, Graph, GraphError, Node, Type, ValueId};
+use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Node, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 
 /// Which builds of ONNX Runtime have the kernels an operator is emitted to.
@@ -32,15 +32,31 @@ impl Vjp<'_> {
         self.node.outputs[i]
     }
 
-    /// The gradient of the first output, the only one of most operators.
+    /// The gradient of the first output, where no other output has one.
     ///
     /// # Errors
-    /// Where only another output has a gradient.
+    /// Where only another output has a gradient, or another one too.
     pub fn grad(&self) -> Result<ValueId, GraphError> {
-        self.grads[0].ok_or_else(|| GraphError::Derivative {
-            op: self.node.op.operator().name(),
-            reason: "its first output has no gradient, another one has".to_owned(),
-        })
+        match self.grads {
+            [Some(grad), rest @ ..] if rest.iter().all(Option::is_none) => Ok(*grad),
+            _ => Err(GraphError::Derivative {
+                op: self.node.op.operator().name(),
+                reason: "only its first output has a derivative, and the loss depends on another"
+                    .to_owned(),
+            }),
+        }
+    }
+}
+
+/// A row index as it is held in an array.
+///
+/// # Errors
+/// Where there is no such row among `rows`.
+pub(super) fn row_index(what: &str, index: f64, rows: usize) -> Result<usize, String> {
+    if index >= 0.0 && index < rows as f64 {
+        Ok(index as usize)
+    } else {
+        Err(format!("{what} {index} is not below {rows}"))
     }
 }
 
@@ -52,6 +68,11 @@ pub trait Operator {
     /// Its attributes in printed graphs, with a leading space.
     fn attributes(&self) -> String {
         String::new()
+    }
+
+    /// Sizes among its attributes.
+    fn dims(&self) -> Vec<&Dim> {
+        Vec::new()
     }
 
     /// Output types for these input types, or why there are none.

@@ -55,12 +55,19 @@ impl Operator for Pad {
         format!(" axis={} {}, {}", self.axis, self.before, self.after)
     }
 
+    fn dims(&self) -> Vec<&Dim> {
+        vec![&self.before, &self.after]
+    }
+
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         let [x] = inputs else {
             return Err(format!("takes 1 input, not {}", inputs.len()));
         };
         if self.axis >= x.rank() {
             return Err(format!("has no dimension {}", self.axis));
+        }
+        if self.before.is_negative() || self.after.is_negative() {
+            return Err("pads by less than nothing".to_owned());
         }
         let mut ty = (*x).clone();
         let dim = &mut ty.shape[self.axis];
@@ -109,5 +116,47 @@ impl Operator for Pad {
         let pads = emitter.dims(&pads)?;
         emitter.standard("Pad", &[inputs[0].clone(), pads], outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let pad = |axis, before: Dim, after: Dim| Pad {
+            axis,
+            before,
+            after,
+        };
+        Spec::default()
+            .example(
+                Example::of(pad(1, 1.into(), 2.into()))
+                    .given(f32([2, 1]), &[3.0, 4.0])
+                    .gives(&[2, 4], &[0.0, 3.0, 0.0, 0.0, 0.0, 4.0, 0.0, 0.0])
+                    .differentiable(),
+            )
+            .example(
+                Example::of(pad(0, L.into(), Dim::from(L) - P.into()))
+                    .floats([Dim::from(B), 2.into()])
+                    .differentiable(),
+            )
+            .rejects(pad(1, 0.into(), 1.into()), [f32([2])], "no dimension 1")
+            .rejects(
+                pad(0, 0.into(), Dim::from(1) - 2.into()),
+                [f32([2])],
+                "by less than nothing",
+            )
+    }
+
+    #[test]
+    fn negative_padding_is_an_error() {
+        let pad = Pad {
+            axis: 0,
+            before: 0.into(),
+            after: Dim::from(P) - L.into(),
+        };
+        let outputs = pad.evaluate(&SIZES, &[&array(&[3], &[0.0; 3])]);
+        assert_eq!(outputs, Err("pads by 0 and -2".to_owned()));
     }
 }

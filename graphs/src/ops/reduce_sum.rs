@@ -37,17 +37,24 @@ impl Operator for ReduceSum {
     }
 
     fn attributes(&self) -> String {
-        format!(" {:?}", self.axes)
+        format!(
+            " {:?}{}",
+            self.axes,
+            if self.keep_dims { " kept" } else { "" }
+        )
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         let [x] = inputs else {
             return Err(format!("takes 1 input, not {}", inputs.len()));
         };
-        if x.dtype == DType::Bool {
-            return Err("does not sum booleans".to_owned());
+        match x.dtype {
+            DType::F32 | DType::BF16 | DType::F16 | DType::I64 => {}
+            DType::U32 | DType::U8 | DType::Bool => {
+                return Err(format!("does not sum {}", x.dtype));
+            }
         }
-        if self.axes.is_empty() || !self.axes.is_sorted() {
+        if self.axes.is_empty() || !self.axes.is_sorted_by(|a, b| a < b) {
             return Err("needs ascending dimensions".to_owned());
         }
         if self.axes.iter().any(|&a| a >= x.rank()) {
@@ -100,5 +107,51 @@ impl Operator for ReduceSum {
             [("keepdims", Attribute::Int(i64::from(self.keep_dims)))],
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    use proptest::prelude::*;
+
+    pub fn spec() -> Spec {
+        let sum = |axes: &[usize], keep_dims| ReduceSum {
+            axes: axes.to_vec(),
+            keep_dims,
+        };
+        let values = [1.0, 2.0, 3.0, 4.0];
+        let of = |op| Example::of(op).given(f32([2, 2]), &values).differentiable();
+        Spec::default()
+            .example(of(sum(&[0], false)).gives(&[2], &[4.0, 6.0]))
+            .example(of(sum(&[1], true)).gives(&[2, 1], &[3.0, 7.0]))
+            .example(of(sum(&[0, 1], false)).gives(&[], &[10.0]))
+            .example(
+                Example::of(sum(&[0, 2], false))
+                    .floats([B, L, P])
+                    .differentiable(),
+            )
+            .rejects(sum(&[], false), [f32([2])], "ascending")
+            .rejects(sum(&[1, 0], false), [f32([2, 2])], "ascending")
+            .rejects(sum(&[0, 0], false), [f32([2, 2])], "ascending")
+            .rejects(sum(&[1], false), [f32([2])], "all of the dimensions [1]")
+            .rejects(sum(&[0], false), [bool([2])], "does not sum bool")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn any_dimensions_have_their_gradients(
+            dims in prop::collection::vec((1..4usize, any::<bool>()), 1..4),
+            keep_dims: bool,
+            seed: u64,
+        ) {
+            let axes: Vec<usize> = (0..dims.len()).filter(|&i| dims[i].1).collect();
+            prop_assume!(!axes.is_empty());
+            let shape = dims.into_iter().map(|(size, _)| size);
+            let op = ReduceSum { axes, keep_dims };
+            Example::seeded(op, seed).floats(shape).differentiable().check();
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Rectifier, max(x, 0).
 
 use super::broadcast;
-use super::relu_grad::ReluGrad;
 use super::operator::{Operator, Vjp};
+use super::relu_grad::ReluGrad;
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 
@@ -46,5 +46,22 @@ impl Operator for Relu {
     ) -> Result<(), String> {
         emitter.standard("Relu", inputs, outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(Relu)
+                    .given(f32([2]), &[-2.0, 3.0])
+                    .gives(&[2], &[0.0, 3.0])
+                    .differentiable(),
+            )
+            .example(Example::of(Relu).floats([B, L]).differentiable())
+            .rejects(Relu, [i64([2])], "not i64")
     }
 }

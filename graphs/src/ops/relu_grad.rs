@@ -1,7 +1,7 @@
 //! Derivative of the rectifier: `dy` where its output `y` is positive.
 
-use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
 use super::broadcast;
+use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 use ndarray::Zip;
@@ -56,5 +56,36 @@ impl Operator for ReluGrad {
         let zero = graph.scalar_like(y, 0.0)?;
         let positive = graph.less(zero, y)?;
         Ok(Some(vec![graph.where_select(positive, dy, zero)?]))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::relu::Relu;
+    use crate::ops::testing::*;
+
+    pub fn spec() -> Spec {
+        Spec::default()
+            // 0 at the kink, as PyTorch has it.
+            .example(
+                Example::of(ReluGrad)
+                    .given(f32([3]), &[5.0, 6.0, 7.0])
+                    .given(f32([3]), &[0.0, 2.0, -1.0])
+                    .gives(&[3], &[0.0, 6.0, 0.0])
+                    .derivative_refused(),
+            )
+            .rejects(ReluGrad, [f32([2]), f32([3])], "one shape")
+    }
+
+    #[test]
+    fn it_is_the_derivative_of_relu() {
+        let forward = Example::of(Relu).floats([12]);
+        let dy = Example::seeded(Relu, 1).floats([12]).arrays().remove(0);
+        let found = evaluate(
+            &ReluGrad.into(),
+            &[dy.clone(), forward.evaluate().remove(0)],
+        );
+        assert_close(&found[0], &forward.difference(&[Some(dy)], 0), 1e-7, "x");
     }
 }

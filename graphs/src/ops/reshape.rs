@@ -47,6 +47,10 @@ impl Operator for Reshape {
         "Reshape"
     }
 
+    fn dims(&self) -> Vec<&Dim> {
+        self.shape.iter().collect()
+    }
+
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
         let [x] = inputs else {
             return Err(format!("takes 1 input, not {}", inputs.len()));
@@ -66,9 +70,15 @@ impl Operator for Reshape {
     }
 
     fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
-        let shape: Vec<usize> = self.shape.iter().map(|d| d.eval(bindings) as usize).collect();
+        let shape: Vec<usize> = self
+            .shape
+            .iter()
+            .map(|d| d.eval(bindings) as usize)
+            .collect();
         let x = inputs[0].as_standard_layout().into_owned();
-        let x = x.into_shape_with_order(IxDyn(&shape)).map_err(|e| e.to_string())?;
+        let x = x
+            .into_shape_with_order(IxDyn(&shape))
+            .map_err(|e| e.to_string())?;
         Ok(vec![x])
     }
 
@@ -81,5 +91,32 @@ impl Operator for Reshape {
         let shape = emitter.reshape_target(&self.shape)?;
         emitter.standard("Reshape", &[inputs[0].clone(), shape], outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let to = |shape: &[Dim]| Reshape {
+            shape: shape.to_vec(),
+        };
+        let rows = Dim::from(B) * L.into();
+        Spec::default()
+            .example(
+                Example::of(to(&[3.into(), 1.into(), 2.into()]))
+                    .given(f32([2, 3]), &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+                    .gives(&[3, 1, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+                    .differentiable(),
+            )
+            .example(
+                Example::of(to(&[rows.clone(), 3.into()]))
+                    .floats([Dim::from(L), B.into(), 3.into()])
+                    .differentiable(),
+            )
+            .example(Example::of(to(&[])).floats([1, 1]).differentiable())
+            .rejects(to(&[5.into()]), [f32([2, 3])], "cannot become f32[5]")
+            .rejects(to(&[rows]), [f32([B, P])], "cannot become f32[BL]")
     }
 }

@@ -1,6 +1,6 @@
 //! Rows added to a table: `table[indices[i]] += rows[i]`.
 
-use super::operator::{Operator, Vjp};
+use super::operator::{Operator, Vjp, row_index};
 use super::scatter_elements::ScatterElements;
 use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
@@ -38,7 +38,8 @@ impl Operator for ScatterAdd {
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let mut table = inputs[0].clone();
         for (i, row) in inputs[1].iter().zip(inputs[2].axis_iter(Axis(0))) {
-            let mut target = table.index_axis_mut(Axis(0), *i as usize);
+            let i = row_index("index", *i, inputs[0].shape()[0])?;
+            let mut target = table.index_axis_mut(Axis(0), i);
             target += &row;
         }
         Ok(vec![table])
@@ -66,5 +67,60 @@ impl Operator for ScatterAdd {
         inputs: &[ValueId],
     ) -> Result<Option<Vec<ValueId>>, GraphError> {
         Ok(Some(graph.apply(ScatterElements, inputs)?))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ir::Dim;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(ScatterAdd)
+                    .given(f32([3, 1]), &[10.0, 20.0, 30.0])
+                    .given(i64([3]), &[2.0, 0.0, 2.0])
+                    .given(f32([3, 1]), &[1.0, 2.0, 3.0])
+                    .gives(&[3, 1], &[12.0, 20.0, 34.0])
+                    .differentiable(),
+            )
+            .example(
+                Example::of(ScatterAdd)
+                    .floats([4, 2])
+                    .indices([L], 4)
+                    .floats([Dim::from(L), 2.into()])
+                    .differentiable(),
+            )
+            .rejects(
+                ScatterAdd,
+                [f32([4, 2]), i64([3]), f32([2, 2])],
+                "neither the indices nor",
+            )
+            .rejects(
+                ScatterAdd,
+                [f32([4, 2]), i64([3]), f32([3, 1])],
+                "neither the indices nor",
+            )
+            .rejects(
+                ScatterAdd,
+                [f32([4]), i64([3]), f32(SCALAR)],
+                "neither the indices nor",
+            )
+            .rejects(
+                ScatterAdd,
+                [f32([4]), i64([3, 1]), f32([3])],
+                "i64 indices [M]",
+            )
+            .rejects(ScatterAdd, [i64([4]), i64([3]), i64([3])], "float table")
+    }
+
+    #[test]
+    fn an_index_outside_the_table_is_an_error() {
+        for index in [-1.0, 2.0] {
+            let (table, row) = (array(&[2], &[0.0; 2]), array(&[1], &[1.0]));
+            let outputs = ScatterAdd.evaluate(&SIZES, &[&table, &array(&[1], &[index]), &row]);
+            assert_eq!(outputs, Err(format!("index {index} is not below 2")));
+        }
     }
 }

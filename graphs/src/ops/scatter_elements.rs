@@ -73,3 +73,30 @@ impl Operator for ScatterElements {
         Ok(Some(vec![graph.add(table, sum)?]))
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(ScatterElements)
+                    .given(f32([3, 1]), &[10.0, 20.0, 30.0])
+                    .given(i64([3]), &[2.0, 0.0, 2.0])
+                    .given(f32([3, 1]), &[1.0, 2.0, 3.0])
+                    .gives(&[3, 1], &[12.0, 20.0, 34.0])
+                    .differentiable(),
+            )
+            .rejects(
+                ScatterElements,
+                [f32([4]), i64([3]), f32([3])],
+                "table of rows",
+            )
+            .rejects(
+                ScatterElements,
+                [f32([4, 2]), i64([3]), f32([2, 2])],
+                "neither the indices nor",
+            )
+    }
+}

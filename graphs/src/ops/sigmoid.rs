@@ -51,3 +51,20 @@ impl Operator for Sigmoid {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(Sigmoid)
+                    .given(f32([3]), &[0.0, 3f64.ln(), -800.0])
+                    .gives(&[3], &[0.5, 0.75, 0.0])
+                    .differentiable(),
+            )
+            .example(Example::of(Sigmoid).floats([B, L]).differentiable())
+            .rejects(Sigmoid, [i64([2])], "not i64")
+    }
+}

@@ -26,6 +26,9 @@ impl Operator for Split {
         let [x] = inputs else {
             return Err(format!("takes 1 input, not {}", inputs.len()));
         };
+        if self.sizes.is_empty() {
+            return Err("makes at least 1 piece".to_owned());
+        }
         let whole = self.sizes.iter().sum();
         if !x.shape.get(self.axis).is_some_and(|d| d.is(whole)) {
             return Err(format!("dimension {} is not {whole}", self.axis));
@@ -86,5 +89,37 @@ impl Operator for Split {
             [("axis", Attribute::Int(self.axis as i64))],
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let split = |axis, sizes: &[usize]| Split {
+            axis,
+            sizes: sizes.to_vec(),
+        };
+        Spec::default()
+            .example(
+                Example::of(split(1, &[1, 2]))
+                    .given(f32([2, 3]), &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+                    .gives(&[2, 1], &[1.0, 4.0])
+                    .gives(&[2, 2], &[2.0, 3.0, 5.0, 6.0])
+                    .reading(&[0, 1])
+                    .differentiable(),
+            )
+            // Pieces that nobody reads have gradient 0.
+            .example(
+                Example::of(split(0, &[2, 1, 1]))
+                    .floats([Dim::from(4), L.into()])
+                    .reading(&[1])
+                    .differentiable(),
+            )
+            .rejects(split(0, &[1, 2]), [f32([4])], "dimension 0 is not 3")
+            .rejects(split(1, &[1]), [f32([1])], "dimension 1 is not 1")
+            .rejects(split(0, &[1]), [f32([L])], "dimension 0 is not 1")
+            .rejects(split(0, &[]), [f32([0])], "at least 1 piece")
     }
 }

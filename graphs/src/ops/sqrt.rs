@@ -46,3 +46,19 @@ impl Operator for Sqrt {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(Sqrt)
+                    .given(f32([2]), &[0.0, 2.25])
+                    .gives(&[2], &[0.0, 1.5])
+                    .derivative_refused(),
+            )
+            .rejects(Sqrt, [i64([2])], "not i64")
+    }
+}

@@ -1,7 +1,7 @@
 //! Elementwise difference, broadcasting.
 
-use super::operator::{Operator, Vjp};
 use super::broadcast;
+use super::operator::{Operator, Vjp};
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 
@@ -25,7 +25,7 @@ impl Operator for Sub {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        broadcast::infer(inputs, None)
+        broadcast::numbers(inputs)
     }
 
     fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
@@ -46,5 +46,45 @@ impl Operator for Sub {
     ) -> Result<(), String> {
         emitter.standard("Sub", inputs, outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ir::Dim;
+    use crate::ops::testing::*;
+    use proptest::prelude::*;
+
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(Sub)
+                    .given(i64([2]), &[1.0, 2.0])
+                    .given(i64([2]), &[4.0, 5.0])
+                    .gives(&[2], &[-3.0, -3.0])
+                    .derivative_unchecked(),
+            )
+            .example(
+                Example::of(Sub)
+                    .floats([Dim::from(B), 1.into(), 3.into()])
+                    .floats([Dim::from(L), 1.into()])
+                    .differentiable(),
+            )
+            .rejects(
+                Sub,
+                [f32([2, 3]), f32([2])],
+                "dimension 1 is 3 in one and 2 in the other",
+            )
+            .rejects(Sub, [f32([2]), i64([2])], "different element types")
+            .rejects(Sub, [bool([2]), bool([2])], "not bool")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn gradients_undo_any_broadcast((a, b) in broadcastable(), seed: u64) {
+            Example::seeded(Sub, seed).floats(a).floats(b).differentiable().check();
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Sum of the squares of all elements, for the norm of the gradients.
 
-use super::operator::{Operator, Vjp, no_second_derivative};
 use super::broadcast;
+use super::operator::{Operator, Vjp, no_second_derivative};
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 
@@ -24,7 +24,9 @@ impl Operator for SumSquares {
     }
 
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
-        Ok(vec![ndarray::arr0(inputs[0].mapv(|x| x * x).sum()).into_dyn()])
+        Ok(vec![
+            ndarray::arr0(inputs[0].mapv(|x| x * x).sum()).into_dyn(),
+        ])
     }
 
     fn emit(
@@ -40,5 +42,21 @@ impl Operator for SumSquares {
             [("keepdims", Attribute::Int(0))],
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(SumSquares)
+                    .given(f32([2, 2]), &[1.0, -2.0, 3.0, -4.0])
+                    .gives(&[], &[30.0])
+                    .derivative_refused(),
+            )
+            .rejects(SumSquares, [i64([2])], "not i64")
     }
 }

@@ -51,3 +51,20 @@ impl Operator for Tanh {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(Tanh)
+                    .given(f32([3]), &[0.0, 2f64.ln(), -800.0])
+                    .gives(&[3], &[0.0, 0.6, -1.0])
+                    .differentiable(),
+            )
+            .example(Example::of(Tanh).floats([B, L]).differentiable())
+            .rejects(Tanh, [bool([2])], "not bool")
+    }
+}

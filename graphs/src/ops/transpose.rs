@@ -77,3 +77,34 @@ impl Operator for Transpose {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ir::Dim;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let by = |perm: &[usize]| Transpose {
+            perm: perm.to_vec(),
+        };
+        Spec::default()
+            .example(
+                Example::of(by(&[1, 0]))
+                    .given(f32([2, 3]), &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+                    .gives(&[3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0])
+                    .differentiable(),
+            )
+            // Its own inverse is another order.
+            .example(
+                Example::of(by(&[2, 0, 3, 1]))
+                    .floats([Dim::from(B), L.into(), P.into(), 2.into()])
+                    .differentiable(),
+            )
+            .rejects(
+                by(&[0, 0]),
+                [f32([2, 3])],
+                "[0, 0] is no order of its dimensions",
+            )
+            .rejects(by(&[0]), [f32([2, 3])], "[0] is no order of its dimensions")
+    }
+}

@@ -1,7 +1,7 @@
 //! Elementwise choice: `a` where the condition holds, else `b`, broadcasting.
 
-use super::operator::{Operator, Vjp};
 use super::broadcast;
+use super::operator::{Operator, Vjp};
 use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 use ndarray::{IxDyn, Zip};
@@ -52,18 +52,23 @@ impl Operator for Where {
 
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let pick = |x: &Array, shape: &[usize]| {
-            x.broadcast(IxDyn(shape)).map(|v| v.to_owned()).ok_or("does not broadcast")
+            x.broadcast(IxDyn(shape))
+                .map(|v| v.to_owned())
+                .ok_or("does not broadcast")
         };
         let both = broadcast::evaluate(&[inputs[1], inputs[2]], |a, _| a)?;
         let full = broadcast::evaluate(&[&both[0], inputs[0]], |a, _| a)?;
         let shape = full[0].shape().to_vec();
         let condition = pick(inputs[0], &shape)?;
         let (mut out, b) = (pick(inputs[1], &shape)?, pick(inputs[2], &shape)?);
-        Zip::from(&mut out).and(&condition).and(&b).for_each(|o, &c, &b| {
-            if c == 0.0 {
-                *o = b;
-            }
-        });
+        Zip::from(&mut out)
+            .and(&condition)
+            .and(&b)
+            .for_each(|o, &c, &b| {
+                if c == 0.0 {
+                    *o = b;
+                }
+            });
         Ok(vec![out])
     }
 
@@ -75,5 +80,37 @@ impl Operator for Where {
     ) -> Result<(), String> {
         emitter.standard("Where", inputs, outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ir::Dim;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(Where)
+                    .given(bool([2, 1]), &[1.0, 0.0])
+                    .given(f32([2]), &[1.0, 2.0])
+                    .given(f32(SCALAR), &[f64::NEG_INFINITY])
+                    .gives(&[2, 2], &[1.0, 2.0, f64::NEG_INFINITY, f64::NEG_INFINITY])
+                    .derivative_unchecked(),
+            )
+            .example(
+                Example::of(Where)
+                    .mask([B, L])
+                    .floats([Dim::from(P), 1.into(), L.into()])
+                    .floats([1])
+                    .differentiable(),
+            )
+            .rejects(Where, [f32([2]), f32([2]), f32([2])], "takes a boolean")
+            .rejects(Where, [bool([2]), f32([2]), i64([2])], "one element type")
+            .rejects(
+                Where,
+                [bool([2]), f32([3]), f32([3])],
+                "dimension 0 is 2 in one and 3 in",
+            )
     }
 }

@@ -26,10 +26,7 @@ impl Operator for WrappingMul {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        match inputs {
-            [a, _] if a.dtype != DType::U32 => Err("takes u32".to_owned()),
-            _ => broadcast::infer(inputs, None),
-        }
+        broadcast::elementwise(inputs, &[DType::U32])
     }
 
     fn vjp(&self, _: &mut Graph, _: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
@@ -48,5 +45,28 @@ impl Operator for WrappingMul {
     ) -> Result<(), String> {
         emitter.standard("Mul", inputs, outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::*;
+    pub fn spec() -> Spec {
+        let u32s = |shape: [usize; 1]| Type::new(DType::U32, shape.map(Into::into));
+        Spec::default()
+            .example(
+                Example::of(WrappingMul)
+                    .given(u32s([2]), &[3.0, 4_294_967_295.0])
+                    .given(u32s([1]), &[2_863_311_531.0])
+                    .gives(&[2], &[1.0, 1_431_655_765.0])
+                    .not_differentiable(),
+            )
+            .rejects(WrappingMul, [i64([2]), i64([2])], "takes u32")
+            .rejects(
+                WrappingMul,
+                [u32s([2]), i64([2])],
+                "different element types",
+            )
     }
 }

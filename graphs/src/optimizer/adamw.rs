@@ -17,6 +17,19 @@ pub struct AdamW {
     pub clip_grad_norm: f32,
 }
 
+/// A parameter of one element that no model reads. Its gradient is the norm of all others times
+/// [`NORM_WEIGHT`], which makes clipping reproducible.
+///
+/// `InplaceClipGradNorm` adds up the squares of the gradients in the order of ONNX Runtime's hash map of
+/// parameters, another one in every process, and so rounds the norm differently from run to run. A square
+/// 2^28 times the sum of all others absorbs them whatever their order: the norm that the kernel finds is
+/// this gradient, and with `max_norm` scaled alike it clips by the norm that the training graph computed.
+pub const NORM_CARRIER: &str = "optimizer.gradient_norm";
+/// How much the carrier's gradient outweighs the norm; a power of two, so that nothing is rounded.
+pub const NORM_WEIGHT: f32 = 16384.0;
+/// Added to the norm that clipping divides by, as PyTorch's `clip_grad_norm_` has it.
+pub const NORM_EPSILON: f32 = 1e-6;
+
 /// `AdamWOptimizer`'s mode that follows PyTorch: decay first, bias correction as in the paper.
 const PYTORCH_MODE: i64 = 0;
 
@@ -40,7 +53,10 @@ pub fn optimizer_model(adamw: &AdamW) -> Result<Vec<u8>, GraphError> {
             "InplaceClipGradNorm",
             &[gradients],
             std::slice::from_ref(&clipped),
-            [("max_norm", Attribute::Float(adamw.clip_grad_norm))],
+            [(
+                "max_norm",
+                Attribute::Float(adamw.clip_grad_norm * NORM_WEIGHT),
+            )],
         );
         gradients = clipped;
     }

@@ -35,7 +35,9 @@ pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
         let (Some(inputs), Some(shape)) = (inputs, shape) else {
             continue;
         };
-        if inputs.is_empty() || shape.iter().product::<usize>() > MAX_ELEMENTS {
+        // A constant cut at a symbolic place has a constant shape and no constant value.
+        let symbolic = operator.dims().iter().any(|d| d.as_const().is_none());
+        if symbolic || shape.iter().product::<usize>() > MAX_ELEMENTS {
             continue;
         }
         let Some(array) = operator.evaluate(&sizes, &inputs).map_err(fail)?.pop() else {
@@ -52,4 +54,62 @@ pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
         node.inputs.clear();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_ELEMENTS, run};
+    use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type};
+    use crate::passes::dead_code;
+    use crate::passes::testing::rewritten;
+
+    fn fold(graph: &mut Graph) -> Result<(), GraphError> {
+        run(graph)?;
+        dead_code::run(graph)
+    }
+
+    #[test]
+    fn constants_of_constants_are_computed() -> Result<(), GraphError> {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Type::f32([Dim::from(3)]));
+        let indices = graph.iota(3.into())?;
+        let two = graph.index(2)?;
+        let small = graph.less(indices, two)?;
+        let numbers = graph.cast(small, DType::F32)?; // [1, 1, 0]
+        let y = graph.mul(x, numbers)?;
+        graph.output("y", y);
+        assert_eq!(rewritten(&mut graph, fold), ["Constant", "Mul"]);
+        Ok(())
+    }
+
+    #[test]
+    fn large_results_are_left_to_be_computed() -> Result<(), GraphError> {
+        for (size, kept) in [
+            (MAX_ELEMENTS, vec!["Constant"]),
+            (MAX_ELEMENTS + 1, vec!["Constant", "Expand"]),
+        ] {
+            let mut graph = Graph::new();
+            let one = graph.scalar(1.0)?;
+            let ones = graph.expand(one, [size.into()])?;
+            graph.output("ones", ones);
+            assert_eq!(rewritten(&mut graph, fold), kept);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_depends_on_a_batchs_sizes_is_not_folded() -> Result<(), GraphError> {
+        let mut graph = Graph::new();
+        graph.input("x", Type::f32([Dim::from(Symbol::Predicted)]));
+        let table = graph.constant(DType::F32, &[5], [1.0, 2.0, 3.0, 4.0, 5.0])?;
+        let predicted = Dim::from(Symbol::Predicted);
+        // One element whatever the sizes, but not the same one.
+        let end = predicted.clone() + 1.into();
+        let last = graph.slice(table, 0, predicted.clone(), end)?;
+        graph.output("last", last);
+        let all = graph.iota(predicted)?;
+        graph.output("all", all);
+        assert_eq!(rewritten(&mut graph, fold), ["Constant", "Slice", "Iota"]);
+        Ok(())
+    }
 }

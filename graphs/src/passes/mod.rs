@@ -9,6 +9,8 @@ pub mod expand;
 pub mod precision;
 mod scatter_into_sum;
 pub mod softmax_row_sum;
+#[cfg(test)]
+mod testing;
 
 use crate::ir::{Graph, GraphError, verify};
 
@@ -55,4 +57,50 @@ pub fn run(graph: &mut Graph, passes: &[Pass]) -> Result<(), GraphError> {
         verify(graph, pass.name)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{Dim, Type};
+    use testing::names;
+
+    #[test]
+    fn a_pass_that_breaks_the_graph_is_named() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Type::f32([Dim::from(2)]));
+        let y = graph.relu(x).expect("floats");
+        graph.output("y", y);
+        let forget = Pass {
+            name: "forget",
+            run: |graph| {
+                graph.nodes.clear();
+                Ok(())
+            },
+        };
+        let error = run(&mut graph, &[forget]).expect_err("an invalid graph");
+        assert_eq!(
+            error.to_string(),
+            "after forget: output 'y' is never computed"
+        );
+    }
+
+    #[test]
+    fn passes_build_on_each_other() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Type::f32([Dim::from(2)]));
+        let build = |graph: &mut Graph| -> Result<(), GraphError> {
+            let (one, two) = (graph.scalar(1.0)?, graph.scalar(2.0)?);
+            let three = graph.add(one, two)?;
+            let known = graph.scalar(3.0)?;
+            // The same product once the sum is folded.
+            let (a, b) = (graph.mul(x, three)?, graph.mul(x, known)?);
+            let sum = graph.add(a, b)?;
+            graph.output("sum", sum);
+            Ok(())
+        };
+        build(&mut graph).expect("a graph");
+        run(&mut graph, PASSES).expect("passes run");
+        assert_eq!(names(&graph), ["Constant", "Mul", "Add"]);
+    }
 }

@@ -144,5 +144,5 @@ pub trait Engine {
     ///
     /// # Errors
     /// A moment is missing or of a wrong name or shape, or ONNX Runtime fails.
-    fn set_optimizer_state(&mut self, state: &OptimizerState) -> Result<()>;
+    fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()>;
 }

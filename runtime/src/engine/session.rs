@@ -504,7 +504,7 @@ impl Engine for SessionEngine {
         })
     }
 
-    fn set_optimizer_state(&mut self, state: &OptimizerState) -> Result<()> {
+    fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
         let moments = [
             ("first", Kind::FirstMoment, &state.first_moments),
             ("second", Kind::SecondMoment, &state.second_moments),

@@ -28,6 +28,9 @@ pub struct TrainingApiOptions {
     pub parameters: Vec<String>,
     /// Those among them that are not to decay.
     pub undecayed: Vec<String>,
+    /// Parameters of the artifacts that serve the optimizer and not the model: the engine keeps them, and
+    /// nobody sees them. Each has one element.
+    pub hidden: Vec<String>,
     /// The decay of the optimizer graph; zero means that nothing has to be put right for `undecayed`.
     pub weight_decay: f32,
     /// The training graph's output that holds the norm of the gradients gathered so far.
@@ -70,7 +73,8 @@ impl TrainingApiEngine {
         options.provider.require_training_api()?;
         loaded.require_training_api()?;
         let path = options.artifacts.join("checkpoint");
-        check_parameters(&path, &options.parameters)?;
+        let listed = [&options.parameters[..], &options.hidden].concat();
+        check_parameters(&path, &listed)?;
         let checkpoint = Checkpoint::load(&path).map_err(EngineError::runtime(format!(
             "load the checkpoint {}",
             path.display()
@@ -303,11 +307,19 @@ impl Engine for TrainingApiEngine {
         Ok(state)
     }
 
-    fn set_optimizer_state(&mut self, state: &OptimizerState) -> Result<()> {
+    fn set_optimizer_state(&mut self, mut state: OptimizerState) -> Result<()> {
         self.check_moments("first", &state.first_moments)?;
         self.check_moments("second", &state.second_moments)?;
         // A session takes moments only when it is created, from its checkpoint.
-        let bytes = checkpoint_file::write(&self.parameters()?, Some(state))?;
+        let mut parameters = self.parameters()?;
+        for name in &self.options.hidden {
+            let zero = hidden_parameter(name);
+            state.first_moments.push(zero.clone());
+            state.second_moments.push(zero.clone());
+            parameters.push(zero);
+        }
+        let bytes = checkpoint_file::write(&parameters, Some(&state))?;
+        drop((parameters, state));
         let mut file = temporary_file()?;
         file.write_all(&bytes)
             .map_err(EngineError::io("write", file.path()))?;
@@ -502,6 +514,15 @@ pub(super) fn by_name<'a, T>(
 }
 
 /// Checks that the checkpoint has exactly these parameters.
+/// What a hidden parameter holds at the start.
+pub fn hidden_parameter(name: &str) -> NamedArray {
+    NamedArray {
+        name: name.to_owned(),
+        shape: vec![1],
+        values: vec![0.0],
+    }
+}
+
 fn check_parameters(checkpoint: &Path, listed: &[String]) -> Result<()> {
     let found = checkpoint_file::parameter_names(&map(checkpoint)?)?;
     let absent = |name: &str, names: &[String]| !names.iter().any(|other| other == name);

@@ -100,6 +100,9 @@ pub enum Randomness {
     Factors(Vec<Factor>),
 }
 
+/// Before a parameter's name: its gradient as an output of a step that exposes it.
+pub const EXPOSED_GRADIENT: &str = "grad.";
+
 /// The step's input that holds a parameter's gradient so far; its output is [`new_name`] of it.
 pub fn gradient_name(parameter: &str) -> String {
     format!("gradient.{parameter}")
@@ -209,7 +212,7 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
             op: "parameter",
             reason: format!("the loss does not depend on '{name}'"),
         })?;
-        graph.output(name, grad);
+        graph.output(format!("{EXPOSED_GRADIENT}{name}"), grad);
     }
     passes::run(&mut graph, passes::PASSES)?;
     if !options.target.has(&SoftmaxGrad.into()) {
@@ -237,19 +240,20 @@ fn eval_graph(config: &ModelConfig, options: &Options) -> Result<Graph, GraphErr
     Ok(graph)
 }
 
-/// Adds every gradient, by its parameter's name, to what has been gathered so far.
+/// Adds every gradient, an output, to what has been gathered so far.
 fn accumulate(
     graph: &mut Graph,
     gradients: Vec<(String, ValueId)>,
     expose: bool,
 ) -> Result<(), GraphError> {
-    for (name, grad) in gradients {
-        let so_far = gradient_name(&name);
+    for (output, grad) in gradients {
+        let name = output.trim_start_matches(EXPOSED_GRADIENT);
+        let so_far = gradient_name(name);
         let buffer = graph.input(&so_far, graph.ty(grad).clone());
         let sum = graph.add(buffer, grad)?;
         graph.output(new_name(&so_far), sum);
         if expose {
-            graph.output(format!("grad.{name}"), sum);
+            graph.output(output, sum);
         }
     }
     Ok(())

@@ -1,0 +1,78 @@
+//! A tiny model and a batch of it, for tests.
+
+use super::config::{Activation, ModelConfig};
+use super::pretraining::{ATTENTION_MASK, INPUT_IDS, POSITIONS, TARGETS};
+use crate::ir::testing::random_feeds;
+use crate::ir::{Array, Bindings, Graph};
+use std::collections::HashMap;
+
+/// Two layers of width 8, with every kind of dropout.
+pub(crate) fn tiny() -> ModelConfig {
+    ModelConfig {
+        encoder_layers: 2,
+        encoder_embed_dim: 8,
+        encoder_ffn_dim: 12,
+        encoder_attention_heads: 2,
+        activation_fn: Activation::Gelu,
+        normalize_before: false,
+        max_positions: 8,
+        relative_attention_num_buckets: 8,
+        relative_attention_max_distance: 20,
+        vocab_size: 14,
+        padded_vocab_size: 16,
+        pad_token_id: 1,
+        bos_token_id: 0,
+        eos_token_id: 2,
+        unk_token_id: 3,
+        mask_token_id: 13,
+        dropout: 0.1,
+        attention_dropout: 0.2,
+        activation_dropout: 0.3,
+    }
+}
+
+/// The smallest model that has every part, for printing.
+pub(crate) fn smallest() -> ModelConfig {
+    ModelConfig {
+        encoder_layers: 1,
+        encoder_embed_dim: 4,
+        encoder_ffn_dim: 6,
+        ..tiny()
+    }
+}
+
+/// The sizes of [`batch`].
+pub(crate) const SIZES: Bindings = Bindings {
+    batch: 2,
+    length: 6,
+    predicted: 2,
+};
+
+/// Values of every input and parameter of `graph`: a full row and a padded one whose last target is
+/// ignored, dropout masks and parameters at random.
+pub(crate) fn batch(graph: &Graph, seed: u64) -> HashMap<String, Array> {
+    #[rustfmt::skip]
+    let ids = [
+        // Not predicted, predicted, two times the predicted places as the model sees them.
+        [0, 4, 5, 2,  6, 7,  13, 8,  13, 8],
+        [0, 2, 1, 1,  9, 10,  13, 13,  13, 13],
+    ];
+    #[rustfmt::skip]
+    let positions = [
+        [0, 2, 4, 5,  3, 1,  3, 1,  3, 1],
+        [0, 3, 4, 5,  2, 1,  2, 1,  2, 1],
+    ];
+    let targets = [[6, 7], [9, 1]];
+    let mut feeds = random_feeds(graph, &SIZES, 1, seed);
+    let mut set = |name: &str, rows: ndarray::Array2<i32>| {
+        feeds.insert(name.to_owned(), rows.mapv(f64::from).into_dyn());
+    };
+    set(INPUT_IDS, ndarray::arr2(&ids));
+    set(POSITIONS, ndarray::arr2(&positions));
+    set(TARGETS, ndarray::arr2(&targets));
+    set(
+        ATTENTION_MASK,
+        ndarray::arr2(&ids).mapv(|id| i32::from(id != 1)),
+    );
+    feeds
+}

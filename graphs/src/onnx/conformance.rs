@@ -1,0 +1,286 @@
+//! Checks emitted models against ONNX's rules for the declared opset, for tests.
+
+use super::emitter::CONTRIB_DOMAIN;
+use super::model::{IR_VERSION, OPSET};
+use crate::ops::Kernel;
+use onnx_protobuf::tensor_shape_proto::dimension;
+use onnx_protobuf::{
+    AttributeProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto, attribute_proto,
+    tensor_proto, type_proto,
+};
+use protobuf::Enum;
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+
+/// A standard operator in the form that is emitted.
+struct Standard {
+    op_type: &'static str,
+    /// The opset that brought this form.
+    since: i64,
+    inputs: RangeInclusive<usize>,
+    attributes: &'static [&'static str],
+}
+
+const fn standard(
+    op_type: &'static str,
+    since: i64,
+    inputs: RangeInclusive<usize>,
+    attributes: &'static [&'static str],
+) -> Standard {
+    Standard {
+        op_type,
+        since,
+        inputs,
+        attributes,
+    }
+}
+
+/// From ONNX's operator schemas.
+const STANDARD: &[Standard] = &[
+    standard("Add", 14, 2..=2, &[]),
+    standard("And", 7, 2..=2, &[]),
+    standard(
+        "ArgMax",
+        13,
+        1..=1,
+        &["axis", "keepdims", "select_last_index"],
+    ),
+    standard("Cast", 13, 1..=1, &["to"]),
+    standard("Concat", 13, 1..=usize::MAX, &["axis"]),
+    standard("DequantizeLinear", 13, 2..=3, &["axis"]),
+    standard("Div", 14, 2..=2, &[]),
+    standard("Equal", 13, 2..=2, &[]),
+    standard("Erf", 13, 1..=1, &[]),
+    standard("Exp", 13, 1..=1, &[]),
+    standard("Expand", 13, 2..=2, &[]),
+    standard("Gather", 13, 2..=2, &["axis"]),
+    standard("GatherElements", 13, 2..=2, &["axis"]),
+    standard("Identity", 16, 1..=1, &[]),
+    standard(
+        "LayerNormalization",
+        17,
+        2..=3,
+        &["axis", "epsilon", "stash_type"],
+    ),
+    standard("Less", 13, 2..=2, &[]),
+    standard("LogSoftmax", 13, 1..=1, &["axis"]),
+    standard("MatMul", 13, 2..=2, &[]),
+    standard("Mul", 14, 2..=2, &[]),
+    standard("Neg", 13, 1..=1, &[]),
+    standard("Pad", 18, 2..=4, &["mode"]),
+    standard("Range", 11, 3..=3, &[]),
+    standard(
+        "ReduceSum",
+        13,
+        1..=2,
+        &["keepdims", "noop_with_empty_axes"],
+    ),
+    standard(
+        "ReduceSumSquare",
+        18,
+        1..=2,
+        &["keepdims", "noop_with_empty_axes"],
+    ),
+    standard("Relu", 14, 1..=1, &[]),
+    standard("Reshape", 14, 2..=2, &["allowzero"]),
+    standard("ScatterElements", 18, 3..=3, &["axis", "reduction"]),
+    standard("ScatterND", 18, 3..=3, &["reduction"]),
+    standard("Shape", 15, 1..=1, &["start", "end"]),
+    standard("Sigmoid", 13, 1..=1, &[]),
+    standard("Slice", 13, 3..=5, &[]),
+    standard("Softmax", 13, 1..=1, &["axis"]),
+    standard("Split", 18, 1..=2, &["axis", "num_outputs"]),
+    standard("Sqrt", 13, 1..=1, &[]),
+    standard("Sub", 14, 2..=2, &[]),
+    standard("Tanh", 13, 1..=1, &[]),
+    standard("Transpose", 13, 1..=1, &["perm"]),
+    standard("Unsqueeze", 13, 2..=2, &["axes"]),
+    standard("Where", 16, 3..=3, &[]),
+];
+
+/// `com.microsoft` operators of ordinary builds.
+const CONTRIB: &[&str] = &["FastGelu", "FusedMatMul", "Gelu"];
+/// `com.microsoft` operators of training builds only.
+const TRAINING: &[&str] = &[
+    "AdamWOptimizer",
+    "FastGeluGrad",
+    "GeluGrad",
+    "InPlaceAccumulatorV2",
+    "InplaceClipGradNorm",
+    "LayerNormalizationGrad",
+    "ReluGrad",
+    "SoftmaxGrad_13",
+];
+
+/// Decodes a model that this crate emitted.
+pub(crate) fn decode(model: &[u8]) -> ModelProto {
+    ModelProto::parse_from_bytes(model).expect("a protobuf model")
+}
+
+/// Checks versions, that every node is one of the declared opset in a form which that has, and that
+/// values are defined before their use and once; returns the kernels that the model needs.
+pub(crate) fn check(model: &[u8]) -> Kernel {
+    let model = decode(model);
+    assert_eq!(model.ir_version, IR_VERSION);
+    let opsets: Vec<(&str, i64)> = model
+        .opset_import
+        .iter()
+        .map(|o| (o.domain.as_str(), o.version))
+        .collect();
+    assert_eq!(opsets, [("", OPSET), (CONTRIB_DOMAIN, 1)]);
+    let graph = &model.graph;
+    let mut defined = HashSet::new();
+    let inputs = graph.input.iter().map(|i| &i.name);
+    for name in inputs.chain(graph.initializer.iter().map(|i| &i.name)) {
+        assert!(defined.insert(name.as_str()), "'{name}' is defined twice");
+    }
+    let mut needs = Kernel::Standard;
+    for node in &graph.node {
+        needs = needs.max(kernel(node));
+        for name in &node.input {
+            assert!(
+                defined.contains(name.as_str()),
+                "{} reads '{name}'",
+                node.name
+            );
+        }
+        for name in &node.output {
+            assert!(defined.insert(name), "{} defines '{name}' again", node.name);
+        }
+    }
+    for output in &graph.output {
+        assert!(
+            defined.contains(output.name.as_str()),
+            "no '{}'",
+            output.name
+        );
+    }
+    needs
+}
+
+/// The kernels that a node needs.
+fn kernel(node: &NodeProto) -> Kernel {
+    let op_type = node.op_type.as_str();
+    match node.domain.as_str() {
+        "" => {
+            let known = STANDARD.iter().find(|s| s.op_type == op_type);
+            let schema = known.unwrap_or_else(|| panic!("{op_type} is no standard operator"));
+            assert!(schema.since <= OPSET, "{op_type} is newer than the opset");
+            assert!(
+                schema.inputs.contains(&node.input.len()),
+                "{op_type}: {:?}",
+                node.input
+            );
+            for attribute in &node.attribute {
+                let name = attribute.name.as_str();
+                assert!(
+                    schema.attributes.contains(&name),
+                    "{op_type} has no '{name}'"
+                );
+            }
+            Kernel::Standard
+        }
+        CONTRIB_DOMAIN if CONTRIB.contains(&op_type) => Kernel::Contrib,
+        CONTRIB_DOMAIN if TRAINING.contains(&op_type) => Kernel::Training,
+        domain => panic!("'{domain}' has no {op_type}"),
+    }
+}
+
+/// A model as text: versions, inputs, outputs and nodes, one a line.
+pub(crate) fn listing(model: &[u8]) -> String {
+    let model = decode(model);
+    let graph = &model.graph;
+    let mut lines = vec![format!("{}, IR version {}", graph.name, model.ir_version)];
+    for opset in &model.opset_import {
+        lines.push(format!("opset '{}' {}", opset.domain, opset.version));
+    }
+    for (kind, values) in [("input", &graph.input), ("output", &graph.output)] {
+        lines.extend(
+            values
+                .iter()
+                .map(|v| format!("{kind} {}: {}", v.name, ty(v))),
+        );
+    }
+    for tensor in &graph.initializer {
+        let (name, dims) = (&tensor.name, &tensor.dims);
+        lines.push(format!("initializer {name} {dims:?}{}", few_values(tensor)));
+    }
+    for node in &graph.node {
+        let attributes: Vec<String> = node.attribute.iter().map(attribute).collect();
+        lines.push(format!(
+            "{} = {}({}){}",
+            node.output.join(", "),
+            node.op_type,
+            node.input.join(", "),
+            attributes.concat()
+        ));
+    }
+    lines.join("\n")
+}
+
+/// Element type and shape of an input or output; a sequence's are its elements'.
+fn ty(value: &ValueInfoProto) -> String {
+    let (tensor, around) = match &value.type_.value {
+        Some(type_proto::Value::TensorType(tensor)) => (tensor.clone(), ["", ""]),
+        Some(type_proto::Value::SequenceType(sequence)) => {
+            (sequence.elem_type.tensor_type().clone(), ["seq(", ")"])
+        }
+        other => panic!("{} is {other:?}", value.name),
+    };
+    let dims: Vec<String> = tensor
+        .shape
+        .dim
+        .iter()
+        .map(|dim| match &dim.value {
+            Some(dimension::Value::DimValue(n)) => n.to_string(),
+            Some(dimension::Value::DimParam(name)) => name.clone(),
+            other => panic!("{} has a dimension {other:?}", value.name),
+        })
+        .collect();
+    let element = tensor_proto::DataType::from_i32(tensor.elem_type).expect("a known type");
+    format!("{}{element:?}[{}]{}", around[0], dims.join(", "), around[1])
+}
+
+/// The values of an initializer that has only a few.
+fn few_values(tensor: &TensorProto) -> String {
+    let numbers = |width: usize, number: fn(&[u8]) -> String| -> Vec<String> {
+        tensor.raw_data.chunks_exact(width).map(number).collect()
+    };
+    let values = match tensor_proto::DataType::from_i32(tensor.data_type) {
+        Some(tensor_proto::DataType::FLOAT) => numbers(4, |b| {
+            f32::from_le_bytes([b[0], b[1], b[2], b[3]]).to_string()
+        }),
+        Some(tensor_proto::DataType::INT64) => numbers(8, |b| {
+            b.iter()
+                .rev()
+                .fold(0, |n, &b| (n << 8) | i64::from(b))
+                .to_string()
+        }),
+        Some(tensor_proto::DataType::UINT8) => numbers(1, |b| b[0].to_string()),
+        Some(tensor_proto::DataType::BOOL) => numbers(1, |b| (b[0] != 0).to_string()),
+        other => panic!("{} is {other:?}", tensor.name),
+    };
+    let elements: i64 = tensor.dims.iter().product();
+    assert_eq!(
+        values.len() as i64,
+        elements,
+        "{} has other bytes",
+        tensor.name
+    );
+    match values.len() {
+        0..=4 => format!(" = {}", values.join(", ")),
+        _ => String::new(),
+    }
+}
+
+fn attribute(attribute: &AttributeProto) -> String {
+    use attribute_proto::AttributeType;
+    let value = match attribute.type_.enum_value() {
+        Ok(AttributeType::INT) => attribute.i.to_string(),
+        Ok(AttributeType::INTS) => format!("{:?}", attribute.ints),
+        Ok(AttributeType::FLOAT) => attribute.f.to_string(),
+        Ok(AttributeType::STRING) => String::from_utf8_lossy(&attribute.s).into_owned(),
+        other => panic!("{} is {other:?}", attribute.name),
+    };
+    format!(" {}={value}", attribute.name)
+}

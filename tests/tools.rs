@@ -1,0 +1,119 @@
+//! `mpnet`'s verbs in their first form, as a user types them.
+
+mod common;
+
+use common::{binary, failure, files, repository, stdout};
+use std::path::Path;
+
+fn mpnet(folder: &Path, arguments: &[&str]) -> assert_cmd::Command {
+    let mut command = binary("mpnet", folder);
+    command.args(arguments);
+    command
+}
+
+#[test]
+fn every_binary_explains_itself() {
+    let here = repository("");
+    for name in ["pretrain-mpnet", "convert-to-hf", "mpnet"] {
+        assert!(stdout(binary(name, &here).arg("--help")).contains("Usage:"));
+        failure(binary(name, &here).arg("--no-such-flag"), 2);
+    }
+}
+
+#[test]
+fn doctor_runs_an_op_on_the_cpu() {
+    let printed = stdout(&mut mpnet(&repository(""), &["doctor"]));
+    assert!(printed.contains("has the training API"), "{printed}");
+    let cpu = printed
+        .lines()
+        .find(|line| line.starts_with("cpu"))
+        .unwrap();
+    assert!(cpu.contains("works"), "{cpu}");
+    for provider in ["cuda", "rocm", "migraphx", "directml", "openvino", "webgpu"] {
+        assert!(printed.contains(provider), "no {provider}: {printed}");
+    }
+}
+
+#[test]
+fn runtime_names_the_library_and_a_file_that_is_there() {
+    let printed = stdout(&mut mpnet(&repository(""), &["runtime", "path"]));
+    assert!(Path::new(printed.trim()).is_file(), "{printed}");
+    let listed = stdout(&mut mpnet(&repository(""), &["runtime", "list"]));
+    assert!(listed.contains("onnxruntime-training-cpu"), "{listed}");
+}
+
+#[test]
+fn compile_writes_the_artifacts_of_a_target_and_nothing_for_a_wrong_model() {
+    let folder = tempfile::tempdir().unwrap();
+    stdout(&mut mpnet(
+        folder.path(),
+        &["compile", "--preset", "tiny", "-o", "training"],
+    ));
+    let written: Vec<_> = files(&folder.path().join("training")).into_keys().collect();
+    let expected = [
+        "checkpoint",
+        "eval_model.onnx",
+        "optimizer_model.onnx",
+        "training_model.onnx",
+    ];
+    assert_eq!(written, expected.map(Into::<std::path::PathBuf>::into));
+    stdout(&mut mpnet(
+        folder.path(),
+        &[
+            "compile", "--preset", "tiny", "--target", "encoder", "-o", "encoder",
+        ],
+    ));
+    assert!(folder.path().join("encoder/encoder.onnx").is_file());
+
+    std::fs::write(folder.path().join("model.json"), "{\"encoder_layers\": 2").unwrap();
+    let said = failure(
+        &mut mpnet(
+            folder.path(),
+            &["compile", "--model", "model.json", "-o", "wrong"],
+        ),
+        1,
+    );
+    assert!(said.contains("model.json"), "{said}");
+    assert!(!folder.path().join("wrong").exists());
+}
+
+#[test]
+fn graph_prints_ops_and_figures() {
+    let arguments = [
+        "graph",
+        "--preset",
+        "base",
+        "--batch-size",
+        "16",
+        "--length",
+        "512",
+    ];
+    let printed = stdout(&mut mpnet(&repository(""), &arguments));
+    for figure in ["MatMul", "GFLOP", "parameter"] {
+        assert!(printed.contains(figure), "no {figure}: {printed}");
+    }
+    let nodes = stdout(&mut mpnet(
+        &repository(""),
+        &[
+            "graph",
+            "--preset",
+            "tiny",
+            "--stage",
+            "evaluation",
+            "--nodes",
+        ],
+    ));
+    assert!(nodes.contains("relative_attention_bias"), "{nodes}");
+}
+
+#[test]
+fn tokenizer_train_makes_the_example_tokenizer_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = repository("examples/corpus/train");
+    let arguments = ["tokenizer", "train", corpus.to_str().unwrap()];
+    stdout(mpnet(folder.path(), &arguments).args(["--vocab-size", "4096", "--output", "made"]));
+    let made = files(&folder.path().join("made"));
+    for (name, bytes) in files(&repository("examples/tokenizer")) {
+        assert!(made[&name] == bytes, "{} differs", name.display());
+    }
+}

@@ -1,0 +1,223 @@
+//! Wrong input to `pretrain-mpnet`: an error that says what, where and what to do, the right exit code,
+//! and nothing half-written.
+
+mod common;
+
+use common::{binary, failure, files, pretrain, repository, small_text, stdout};
+use serde_json::Value;
+use std::path::Path;
+
+/// `pretrain-mpnet` with `wrong` put after the flags that would run; no checkpoint folder may appear.
+fn refused(folder: &Path, wrong: &[&str], code: i32, words: &[&str]) {
+    let before = files(folder);
+    let mut command = pretrain(folder, &[&["--total-updates", "2"], wrong].concat());
+    let said = failure(&mut command, code);
+    for word in words {
+        assert!(said.contains(word), "no '{word}' in: {said}");
+    }
+    let mut after = files(folder);
+    // The texts that `pretrain` itself puts there.
+    after.retain(|path, _| {
+        before.contains_key(path) || !path.ends_with("valid.txt") && !path.ends_with("test.txt")
+    });
+    let mut names: Vec<_> = after.keys().filter(|p| !before.contains_key(*p)).collect();
+    names.sort();
+    assert!(names.is_empty(), "left behind: {names:?}");
+}
+
+#[test]
+fn a_missing_training_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    refused(folder.path(), &["--train-dir", "nowhere"], 1, &["nowhere"]);
+}
+
+#[test]
+fn an_empty_training_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    refused(
+        folder.path(),
+        &["--train-dir", "empty"],
+        1,
+        &["empty", ".txt"],
+    );
+}
+
+#[test]
+fn a_training_file_that_is_not_utf8() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("texts")).unwrap();
+    let bytes = b"good line\nbad \xff line\n".repeat(20);
+    std::fs::write(folder.path().join("texts/latin1.txt"), bytes).unwrap();
+    refused(
+        folder.path(),
+        &["--train-dir", "texts"],
+        1,
+        &["latin1.txt", "UTF-8"],
+    );
+}
+
+#[test]
+fn a_validation_file_that_is_not_utf8_or_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("latin1"), b"caf\xe9\n").unwrap();
+    refused(
+        folder.path(),
+        &["--valid-file", "latin1"],
+        1,
+        &["latin1", "UTF-8", "--valid-file"],
+    );
+    refused(
+        folder.path(),
+        &["--test-file", "nowhere"],
+        1,
+        &["nowhere", "--test-file"],
+    );
+}
+
+/// The example tokenizer with its definition changed, in `folder`/tokenizer.
+fn tokenizer(folder: &Path, change: impl Fn(&mut Value)) {
+    let text = std::fs::read_to_string(repository("examples/tokenizer/tokenizer.json")).unwrap();
+    let mut definition: Value = serde_json::from_str(&text).unwrap();
+    change(&mut definition);
+    std::fs::create_dir(folder.join("tokenizer")).unwrap();
+    std::fs::write(
+        folder.join("tokenizer/tokenizer.json"),
+        definition.to_string(),
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_tokenizer_without_a_mask_token() {
+    let folder = tempfile::tempdir().unwrap();
+    tokenizer(folder.path(), |definition| {
+        let added = definition["added_tokens"].as_array_mut().unwrap();
+        added.retain(|token| token["content"] != "<mask>");
+        definition["model"]["vocab"]
+            .as_object_mut()
+            .unwrap()
+            .remove("<mask>");
+    });
+    refused(
+        folder.path(),
+        &["--tokenizer-name", "tokenizer"],
+        1,
+        &["tokenizer.json", "mask"],
+    );
+}
+
+#[test]
+fn a_tokenizer_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    refused(
+        folder.path(),
+        &["--tokenizer-name", "nowhere"],
+        1,
+        &["nowhere", "tokenizer.json"],
+    );
+}
+
+#[test]
+fn a_vocabulary_larger_than_the_models() {
+    let folder = tempfile::tempdir().unwrap();
+    stdout(&mut pretrain(folder.path(), &["--total-updates", "1"]));
+    tokenizer(folder.path(), |definition| {
+        let vocabulary = definition["model"]["vocab"].as_object_mut().unwrap();
+        for i in 0..300 {
+            vocabulary.insert(format!("further{i}"), (4096 + i).into());
+        }
+    });
+    let wrong = ["--tokenizer-name", "tokenizer", "--resume"];
+    refused(
+        folder.path(),
+        &wrong,
+        1,
+        &["vocabulary", "4396", "4096", "out/checkpoint-1"],
+    );
+}
+
+#[test]
+fn heads_that_do_not_divide_the_width() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = ["--encoder-attention-heads", "3"];
+    refused(
+        folder.path(),
+        &wrong,
+        2,
+        &[
+            "3",
+            "128",
+            "--encoder-attention-heads",
+            "--encoder-embed-dim",
+        ],
+    );
+}
+
+#[test]
+fn more_tokens_than_positions() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = ["--max-tokens", "256", "--max-positions", "128"];
+    refused(
+        folder.path(),
+        &wrong,
+        2,
+        &["--max-tokens", "256", "--max-positions", "128"],
+    );
+}
+
+#[test]
+fn a_checkpoint_folder_that_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "in the way").unwrap();
+    for wrong in ["file", "file/below"] {
+        refused(
+            folder.path(),
+            &["--checkpoint-dir", wrong],
+            1,
+            &[wrong, "--checkpoint-dir"],
+        );
+    }
+}
+
+#[test]
+fn a_resume_without_or_with_a_damaged_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    refused(folder.path(), &["--resume"], 1, &["no checkpoint", "out"]);
+    stdout(&mut pretrain(folder.path(), &["--total-updates", "1"]));
+    let path = folder.path().join("out/checkpoint-1/optimizer.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    refused(
+        folder.path(),
+        &["--resume"],
+        1,
+        &["optimizer.safetensors", "damaged"],
+    );
+}
+
+#[test]
+fn a_build_that_is_no_onnx_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("lib.so"), "not a library").unwrap();
+    refused(folder.path(), &["--ort", "lib.so"], 1, &["lib.so"]);
+}
+
+#[test]
+fn flags_of_parts_that_are_not_there_are_refused_not_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    for flag in [
+        vec!["--dataset-name", "HuggingFaceFW/fineweb-edu"],
+        vec!["--gradient-checkpointing"],
+        vec!["--hf-model-path", "x"],
+        vec!["--wandb"],
+        vec!["--tensorboard-log-dir", "logs"],
+        vec!["--dry-run"],
+    ] {
+        refused(folder.path(), &flag, 2, &[flag[0]]);
+    }
+    let mut nothing = binary("pretrain-mpnet", folder.path());
+    small_text(folder.path(), "valid.txt");
+    let said = failure(&mut nothing, 2);
+    assert!(said.contains("--train-dir"), "{said}");
+}
