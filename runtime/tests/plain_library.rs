@@ -17,6 +17,7 @@ fn loads_and_computes_but_does_not_train() {
     let options = LocateOptions {
         requested: Some(common::onnxruntime_wheel("1.22.1")),
         environment: None,
+        wheel: None,
         download: false,
         install: InstallOptions {
             cache: folder.path().join("cache"),

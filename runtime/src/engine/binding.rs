@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use ort::AsPointer;
 use ort::memory::{Allocator, MemoryInfo};
@@ -17,16 +17,16 @@ use ort::value::{DynTensor, Shape, Tensor, TensorRefMut};
 pub(super) struct DeviceVector {
     pointer: *mut std::ffi::c_void,
     len: usize,
-    allocator: Arc<Allocator>,
+    allocator: Rc<Allocator>,
 }
 
 impl DeviceVector {
     /// Room for `len` floats.
-    pub(super) fn new(allocator: &Arc<Allocator>, len: usize) -> ort::Result<Self> {
+    pub(super) fn new(allocator: &Rc<Allocator>, len: usize) -> ort::Result<Self> {
         Ok(Self {
             pointer: allocator.alloc::<f32>(len)?.into_raw(),
             len,
-            allocator: Arc::clone(allocator),
+            allocator: Rc::clone(allocator),
         })
     }
 
@@ -139,7 +139,7 @@ impl BoundSession {
     }
 
     /// Asks for these outputs on the host, of whatever shape they will have. Before any output is bound to memory.
-    pub(super) fn to_host(&mut self, names: impl IntoIterator<Item = String>) -> ort::Result<()> {
+    pub(super) fn fetch(&mut self, names: impl IntoIterator<Item = String>) -> ort::Result<()> {
         self.host_outputs = names.into_iter().collect();
         self.host_outputs
             .iter()
@@ -206,7 +206,7 @@ impl BoundSession {
             // SAFETY: the value was just handed over.
             tensors.push(unsafe { DynTensor::from_ptr(value, Some(&self.allocator)) });
         }
-        // Values come in the order in which their outputs were first bound: `to_host`'s first.
+        // Values come in the order in which their outputs were first bound: `fetch`'s first.
         tensors.truncate(self.host_outputs.len());
         Ok(tensors)
     }

@@ -6,7 +6,7 @@ mod placement;
 mod scaling;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::Session;
@@ -122,7 +122,7 @@ enum Kind {
 }
 
 impl SegmentMemory {
-    fn new(allocator: &Arc<Allocator>, len: usize) -> ort::Result<Self> {
+    fn new(allocator: &Rc<Allocator>, len: usize) -> ort::Result<Self> {
         let vector = || DeviceVector::new(allocator, len);
         Ok(Self {
             parameters: vector()?,
@@ -214,15 +214,16 @@ impl SessionEngine {
             self.step.session.bind_input(&name, &*gradient)?;
             self.step
                 .session
-                .bind_output(&names.new(&name), &*gradient)?;
+                .bind_output(&names.replacement(&name), &*gradient)?;
         }
-        self.optimizer.to_host([names.gradient_norm.clone()])?;
+        self.optimizer.fetch([names.gradient_norm.clone()])?;
         for (index, memory) in self.segments.iter().enumerate() {
             let shape = [self.options.segments[index]];
             let gradients = memory.gradients.view(0, &shape)?;
             let name = names.segment(index, &names.gradients);
             self.optimizer.bind_input(&name, &*gradients)?;
-            self.clear.bind_output(&names.new(&name), &*gradients)?;
+            self.clear
+                .bind_output(&names.replacement(&name), &*gradients)?;
             for (kind, vector) in [
                 (&names.parameters, &memory.parameters),
                 (&names.first_moments, &memory.first_moments),
@@ -231,7 +232,8 @@ impl SessionEngine {
                 let name = names.segment(index, kind);
                 let view = vector.view(0, &shape)?;
                 self.optimizer.bind_input(&name, &*view)?;
-                self.optimizer.bind_output(&names.new(&name), &*view)?;
+                self.optimizer
+                    .bind_output(&names.replacement(&name), &*view)?;
             }
         }
         Ok(())
@@ -271,7 +273,7 @@ impl SessionEngine {
         let target = self.segments[segment].vector(kind).view(offset, &shape)?;
         let (from, to) = &self.options.names.copy;
         self.copy.bind_input(from, &*source)?;
-        self.copy.to_host([])?;
+        self.copy.fetch([])?;
         self.copy.bind_output(to, &*target)?;
         self.copy.run().map(drop)
     }
@@ -284,7 +286,7 @@ impl SessionEngine {
         let mut copy = || {
             let source = vector.view(slot.offset, &shape)?;
             self.copy.bind_input(&from, &*source)?;
-            self.copy.to_host([to.clone()])?;
+            self.copy.fetch([to.clone()])?;
             self.copy.run()
         };
         let values = copy().map_err(EngineError::runtime(format!("read '{}'", slot.name)))?;
@@ -537,7 +539,7 @@ impl Model {
         let inputs = own(&mut session.inputs());
         let outputs = own(&mut session.outputs());
         session
-            .to_host(outputs.clone())
+            .fetch(outputs.clone())
             .map_err(EngineError::runtime(format!("bind the {graph} model")))?;
         Ok(Self {
             graph,
@@ -631,9 +633,9 @@ fn session_options(
 }
 
 /// The allocator of the memory in which the provider works.
-fn allocator(session: &Session, options: &SessionOptions) -> ort::Result<Arc<Allocator>> {
+fn allocator(session: &Session, options: &SessionOptions) -> ort::Result<Rc<Allocator>> {
     let device = match options.provider {
-        Provider::Cpu | Provider::OpenVino => return Ok(Arc::new(Allocator::default())),
+        Provider::Cpu | Provider::OpenVino => return Ok(Rc::new(Allocator::default())),
         Provider::Cuda => AllocationDevice::CUDA,
         Provider::Rocm | Provider::MigraphX => AllocationDevice::HIP,
         Provider::DirectMl => AllocationDevice::DIRECTML,
@@ -645,5 +647,5 @@ fn allocator(session: &Session, options: &SessionOptions) -> ort::Result<Arc<All
         AllocatorType::Device,
         MemoryType::Default,
     )?;
-    Allocator::new(session, info).map(Arc::new)
+    Allocator::new(session, info).map(Rc::new)
 }

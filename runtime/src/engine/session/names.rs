@@ -48,7 +48,7 @@ impl SessionNames {
     }
 
     /// What replaces a value.
-    pub(super) fn new(&self, name: &str) -> String {
+    pub(super) fn replacement(&self, name: &str) -> String {
         format!("{name}{}", self.new_suffix)
     }
 

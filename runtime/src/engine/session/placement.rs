@@ -15,13 +15,13 @@ const HEADING_OF_SOME: &str = "ode(s) placed on [";
 pub(super) fn on_processor(builder: SessionBuilder, model: &[u8]) -> String {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&lines);
-    let logged = builder
-        .with_logger(Arc::new(move |_, _, _, _, message: &str| {
-            let mut lines = sink.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.push(message.to_owned());
-        }))
-        .and_then(|builder| builder.with_log_level(LogLevel::Verbose));
-    if let Ok(mut builder) = logged {
+    let logger = Arc::new(move |_, _: &str, _: &str, _: &str, message: &str| {
+        let mut lines = sink.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.push(message.to_owned());
+    });
+    if let Ok(builder) = builder.with_logger(logger)
+        && let Ok(mut builder) = builder.with_log_level(LogLevel::Verbose)
+    {
         // Whether it loads is not the question: the placement is logged before.
         let _ = builder.commit_from_memory(model);
     }
