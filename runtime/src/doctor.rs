@@ -8,7 +8,7 @@ use ort::session::Session;
 use ort::value::TensorRef;
 
 use crate::library::{self, Build, Installed, LibraryError, Loaded, LocateOptions};
-use crate::provider::{Entry, PROVIDERS, Provider};
+use crate::provider::{self, Entry, PROVIDERS, Provider};
 
 /// A build in the cache and the outcome of checking its bytes.
 pub type CheckedBuild = (Installed, Result<(), LibraryError>);
@@ -44,8 +44,6 @@ pub enum ProviderState {
     Works,
     /// It is in the build but failed.
     Fails(String),
-    /// It is in the build; this program does not execute on it.
-    NotUsed,
     /// The build does not have it.
     Absent,
 }
@@ -84,19 +82,13 @@ fn examine_providers(loaded: &Loaded) -> Vec<ProviderReport> {
         .iter()
         .map(|entry| {
             let present = available.iter().any(|name| name == entry.runtime_name);
-            let state = match entry.provider {
-                _ if !present => ProviderState::Absent,
-                Provider::Cpu => match run_one_op(loaded) {
+            let state = match present {
+                false => ProviderState::Absent,
+                true => match try_provider(loaded, entry.provider) {
                     Ok(true) => ProviderState::Works,
                     Ok(false) => ProviderState::Fails("1.5 + 1.5 is not 3 on it".to_owned()),
-                    Err(error) => ProviderState::Fails(error.to_string()),
+                    Err(reason) => ProviderState::Fails(reason),
                 },
-                Provider::Cuda
-                | Provider::Rocm
-                | Provider::MigraphX
-                | Provider::DirectMl
-                | Provider::OpenVino
-                | Provider::WebGpu => ProviderState::NotUsed,
             };
             ProviderReport { entry, state }
         })
@@ -132,9 +124,19 @@ fn available_providers() -> Vec<String> {
     }
 }
 
-/// Adds a tensor to itself and says whether the sum is right.
-fn run_one_op(loaded: &Loaded) -> ort::Result<bool> {
-    let mut session = Session::builder(loaded.environment())?.commit_from_memory(&add_model())?;
+/// Whether one op is right on `provider`, or why it does not run there.
+fn try_provider(loaded: &Loaded, provider: Provider) -> Result<bool, String> {
+    if provider == Provider::Cuda {
+        library::preload_cuda(&loaded.path).map_err(|error| error.to_string())?;
+    }
+    run_one_op(loaded, provider).map_err(|error| error.to_string())
+}
+
+/// Adds a tensor to itself on `provider` and says whether the sum is right.
+fn run_one_op(loaded: &Loaded, provider: Provider) -> ort::Result<bool> {
+    let builder = Session::builder(loaded.environment())?;
+    let mut session =
+        provider::register(builder, provider, 0, false)?.commit_from_memory(&add_model())?;
     let values = [1.5f32];
     let input = TensorRef::from_array_view(([1usize], &values[..]))?;
     let outputs = session.run(ort::inputs![input])?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use mpnet_runtime::doctor::{self, ProviderState, Report};
-use mpnet_runtime::library::{LocateOptions, Origin, default_wheel};
+use mpnet_runtime::library::{LocateOptions, Origin, default_wheel, wheel_of};
 
 /// Arguments of `mpnet doctor`.
 #[derive(Debug, Args)]
@@ -25,8 +25,7 @@ pub fn run(arguments: &DoctorArgs) -> Result<()> {
     print_build(&report);
     print_providers(&report);
     match &report.used {
-        Ok((_, loaded)) if loaded.has_training_api => Ok(()),
-        Ok(_) => bail!("the build in use has no training API: nothing can be trained with it"),
+        Ok(_) => Ok(()),
         Err(_) => bail!("no ONNX Runtime can be used on this machine"),
     }
 }
@@ -74,8 +73,9 @@ fn print_build(report: &Report) {
             if loaded.has_training_api {
                 println!("           has the training API");
             } else {
-                println!("           lacks the training API");
-                println!("           fix: mpnet runtime install, and no --ort or ORT_DYLIB_PATH");
+                println!(
+                    "           lacks the training API, which the session engine does without"
+                );
             }
         }
         Err(error) => {
@@ -91,21 +91,20 @@ fn print_providers(report: &Report) {
         match &provider.state {
             ProviderState::Works => println!("{:<10} works", entry.name),
             ProviderState::Fails(reason) => println!("{:<10} fails: {reason}", entry.name),
-            ProviderState::NotUsed => {
-                println!(
-                    "{:<10} is in this build, but nothing is executed on it yet",
-                    entry.name
-                );
-            }
             ProviderState::Absent => {
                 println!(
                     "{:<10} is not in this build; needs {}",
                     entry.name, entry.needs
                 );
-                println!(
-                    "           fix: pip download --no-deps {}, then --ort with the wheel",
-                    entry.training_package.unwrap_or(entry.package)
-                );
+                match wheel_of(entry.package) {
+                    Some(wheel) => {
+                        println!("           fix: mpnet runtime install {}", wheel.package);
+                    }
+                    None => println!(
+                        "           fix: pip download --no-deps {}, then --ort with the wheel",
+                        entry.package
+                    ),
+                }
             }
         }
     }
