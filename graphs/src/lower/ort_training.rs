@@ -6,11 +6,12 @@ use crate::model::DropoutSite;
 use crate::model::config::ModelConfig;
 use crate::model::pretraining::pretraining;
 use crate::onnx::model::to_onnx;
-use crate::ops::Kernel;
 use crate::ops::accumulate::Accumulate;
 use crate::ops::sum_squares::SumSquares;
+use crate::ops::{Kernel, Op};
 use crate::optimizer::adamw::{AdamW, NORM_CARRIER, NORM_EPSILON, NORM_WEIGHT, optimizer_model};
 use crate::passes;
+use crate::passes::expand::expand;
 
 /// Input of the training model that scales the loss: 1 / predicted tokens of the whole update.
 pub const LOSS_SCALE: &str = "loss_scale";
@@ -131,6 +132,8 @@ pub fn training_graph(
         graph.output(name, value);
     }
     passes::run(&mut graph, passes::PASSES)?;
+    // ScatterND has several threads on the CPU, and two that add to one row at once lose an addition.
+    expand(&mut graph, &|op| !matches!(op, Op::ScatterAdd(_)))?;
     let mut inputs = user_inputs;
     inputs.extend(graph.parameters());
     inputs.extend(buffers);

@@ -156,7 +156,7 @@ fn the_tied_embeddings_two_gradients_are_one_scatter() {
         let scatters = training
             .nodes()
             .iter()
-            .filter(|n| matches!(n.op, Op::ScatterAdd(_)));
+            .filter(|n| matches!(n.op, Op::ScatterElements(_)));
         assert_eq!(scatters.count(), 1);
     }
 }
