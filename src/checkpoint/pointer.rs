@@ -79,5 +79,12 @@ pub fn resolve(path: &Path, pointer: Pointer) -> Result<PathBuf> {
         return Err(not_found());
     };
     let step = pointed(dir, pointer)?.ok_or_else(not_found)?;
-    Ok(dir.join(folder_name(step)))
+    let folder = dir.join(folder_name(step));
+    if !folder.join(STATE_FILE).is_file() {
+        return Err(CheckpointError::damaged(
+            &dir.join(pointer.file()),
+            format!("it names {}, which is not there", folder_name(step)),
+        ));
+    }
+    Ok(folder)
 }

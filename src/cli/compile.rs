@@ -2,9 +2,10 @@
 
 use super::model_file::ModelArgs;
 use crate::checkpoint::{self, Pointer};
+use crate::staging::Staging;
 use crate::train::engine::write_artifacts;
 use crate::train::initialize::initial_parameters;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mpnet_graphs::lower::inference;
 use mpnet_graphs::lower::ort_training::{Options, compile};
@@ -67,8 +68,14 @@ pub fn run(args: &CompileArgs) -> Result<()> {
         config.attention_dropout = 0.0;
         config.activation_dropout = 0.0;
     }
-    let folder = &args.output;
-    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let output = args.output.display();
+    ensure!(
+        args.output.is_dir() || !args.output.exists(),
+        "{output} is not a folder: choose another --output"
+    );
+    let context = || format!("writing {output}");
+    let staging = Staging::new(&args.output).with_context(context)?;
+    let folder = staging.path();
     match args.target {
         Target::OrtTraining => {
             let options = Options {
@@ -107,10 +114,7 @@ pub fn run(args: &CompileArgs) -> Result<()> {
             std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
         }
     }
-    println!(
-        "{} written in {:.2} s",
-        folder.display(),
-        start.elapsed().as_secs_f64()
-    );
+    staging.add().with_context(context)?;
+    println!("{output} written in {:.2} s", start.elapsed().as_secs_f64());
     Ok(())
 }
