@@ -245,6 +245,28 @@ fn flags_that_exclude_each_other_are_usage_errors() {
     assert!(!folder.path().join("checkpoints").exists());
 }
 
+#[test]
+fn a_finished_run_resumed_elsewhere_is_only_tested() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = ["--total-updates", "2"];
+    stdout(&mut pretrain(folder.path(), &first));
+    let further = ["--resume", "--resume-checkpoint", "out", "--checkpoint-dir"];
+    let mut again = pretrain(
+        folder.path(),
+        &[&first[..], &further, &["elsewhere"]].concat(),
+    );
+    let output = again.assert().success().get_output().clone();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("--total-updates 2"), "{said}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("test, best checkpoint"), "{printed}");
+    let weights = |out: &str| {
+        let path = folder.path().join(out).join("checkpoint-2");
+        std::fs::read(path.join("model.safetensors")).unwrap()
+    };
+    assert!(weights("out") == weights("elsewhere"));
+}
+
 /// A run of which `signal` stops after a line that starts with `line`: what it printed from then on.
 #[cfg(unix)]
 fn stopped_by(signal: &str, code: i32, command: &assert_cmd::Command, line: &str) -> Vec<String> {

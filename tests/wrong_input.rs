@@ -268,16 +268,31 @@ fn flags_of_parts_that_are_not_there_are_refused_not_ignored() {
 #[test]
 fn numbers_that_no_run_can_use() {
     let folder = tempfile::tempdir().unwrap();
-    for (flag, value, code) in [
-        ("--lr", "NaN", 2),
-        ("--beta1", "1", 2),
-        ("--weight-decay", "inf", 2),
-        ("--dropout", "1.5", 2),
-        ("--total-updates", "0", 2),
-        ("--batch-size", "none", 2),
-        ("--encoder-layers", "0", 1),
-        ("--relative-attention-num-buckets", "6", 1),
+    for (flag, value, code, word) in [
+        ("--lr", "NaN", 2, "--lr NaN"),
+        ("--beta1", "1", 2, "--beta1 1"),
+        ("--weight-decay", "inf", 2, "--weight-decay inf"),
+        ("--dropout", "1.5", 2, "--dropout 1.5"),
+        (
+            "--total-updates",
+            "0",
+            2,
+            "--total-updates must be at least 1",
+        ),
+        ("--batch-size", "none", 2, "--batch-size"),
+        (
+            "--encoder-layers",
+            "0",
+            1,
+            "encoder_layers must be at least 1",
+        ),
+        (
+            "--relative-attention-num-buckets",
+            "6",
+            1,
+            "relative_attention_num_buckets 6",
+        ),
     ] {
-        refused(folder.path(), &[flag, value], code, &[value]);
+        refused(folder.path(), &[flag, value], code, &[word]);
     }
 }

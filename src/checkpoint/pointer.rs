@@ -30,7 +30,11 @@ impl Pointer {
 pub fn set_pointer(dir: &Path, pointer: Pointer, step: u64) -> Result<()> {
     let path = dir.join(pointer.file());
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        let mut builder = tempfile::Builder::new();
+        // An ordinary file's: the crate's default is the owner's alone.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(dir)?;
         writeln!(file, "{}", folder_name(step))?;
         file.as_file().sync_all()?;
         file.persist(&path)?;

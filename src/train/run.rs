@@ -168,10 +168,19 @@ fn resume(
             folder.display()
         );
     }
+    if found.step >= config.schedule.total_updates {
+        tracing::warn!(
+            "{} has {} updates behind it: with --total-updates {} there are none to make",
+            folder.display(),
+            found.step,
+            config.schedule.total_updates
+        );
+    }
+    let best_loss = found.best_loss.filter(|&loss| is_best(loss, config));
     let position = Position {
         step: found.step,
-        best_loss: found.best_loss.filter(|&loss| is_best(loss, config)),
-        validated: found.validated,
+        best_loss,
+        validated: found.validated.filter(|_| best_loss.is_some()),
         data: serde_json::from_value(found.data.clone())
             .with_context(|| format!("reading the data position in {}", folder.display()))?,
     };
