@@ -230,3 +230,50 @@ pub fn remove(dir: &Path, step: u64) -> Result<()> {
         Ok(()) | Err(_) => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{check_writable, prepare};
+    use std::fs;
+
+    #[test]
+    fn what_an_interruption_left_is_removed_or_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("a/b");
+        check_writable(&dir).unwrap();
+        assert!(!folder.path().join("a").exists());
+        prepare(&dir).unwrap();
+        // Between the two renames of a replacement; after them; while one was written.
+        for name in [
+            ".unfinished-replaced-3",
+            ".unfinished-replaced-4",
+            "checkpoint-4",
+            ".unfinished-xyz",
+        ] {
+            fs::create_dir(dir.join(name)).unwrap();
+            fs::write(dir.join(name).join("file"), name).unwrap();
+        }
+        prepare(&dir).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["checkpoint-3", "checkpoint-4"]);
+        let read = |path| fs::read_to_string(dir.join(path)).unwrap();
+        assert_eq!(read("checkpoint-3/file"), ".unfinished-replaced-3");
+        assert_eq!(read("checkpoint-4/file"), "checkpoint-4");
+    }
+
+    #[test]
+    fn a_folder_below_a_file_is_not_writable() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "in the way").unwrap();
+        for dir in [file.clone(), file.join("below/it")] {
+            let said = check_writable(&dir).unwrap_err().to_string();
+            assert!(said.contains(&dir.display().to_string()), "{said}");
+            assert!(said.contains("--checkpoint-dir"), "{said}");
+        }
+    }
+}
