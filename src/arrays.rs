@@ -1,6 +1,7 @@
 //! Named f32 arrays in safetensors files, for native checkpoints and HuggingFace folders alike.
 
 use mpnet_runtime::engine::NamedArray;
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -41,6 +42,9 @@ pub fn write_safetensors<'a>(
     let views = arrays.into_iter().map(|(name, array)| (name, Array(array)));
     // The crate's file is its owner's alone: it gets the permissions that a new file has here.
     let permissions = File::create(path)?.metadata()?.permissions();
-    safetensors::serialize_to_file(views, metadata, path).map_err(io::Error::other)?;
+    safetensors::serialize_to_file(views, metadata, path).map_err(|e| match e {
+        SafeTensorError::IoError(e) => e,
+        e => io::Error::other(e),
+    })?;
     fs::set_permissions(path, permissions)
 }

@@ -5,5 +5,6 @@ pub mod checkpoint;
 pub mod cli;
 pub mod convert;
 pub mod data;
+pub mod staging;
 pub mod train;
 pub mod verify;

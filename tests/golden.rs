@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{binary, repository, stdout};
+use common::{binary, failure, repository, stdout};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
@@ -16,8 +16,8 @@ fn case(name: &str) -> PathBuf {
     repository("tests/data/golden").join(name)
 }
 
-/// A copy of a case of which the tensor `name` in `file` was changed at its first element.
-fn changed(file: &str, name: &str, change: impl Fn(f32) -> f32) -> TempDir {
+/// A copy of a case.
+fn copy() -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(case(CASES[0])).unwrap() {
         let path = entry.unwrap().path();
@@ -25,6 +25,12 @@ fn changed(file: &str, name: &str, change: impl Fn(f32) -> f32) -> TempDir {
             std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
         }
     }
+    copy
+}
+
+/// A copy of a case of which the tensor `name` in `file` was changed at its first element.
+fn changed(file: &str, name: &str, change: impl Fn(f32) -> f32) -> TempDir {
+    let copy = copy();
     let path = copy.path().join(file);
     let bytes = std::fs::read(&path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -91,11 +97,25 @@ fn every_case_is_within_its_tolerances() {
 }
 
 #[test]
-fn json_has_a_row_a_quantity() {
-    let output = verify(&case(CASES[1])).success();
+fn json_has_a_row_for_every_expected_quantity() {
+    let folder = case(CASES[1]);
+    let output = verify(&folder).success();
     let reports: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
     let rows = reports[0]["rows"].as_array().unwrap();
-    assert!(rows.len() > 70, "{}", rows.len());
+    let mut quantities: Vec<&str> = rows
+        .iter()
+        .map(|row| {
+            assert_eq!(row["passed"], true);
+            assert!(row["difference"].as_f64().unwrap() <= row["tolerance"].as_f64().unwrap());
+            row["quantity"].as_str().unwrap()
+        })
+        .collect();
+    quantities.sort_unstable();
+    let bytes = std::fs::read(folder.join("expected.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut expected = tensors.names();
+    expected.sort_unstable();
+    assert_eq!(quantities, expected);
 }
 
 #[test]
@@ -110,7 +130,10 @@ fn a_wrong_figure_fails() {
         ),
     ] {
         let copy = changed(file, tensor, |value| value + 0.1);
-        verify(copy.path()).code(1);
+        let output = verify(copy.path()).code(1);
+        let reports: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+        let rows = reports[0]["rows"].as_array().unwrap();
+        assert!(rows.iter().any(|row| row["passed"] == false), "{tensor}");
     }
 }
 
@@ -118,4 +141,67 @@ fn a_wrong_figure_fails() {
 fn a_nan_fails() {
     let copy = changed("expected.safetensors", "final.lm_head.bias", |_| f32::NAN);
     verify(copy.path()).code(1);
+}
+
+#[test]
+fn a_case_that_cannot_be_run_says_why() {
+    let edited = |old: &str, new: &str| {
+        let copy = copy();
+        let path = copy.path().join("case.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(old), "no {old}");
+        std::fs::write(&path, text.replace(old, new)).unwrap();
+        copy
+    };
+    let heads = r#""encoder_attention_heads": 4"#;
+    let freq = r#""update_freq": 1"#;
+    let refused = |folder: &Path, words: &[&str]| {
+        let said = failure(
+            binary("mpnet", folder)
+                .args(["verify", "--case"])
+                .arg(folder),
+            1,
+        );
+        for word in words {
+            assert!(said.contains(word), "no '{word}': {said}");
+        }
+    };
+    for (old, new, word) in [
+        (
+            heads,
+            r#""encoder_attention_heads": 0"#,
+            "encoder_attention_heads",
+        ),
+        (
+            heads,
+            r#""encoder_attention_heads": 5"#,
+            "encoder_attention_heads",
+        ),
+        (heads, r#""encoder_attention_heads": "x""#, "case.json"),
+        (
+            heads,
+            r#""encoder_attention_heads": 4, "input_mode": "plm""#,
+            "plm",
+        ),
+        (
+            heads,
+            r#""encoder_attention_heads": 4, "return_mlm": true"#,
+            "return_mlm",
+        ),
+        (freq, r#""update_freq": 0"#, "update_freq"),
+        (freq, r#""update_freq": 2"#, "5.input_ids"),
+        (
+            r#""encoder_ffn_dim": 64"#,
+            r#""encoder_ffn_dim": 63"#,
+            "fc1.weight",
+        ),
+    ] {
+        let copy = edited(old, new);
+        refused(copy.path(), &[word]);
+    }
+    let copy = copy();
+    std::fs::write(copy.path().join("batches.safetensors"), "short").unwrap();
+    refused(copy.path(), &["batches.safetensors"]);
+    std::fs::remove_file(copy.path().join("expected.safetensors")).unwrap();
+    refused(copy.path(), &["expected.safetensors", "golden case"]);
 }

@@ -6,8 +6,10 @@ use common::{
     assert_same_files, binary, failure, files, pretrain, repository, small_text, stdout,
     validation_losses,
 };
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 #[test]
@@ -22,11 +24,14 @@ fn a_short_run_learns_and_leaves_a_checkpoint() {
             "2e-3",
             "--logging-steps",
             "20",
+            "--eval-interval-steps",
+            "30",
         ],
     ));
     let losses = validation_losses(&printed);
-    assert_eq!(losses.len(), 2, "{printed}");
-    assert!(losses[1] < losses[0] - 2.0, "{losses:?}");
+    assert_eq!(losses.len(), 3, "{printed}");
+    assert!(losses[1] < losses[0], "{losses:?}");
+    assert!(losses[2] < losses[0] - 2.0, "{losses:?}");
     for figure in [
         "| acc ",
         "| lr ",
@@ -41,6 +46,7 @@ fn a_short_run_learns_and_leaves_a_checkpoint() {
         .keys()
         .map(|p| p.display().to_string())
         .collect();
+    // Of update 30, which was the best for a while, nothing is left.
     let expected = [
         "best",
         "checkpoint-60/model.safetensors",
@@ -55,79 +61,82 @@ fn a_short_run_learns_and_leaves_a_checkpoint() {
 
 #[test]
 fn one_seed_gives_the_same_bytes_and_another_does_not() {
-    let folders: Vec<_> = ["7", "7", "8"]
-        .iter()
-        .map(|seed| {
-            let folder = tempfile::tempdir().unwrap();
-            let texts = [
-                small_text(folder.path(), "valid.txt"),
-                small_text(folder.path(), "test.txt"),
-            ];
-            drop(texts);
-            let mut command = binary("pretrain-mpnet", folder.path());
-            command
-                .args([
-                    "--preset",
-                    "tiny",
-                    "--batch-size",
-                    "8",
-                    "--update-freq",
-                    "2",
-                ])
-                .args([
-                    "--total-updates",
-                    "6",
-                    "--seed",
-                    seed,
-                    "--checkpoint-dir",
-                    "out",
-                ])
-                .args(["--valid-file", "valid.txt", "--test-file", "test.txt"])
-                .arg("--tokenizer-name")
-                .arg(repository("examples/tokenizer"))
-                .arg("--train-dir")
-                .arg(repository("examples/corpus/train"));
-            stdout(&mut command);
-            folder
-        })
-        .collect();
+    let folders = ["7", "7", "8"].map(|seed| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = binary("pretrain-mpnet", folder.path());
+        small_text(folder.path(), "valid.txt");
+        small_text(folder.path(), "test.txt");
+        // All threads, as by default.
+        command
+            .args(["--preset", "tiny", "--batch-size", "8"])
+            .args(["--update-freq", "2", "--total-updates", "6"])
+            .args(["--seed", seed, "--checkpoint-dir", "out"])
+            .args(["--valid-file", "valid.txt", "--test-file", "test.txt"])
+            .arg("--tokenizer-name")
+            .arg(repository("examples/tokenizer"))
+            .arg("--train-dir")
+            .arg(repository("examples/corpus/train"));
+        stdout(&mut command);
+        folder
+    });
     let out = |i: usize| folders[i].path().join("out");
     assert_same_files(&out(0), &out(1));
     let weights = |i: usize| std::fs::read(out(i).join("checkpoint-6/model.safetensors")).unwrap();
     assert_ne!(weights(0), weights(2));
 }
 
+/// A learning rate that does not depend on how long the run is to be.
+const CONSTANT_RATE: [&str; 4] = ["--end-learning-rate", "1e-3", "--warmup-updates", "0"];
+
+/// A constant learning rate, a validation every 6 updates, and `further`.
+fn constant(folder: &Path, further: &[&str]) -> assert_cmd::Command {
+    let settings = ["--eval-interval-steps", "6"];
+    pretrain(folder, &[&CONSTANT_RATE[..], &settings, further].concat())
+}
+
+/// A checkpoint's files, its state without the settings `but` of the run.
+fn checkpoint_files(path: &Path, but: &[&str]) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = files(path);
+    let state = found.get_mut(Path::new("trainer_state.json")).unwrap();
+    let mut json: Value = serde_json::from_slice(state).unwrap();
+    for setting in but {
+        let config = json["config"].as_object_mut().unwrap();
+        assert!(config.remove(*setting).is_some(), "no setting {setting}");
+    }
+    *state = json.to_string().into_bytes();
+    found
+}
+
 #[test]
 fn a_resumed_run_is_the_run_that_was_not_stopped() {
-    let settings = |further: &[&'static str]| {
-        let all = [
-            "--total-updates",
-            "12",
-            "--save_steps",
-            "6",
-            "--eval-interval-steps",
-            "100",
-        ];
-        [all.as_slice(), further].concat()
-    };
     let straight = tempfile::tempdir().unwrap();
-    stdout(&mut pretrain(straight.path(), &settings(&[])));
+    stdout(&mut constant(straight.path(), &["--total-updates", "12"]));
 
-    let resumed = tempfile::tempdir().unwrap();
-    stdout(&mut pretrain(resumed.path(), &settings(&[])));
-    // As if the run had been killed after its sixth update.
-    let out = resumed.path().join("out");
-    std::fs::remove_dir_all(out.join("checkpoint-12")).unwrap();
-    std::fs::write(out.join("latest"), "checkpoint-6\n").unwrap();
-    std::fs::remove_file(out.join("best")).unwrap();
-    let printed = stdout(&mut pretrain(resumed.path(), &settings(&["--resume"])));
+    let stopped = tempfile::tempdir().unwrap();
+    stdout(&mut constant(stopped.path(), &["--total-updates", "6"]));
+    // Elsewhere, from a checkpoint that is named.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let named = stopped.path().join("out/checkpoint-6");
+    let named = ["--resume-checkpoint", named.to_str().unwrap()];
+    let on = ["--total-updates", "12", "--resume"];
+    stdout(&mut constant(elsewhere.path(), &[&on[..], &named].concat()));
+    // In the same folder.
+    let printed = stdout(&mut constant(stopped.path(), &on));
     assert!(!printed.contains("validation after update 0"), "{printed}");
-    for file in ["model.safetensors", "optimizer.safetensors"] {
-        let read = |f: &Path| std::fs::read(f.join("out/checkpoint-12").join(file)).unwrap();
-        assert!(
-            read(straight.path()) == read(resumed.path()),
-            "{file} differs"
-        );
+    assert!(!printed.contains("validation after update 6"), "{printed}");
+
+    let expected = |folder: &Path| checkpoint_files(&folder.join("out/checkpoint-12"), &["resume"]);
+    let all = expected(straight.path());
+    for folder in [stopped.path(), elsewhere.path()] {
+        let found = expected(folder);
+        assert!(all.keys().eq(found.keys()), "{:?}", found.keys());
+        for (name, bytes) in &all {
+            assert!(found[name] == *bytes, "{} differs", name.display());
+        }
+        for pointer in ["latest", "best"] {
+            let text = std::fs::read_to_string(folder.join("out").join(pointer)).unwrap();
+            assert_eq!(text, "checkpoint-12\n");
+        }
     }
 }
 
@@ -141,6 +150,20 @@ fn checkpoints_at_intervals_are_pruned_but_best_and_latest_stay() {
         "2",
         "--keep-checkpoints",
         "2",
+        "-gc_steps",
+        "1",
+        "-warmup_steps=1",
+        "-wd",
+        "0.02",
+        "-grad_clip",
+        "0.5",
+        "-end_lr",
+        "1e-4",
+        "-num_buckets",
+        "16",
+        "-activation",
+        "relu",
+        "-prenorm",
     ];
     stdout(&mut pretrain(
         folder.path(),
@@ -157,6 +180,15 @@ fn checkpoints_at_intervals_are_pruned_but_best_and_latest_stay() {
     assert!(out.join(pointed("best")).is_dir());
     assert!(out.join("checkpoint-6").is_dir());
     assert!(!out.join("checkpoint-2").exists());
+    let state = std::fs::read(out.join("checkpoint-8/trainer_state.json")).unwrap();
+    let state: Value = serde_json::from_slice(&state).unwrap();
+    let model = &state["model"];
+    assert_eq!(model["activation_fn"], "relu");
+    assert_eq!(model["normalize_before"], true);
+    assert_eq!(model["relative_attention_num_buckets"], 16);
+    assert_eq!(state["config"]["schedule"]["warmup_updates"], 1);
+    assert_eq!(state["config"]["schedule"]["end"], 1e-4);
+    assert_eq!(state["config"]["checkpoint_interval"], 2);
 }
 
 #[test]
@@ -213,24 +245,41 @@ fn flags_that_exclude_each_other_are_usage_errors() {
     assert!(!folder.path().join("checkpoints").exists());
 }
 
-/// A stop by `signal` after the first logged update: the exit code, and the checkpoint it leaves.
-#[cfg(unix)]
-fn stopped_by(signal: &str, code: i32) {
+#[test]
+fn a_finished_run_resumed_elsewhere_is_only_tested() {
     let folder = tempfile::tempdir().unwrap();
-    let prepared = pretrain(
+    let first = ["--total-updates", "2"];
+    stdout(&mut pretrain(folder.path(), &first));
+    let further = ["--resume", "--resume-checkpoint", "out", "--checkpoint-dir"];
+    let mut again = pretrain(
         folder.path(),
-        &["--total-updates", "100000", "--logging-steps", "1"],
+        &[&first[..], &further, &["elsewhere"]].concat(),
     );
-    let mut child = Command::new(prepared.get_program())
-        .args(prepared.get_args())
-        .current_dir(folder.path())
+    let output = again.assert().success().get_output().clone();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("--total-updates 2"), "{said}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("test, best checkpoint"), "{printed}");
+    let weights = |out: &str| {
+        let path = folder.path().join(out).join("checkpoint-2");
+        std::fs::read(path.join("model.safetensors")).unwrap()
+    };
+    assert!(weights("out") == weights("elsewhere"));
+}
+
+/// A run of which `signal` stops after a line that starts with `line`: what it printed from then on.
+#[cfg(unix)]
+fn stopped_by(signal: &str, code: i32, command: &assert_cmd::Command, line: &str) -> Vec<String> {
+    let mut child = Command::new(command.get_program())
+        .args(command.get_args())
+        .current_dir(command.get_current_dir().unwrap())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let running = lines.any(|line| line.unwrap().starts_with("update 2/"));
-    assert!(running, "the run ended before its second update");
+    let reached = lines.any(|found| found.unwrap().starts_with(line));
+    assert!(reached, "the run never printed '{line}'");
     let sent = Command::new("kill")
         .args([signal, &child.id().to_string()])
         .status()
@@ -239,6 +288,16 @@ fn stopped_by(signal: &str, code: i32) {
     let rest: Vec<String> = lines.map(|line| line.unwrap()).collect();
     assert_eq!(child.wait().unwrap().code(), Some(code), "{rest:?}");
     assert!(rest.iter().any(|line| line.contains("saved")), "{rest:?}");
+    rest
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_saves_and_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let further = ["--total-updates", "100000", "--logging-steps", "1"];
+    let run = pretrain(folder.path(), &further);
+    stopped_by("-INT", 130, &run, "update 2/");
     let out = folder.path().join("out");
     let latest = std::fs::read_to_string(out.join("latest")).unwrap();
     mpnet::checkpoint::load(&out.join(latest.trim())).unwrap();
@@ -246,12 +305,51 @@ fn stopped_by(signal: &str, code: i32) {
 
 #[test]
 #[cfg(unix)]
-fn an_interrupt_saves_and_stops() {
-    stopped_by("-INT", 130);
+fn a_termination_before_the_first_update_loses_nothing() {
+    let straight = tempfile::tempdir().unwrap();
+    let settings = ["--total-updates", "2"];
+    // Long enough to be stopped in.
+    let valid = repository("examples/corpus/valid.txt");
+    let valid = ["--valid-file", valid.to_str().unwrap()];
+    let settings = [&settings[..], &valid].concat();
+    stdout(&mut pretrain(straight.path(), &settings));
+    let stopped = tempfile::tempdir().unwrap();
+    let run = pretrain(stopped.path(), &settings);
+    stopped_by("-TERM", 143, &run, "ONNX Runtime");
+    assert!(stopped.path().join("out/checkpoint-0").is_dir());
+    stdout(pretrain(stopped.path(), &settings).arg("--resume"));
+    let last = |folder: &Path| checkpoint_files(&folder.join("out/checkpoint-2"), &["resume"]);
+    assert!(last(straight.path()) == last(stopped.path()));
 }
 
 #[test]
 #[cfg(unix)]
-fn a_termination_saves_and_stops() {
-    stopped_by("-TERM", 143);
+fn a_stop_during_the_test_leaves_the_last_parameters() {
+    let test = repository("examples/corpus/test.txt");
+    let settings = [
+        "--total-updates",
+        "2",
+        "--eval-interval-steps",
+        "1",
+        "--warmup-updates",
+        "0",
+        "--lr",
+        "0.5",
+        "--end-learning-rate",
+        "0.5",
+        "--test-file",
+        test.to_str().unwrap(),
+    ];
+    let [straight, stopped] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    stdout(&mut pretrain(straight.path(), &settings));
+    // At this rate the second update makes it worse: the best parameters are not the last.
+    let best = std::fs::read_to_string(straight.path().join("out/best")).unwrap();
+    assert_eq!(best, "checkpoint-1\n");
+    let run = pretrain(stopped.path(), &settings);
+    let rest = stopped_by("-INT", 130, &run, "validation after update 2");
+    assert!(
+        !rest.iter().any(|line| line.starts_with("test")),
+        "{rest:?}"
+    );
+    assert_same_files(&straight.path().join("out"), &stopped.path().join("out"));
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{binary, failure, files, repository, stdout};
+use common::{binary, failure, failure_without_a_trace, files, repository, stdout};
 use std::path::Path;
 
 fn mpnet(folder: &Path, arguments: &[&str]) -> assert_cmd::Command {
@@ -16,7 +16,26 @@ fn every_binary_explains_itself() {
     let here = repository("");
     for name in ["pretrain-mpnet", "convert-to-hf", "mpnet"] {
         assert!(stdout(binary(name, &here).arg("--help")).contains("Usage:"));
-        failure(binary(name, &here).arg("--no-such-flag"), 2);
+        let said = failure(binary(name, &here).arg("--no-such-flag"), 2);
+        assert!(said.contains("--no-such-flag"), "{said}");
+    }
+    for verb in [
+        "doctor",
+        "runtime",
+        "compile",
+        "graph",
+        "verify",
+        "tokenizer",
+    ] {
+        assert!(stdout(&mut mpnet(&here, &[verb, "--help"])).contains("Usage:"));
+    }
+}
+
+#[test]
+fn verbs_that_are_not_there_yet_are_refused() {
+    for verb in ["import", "export", "eval", "report"] {
+        let said = failure(&mut mpnet(&repository(""), &[verb]), 2);
+        assert!(said.contains(verb), "{said}");
     }
 }
 
@@ -40,6 +59,12 @@ fn runtime_names_the_library_and_a_file_that_is_there() {
     assert!(Path::new(printed.trim()).is_file(), "{printed}");
     let listed = stdout(&mut mpnet(&repository(""), &["runtime", "list"]));
     assert!(listed.contains("onnxruntime-training-cpu"), "{listed}");
+    let nowhere = ["runtime", "path", "--ort", "nowhere.whl"];
+    let said = failure(&mut mpnet(&repository(""), &nowhere), 1);
+    assert!(said.contains("nowhere.whl"), "{said}");
+    let unknown = ["runtime", "install", "no-such-build"];
+    let said = failure(&mut mpnet(&repository(""), &unknown), 1);
+    assert!(said.contains("no-such-build"), "{said}");
 }
 
 #[test]
@@ -65,16 +90,49 @@ fn compile_writes_the_artifacts_of_a_target_and_nothing_for_a_wrong_model() {
     ));
     assert!(folder.path().join("encoder/encoder.onnx").is_file());
 
-    std::fs::write(folder.path().join("model.json"), "{\"encoder_layers\": 2").unwrap();
-    let said = failure(
-        &mut mpnet(
-            folder.path(),
-            &["compile", "--model", "model.json", "-o", "wrong"],
-        ),
-        1,
+    // Into a folder that holds other things, which stay.
+    let other = folder.path().join("training/notes");
+    std::fs::write(&other, "mine").unwrap();
+    std::fs::write(folder.path().join("training/checkpoint"), "old").unwrap();
+    stdout(&mut mpnet(
+        folder.path(),
+        &["compile", "--preset", "tiny", "-o", "training"],
+    ));
+    let again = files(&folder.path().join("training"));
+    assert_eq!(again[Path::new("notes")], b"mine");
+    assert!(again[Path::new("checkpoint")].len() > 1000);
+
+    let refused = |arguments: &[&str], words: &[&str]| {
+        let mut command = mpnet(folder.path(), &[&["compile"], arguments].concat());
+        let said = failure_without_a_trace(folder.path(), &mut command, 1);
+        for word in words {
+            assert!(said.contains(word), "no '{word}': {said}");
+        }
+    };
+    let path = folder.path().join("model.json");
+    std::fs::write(&path, "{\"encoder_layers\": 2").unwrap();
+    refused(&["--model", "model.json", "-o", "wrong"], &["model.json"]);
+    // More tokens than the table of embeddings has rows.
+    let golden = repository("tests/data/golden/postln-gelu/case.json");
+    let case = std::fs::read_to_string(golden).unwrap();
+    let text = case.replace("\"vocab_size\": 197", "\"vocab_size\": 300");
+    std::fs::write(&path, text).unwrap();
+    refused(
+        &["--model", "model.json", "-o", "wrong"],
+        &["vocab_size 300", "256"],
     );
-    assert!(said.contains("model.json"), "{said}");
-    assert!(!folder.path().join("wrong").exists());
+    refused(
+        &["--checkpoint", "nowhere", "-o", "wrong"],
+        &["no checkpoint", "nowhere"],
+    );
+    refused(
+        &["--preset", "tiny", "-o", "model.json"],
+        &["model.json is not a folder"],
+    );
+    refused(
+        &["--preset", "tiny", "-o", "model.json/below"],
+        &["writing model.json/below"],
+    );
 }
 
 #[test]

@@ -3,26 +3,17 @@
 
 mod common;
 
-use common::{binary, failure, files, pretrain, repository, small_text, stdout};
+use common::{binary, failure, failure_without_a_trace, pretrain, repository, stdout};
 use serde_json::Value;
 use std::path::Path;
 
-/// `pretrain-mpnet` with `wrong` put after the flags that would run; no checkpoint folder may appear.
+/// `pretrain-mpnet` with `wrong` put after the flags that would run; `folder` must stay as it is.
 fn refused(folder: &Path, wrong: &[&str], code: i32, words: &[&str]) {
-    let before = files(folder);
     let mut command = pretrain(folder, &[&["--total-updates", "2"], wrong].concat());
-    let said = failure(&mut command, code);
+    let said = failure_without_a_trace(folder, &mut command, code);
     for word in words {
         assert!(said.contains(word), "no '{word}' in: {said}");
     }
-    let mut after = files(folder);
-    // The texts that `pretrain` itself puts there.
-    after.retain(|path, _| {
-        before.contains_key(path) || !path.ends_with("valid.txt") && !path.ends_with("test.txt")
-    });
-    let mut names: Vec<_> = after.keys().filter(|p| !before.contains_key(*p)).collect();
-    names.sort();
-    assert!(names.is_empty(), "left behind: {names:?}");
 }
 
 #[test]
@@ -170,7 +161,11 @@ fn more_tokens_than_positions() {
 fn a_checkpoint_folder_that_cannot_be_written() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), "in the way").unwrap();
-    for wrong in ["file", "file/below"] {
+    let below_proc = "/proc/below";
+    for wrong in ["file", "file/below"]
+        .into_iter()
+        .chain(cfg!(target_os = "linux").then_some(below_proc))
+    {
         refused(
             folder.path(),
             &["--checkpoint-dir", wrong],
@@ -181,19 +176,48 @@ fn a_checkpoint_folder_that_cannot_be_written() {
 }
 
 #[test]
-fn a_resume_without_or_with_a_damaged_checkpoint() {
+fn a_resume_without_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     refused(folder.path(), &["--resume"], 1, &["no checkpoint", "out"]);
+    let wrong = ["--resume", "--resume-checkpoint", "nowhere"];
+    refused(folder.path(), &wrong, 1, &["no checkpoint", "nowhere"]);
+    std::fs::write(folder.path().join("theirs.pt"), "PK").unwrap();
+    let wrong = ["--resume", "--resume-checkpoint", "theirs.pt"];
+    refused(folder.path(), &wrong, 1, &["theirs.pt", "PyTorch"]);
+}
+
+#[test]
+fn a_resume_of_a_damaged_checkpoint_or_with_other_settings() {
+    let folder = tempfile::tempdir().unwrap();
     stdout(&mut pretrain(folder.path(), &["--total-updates", "1"]));
-    let path = folder.path().join("out/checkpoint-1/optimizer.safetensors");
-    let bytes = std::fs::read(&path).unwrap();
-    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    refused(
-        folder.path(),
-        &["--resume"],
-        1,
-        &["optimizer.safetensors", "damaged"],
-    );
+    let other = ["--resume", "--encoder-layers", "3"];
+    let words = ["encoder_layers is 2 there and 3 here", "out/checkpoint-1"];
+    refused(folder.path(), &other, 1, &words);
+
+    let damaged = |file: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let path = folder.path().join("out").join(file);
+        let bytes = std::fs::read(&path).unwrap();
+        let mut changed = bytes.clone();
+        change(&mut changed);
+        std::fs::write(&path, changed).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        refused(folder.path(), &["--resume"], 1, &[name, "damaged"]);
+        std::fs::write(&path, bytes).unwrap();
+    };
+    damaged("checkpoint-1/optimizer.safetensors", &|bytes| {
+        bytes.truncate(bytes.len() / 2);
+    });
+    damaged("checkpoint-1/model.safetensors", &|bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+    damaged("checkpoint-1/trainer_state.json", &|bytes| {
+        bytes.truncate(100)
+    });
+    damaged("latest", &|text| *text = b"checkpoint-9\n".to_vec());
+    damaged("latest", &|text| *text = b"../checkpoint-1\n".to_vec());
+    std::fs::remove_file(folder.path().join("out/checkpoint-1/model.safetensors")).unwrap();
+    refused(folder.path(), &["--resume"], 1, &["model.safetensors"]);
 }
 
 #[test]
@@ -213,11 +237,62 @@ fn flags_of_parts_that_are_not_there_are_refused_not_ignored() {
         vec!["--wandb"],
         vec!["--tensorboard-log-dir", "logs"],
         vec!["--dry-run"],
+        vec!["--trust-checkpoint"],
+        vec!["--wandb-watch"],
     ] {
         refused(folder.path(), &flag, 2, &[flag[0]]);
     }
+    for value in [
+        ["--engine", "session"],
+        ["--provider", "cuda"],
+        ["--precision", "bf16"],
+        ["--device-id", "1"],
+        ["--config", "run.toml"],
+    ] {
+        refused(folder.path(), &value, 2, &[value[0]]);
+    }
     let mut nothing = binary("pretrain-mpnet", folder.path());
-    small_text(folder.path(), "valid.txt");
     let said = failure(&mut nothing, 2);
     assert!(said.contains("--train-dir"), "{said}");
+    // The first command of annotated-mpnet's README, as it stands.
+    let mut first = binary("pretrain-mpnet", folder.path());
+    first
+        .args(["--dataset-name", "HuggingFaceFW/fineweb-edu"])
+        .args(["--total-updates", "10000", "--warmup-updates", "1000"])
+        .args(["--batch-size", "4", "--update-freq", "4", "--lr", "0.0002"])
+        .args(["-save_steps", "200", "-log_dir", "checkpoints/experiments"]);
+    let said = failure(&mut first, 2);
+    assert!(said.contains("--dataset-name is not available"), "{said}");
+}
+
+#[test]
+fn numbers_that_no_run_can_use() {
+    let folder = tempfile::tempdir().unwrap();
+    for (flag, value, code, word) in [
+        ("--lr", "NaN", 2, "--lr NaN"),
+        ("--beta1", "1", 2, "--beta1 1"),
+        ("--weight-decay", "inf", 2, "--weight-decay inf"),
+        ("--dropout", "1.5", 2, "--dropout 1.5"),
+        (
+            "--total-updates",
+            "0",
+            2,
+            "--total-updates must be at least 1",
+        ),
+        ("--batch-size", "none", 2, "--batch-size"),
+        (
+            "--encoder-layers",
+            "0",
+            1,
+            "encoder_layers must be at least 1",
+        ),
+        (
+            "--relative-attention-num-buckets",
+            "6",
+            1,
+            "relative_attention_num_buckets 6",
+        ),
+    ] {
+        refused(folder.path(), &[flag, value], code, &[word]);
+    }
 }

@@ -11,7 +11,7 @@ pub use error::CheckpointError;
 pub use pointer::{Pointer, resolve, set_pointer};
 pub use read::{load, load_model, load_parameters, read_state};
 pub use state::TrainerState;
-pub use write::{prepare, prune, save};
+pub use write::{check_writable, prepare, prune, remove, save};
 
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::{NamedArray, OptimizerState};
@@ -42,6 +42,8 @@ pub struct Checkpoint {
     pub step: u64,
     /// Lowest validation loss so far, in bits per predicted token.
     pub best_loss: Option<f64>,
+    /// The last step whose validation loss was taken.
+    pub validated: Option<u64>,
     /// Where the data path stands.
     pub data: serde_json::Value,
     pub seed: u64,

@@ -30,7 +30,11 @@ impl Pointer {
 pub fn set_pointer(dir: &Path, pointer: Pointer, step: u64) -> Result<()> {
     let path = dir.join(pointer.file());
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        let mut builder = tempfile::Builder::new();
+        // An ordinary file's: the crate's default is the owner's alone.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(dir)?;
         writeln!(file, "{}", folder_name(step))?;
         file.as_file().sync_all()?;
         file.persist(&path)?;
@@ -79,5 +83,12 @@ pub fn resolve(path: &Path, pointer: Pointer) -> Result<PathBuf> {
         return Err(not_found());
     };
     let step = pointed(dir, pointer)?.ok_or_else(not_found)?;
-    Ok(dir.join(folder_name(step)))
+    let folder = dir.join(folder_name(step));
+    if !folder.join(STATE_FILE).is_file() {
+        return Err(CheckpointError::damaged(
+            &dir.join(pointer.file()),
+            format!("it names {}, which is not there", folder_name(step)),
+        ));
+    }
+    Ok(folder)
 }

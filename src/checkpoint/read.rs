@@ -56,6 +56,7 @@ fn read(folder: &Path, with_optimizer: bool) -> Result<Checkpoint> {
         config: state.config,
         step: state.step,
         best_loss: state.best_loss,
+        validated: state.validated,
         data: state.data,
         seed: state.seed,
         parameters,

@@ -15,6 +15,9 @@ pub struct TrainerState {
     pub config: serde_json::Value,
     pub step: u64,
     pub best_loss: Option<f64>,
+    /// The last step whose validation loss was taken.
+    #[serde(default)]
+    pub validated: Option<u64>,
     pub data: serde_json::Value,
     pub seed: u64,
     /// SHA-256 of each tensor file, in hexadecimal.

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::arrays::write_safetensors;
 use crate::data::tokenizer::{TOKENIZER_FILES, copy_tokenizer};
+use crate::staging::temporary_folder;
 use mpnet_runtime::engine::NamedArray;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -18,25 +19,57 @@ use std::path::{Path, PathBuf};
 /// Prefix of a checkpoint that is being written.
 const UNFINISHED: &str = ".unfinished-";
 
-/// Creates the checkpoint folder and makes sure that it can be written to, before hours of work
-/// depend on it. What an interrupted run left unfinished there is removed.
+/// Followed by the step, in the name of a checkpoint that is being replaced.
+const REPLACED: &str = ".unfinished-replaced-";
+
+/// Makes sure that checkpoints can be written to `dir`, before hours of work depend on it. Leaves
+/// nothing there.
 ///
 /// # Errors
-/// Where it cannot be.
+/// Where they cannot.
+pub fn check_writable(dir: &Path) -> Result<()> {
+    // The nearest folder that is there: the others are created below it.
+    let mut nearest = dir;
+    while !nearest.exists() {
+        nearest = match nearest.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+    }
+    match tempfile::tempfile_in(nearest) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(not_writable(dir)(source)),
+    }
+}
+
+/// Creates the checkpoint folder. What an interrupted run left unfinished there is removed, or, where
+/// it was the only whole checkpoint of its step, put back.
+///
+/// # Errors
+/// Where it cannot be written to.
 pub fn prepare(dir: &Path) -> Result<()> {
-    let not_writable = |source| CheckpointError::NotWritable {
-        path: dir.to_owned(),
-        source,
-    };
-    fs::create_dir_all(dir).map_err(not_writable)?;
-    tempfile::NamedTempFile::new_in(dir).map_err(not_writable)?;
-    for entry in fs::read_dir(dir).map_err(not_writable)? {
-        let entry = entry.map_err(not_writable)?;
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            fs::remove_dir_all(entry.path()).map_err(not_writable)?;
+    fs::create_dir_all(dir).map_err(not_writable(dir))?;
+    for entry in fs::read_dir(dir).map_err(not_writable(dir))? {
+        let entry = entry.map_err(not_writable(dir))?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| name.starts_with(UNFINISHED)) else {
+            continue;
+        };
+        let replaced: Option<u64> = name.strip_prefix(REPLACED).and_then(|s| s.parse().ok());
+        match replaced.map(|step| dir.join(folder_name(step))) {
+            Some(target) if !target.exists() => fs::rename(entry.path(), target),
+            Some(_) | None => fs::remove_dir_all(entry.path()),
         }
+        .map_err(not_writable(dir))?;
     }
     Ok(())
+}
+
+fn not_writable(dir: &Path) -> impl Fn(std::io::Error) -> CheckpointError {
+    move |source| CheckpointError::NotWritable {
+        path: dir.to_owned(),
+        source,
+    }
 }
 
 /// Writes `checkpoint` as `dir/checkpoint-<step>` and returns that path. A checkpoint of the same
@@ -46,9 +79,7 @@ pub fn prepare(dir: &Path) -> Result<()> {
 /// Where a file cannot be written; what was there before stays.
 pub fn save(dir: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
     let target = dir.join(folder_name(checkpoint.step));
-    let folder = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .tempdir_in(dir)
+    let folder = temporary_folder(dir, UNFINISHED)
         .map_err(CheckpointError::io("create a folder in", dir))?;
     fill(folder.path(), checkpoint)?;
     sync(folder.path())?;
@@ -56,7 +87,7 @@ pub fn save(dir: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
     let replace = || -> std::io::Result<()> {
         if target.exists() {
             // A rename replaces no folder that has files: the old one moves out of the way first.
-            let old = dir.join(format!("{UNFINISHED}replaced-{}", checkpoint.step));
+            let old = dir.join(format!("{REPLACED}{}", checkpoint.step));
             fs::rename(&target, &old)?;
             fs::rename(&folder, &target)?;
             fs::remove_dir_all(&old)
@@ -100,6 +131,7 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         config: checkpoint.config.clone(),
         step: checkpoint.step,
         best_loss: checkpoint.best_loss,
+        validated: checkpoint.validated,
         data: checkpoint.data.clone(),
         seed: checkpoint.seed,
         sha256,
@@ -179,9 +211,69 @@ pub fn prune(dir: &Path, keep: Option<usize>) -> Result<()> {
     let surplus = steps.len().saturating_sub(keep);
     for step in steps.into_iter().take(surplus) {
         if !named.contains(&Some(step)) {
-            let path = dir.join(folder_name(step));
-            fs::remove_dir_all(&path).map_err(CheckpointError::io("remove", &path))?;
+            remove(dir, step)?;
         }
     }
     Ok(())
+}
+
+/// Removes the checkpoint of `step`, if it is there.
+///
+/// # Errors
+/// Where it cannot be.
+pub fn remove(dir: &Path, step: u64) -> Result<()> {
+    let path = dir.join(folder_name(step));
+    match fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(CheckpointError::io("remove", &path)(e))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check_writable, prepare};
+    use std::fs;
+
+    #[test]
+    fn what_an_interruption_left_is_removed_or_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("a/b");
+        check_writable(&dir).unwrap();
+        assert!(!folder.path().join("a").exists());
+        prepare(&dir).unwrap();
+        // Between the two renames of a replacement; after them; while one was written.
+        for name in [
+            ".unfinished-replaced-3",
+            ".unfinished-replaced-4",
+            "checkpoint-4",
+            ".unfinished-xyz",
+        ] {
+            fs::create_dir(dir.join(name)).unwrap();
+            fs::write(dir.join(name).join("file"), name).unwrap();
+        }
+        prepare(&dir).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["checkpoint-3", "checkpoint-4"]);
+        let read = |path| fs::read_to_string(dir.join(path)).unwrap();
+        assert_eq!(read("checkpoint-3/file"), ".unfinished-replaced-3");
+        assert_eq!(read("checkpoint-4/file"), "checkpoint-4");
+    }
+
+    #[test]
+    fn a_folder_below_a_file_is_not_writable() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "in the way").unwrap();
+        for dir in [file.clone(), file.join("below/it")] {
+            let said = check_writable(&dir).unwrap_err().to_string();
+            assert!(said.contains(&dir.display().to_string()), "{said}");
+            assert!(said.contains("--checkpoint-dir"), "{said}");
+        }
+    }
 }

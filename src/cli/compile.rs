@@ -4,11 +4,12 @@ use super::exit;
 use super::hardware::PrecisionChoice;
 use super::model_file::ModelArgs;
 use crate::checkpoint::{self, Pointer};
+use crate::staging::Staging;
 use crate::train::engine::write_artifacts;
 use crate::train::execution::Execution;
 use crate::train::initialize::initial_parameters;
 use crate::train::session;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::lower::inference;
@@ -91,10 +92,17 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
     if args.check {
         return check(args, &config);
     }
-    let Some(folder) = &args.output else {
+    let Some(target_folder) = &args.output else {
         return Ok(exit::DONE);
     };
-    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let output = target_folder.display();
+    ensure!(
+        target_folder.is_dir() || !target_folder.exists(),
+        "{output} is not a folder: choose another --output"
+    );
+    let context = || format!("writing {output}");
+    let staging = Staging::new(target_folder).with_context(context)?;
+    let folder = staging.path();
     match args.target {
         Target::Session => write_session(args, &config, folder)?,
         Target::OrtTraining => {
@@ -128,11 +136,8 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
             std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
         }
     }
-    println!(
-        "{} written in {:.2} s",
-        folder.display(),
-        start.elapsed().as_secs_f64()
-    );
+    staging.add().with_context(context)?;
+    println!("{output} written in {:.2} s", start.elapsed().as_secs_f64());
     Ok(exit::DONE)
 }
 

@@ -291,6 +291,31 @@ impl PretrainArgs {
                 )));
             }
         }
+        for (flag, value) in [
+            ("--end-learning-rate", self.end_learning_rate),
+            ("--adam-eps", self.adam_eps.into()),
+            ("--weight-decay", self.weight_decay.into()),
+            ("--clip-grad-norm", self.clip_grad_norm.into()),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(UsageError(format!(
+                    "{flag} {value} is not zero or a positive number"
+                )));
+            }
+        }
+        for (flag, value) in [
+            ("--dropout", self.dropout),
+            ("--attention-dropout", self.attention_dropout),
+            ("--activation-dropout", self.activation_dropout),
+            ("--beta1", self.beta1),
+            ("--beta2", self.beta2),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(UsageError(format!(
+                    "{flag} {value} is not at least 0 and below 1"
+                )));
+            }
+        }
         let interval = u64::try_from(self.checkpoint_interval)
             .ok()
             .filter(|&n| n > 0);
@@ -476,6 +501,12 @@ mod tests {
             ("--wandb FILES", "--wandb"),
             ("--total-updates 0 FILES", "--total-updates"),
             ("--lr nan FILES", "--lr"),
+            ("--lr 0 FILES", "--lr"),
+            ("--beta1 1 FILES", "--beta1 1"),
+            ("--beta2 nan FILES", "--beta2"),
+            ("--weight-decay inf FILES", "--weight-decay"),
+            ("--end-learning-rate nan FILES", "--end-learning-rate"),
+            ("--dropout 1 FILES", "--dropout 1"),
         ] {
             let error = resolve(&line.replace("FILES", FILES)).unwrap_err();
             assert!(error.contains(said), "{line}: {error}");

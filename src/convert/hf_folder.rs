@@ -4,7 +4,10 @@ use super::ConvertError;
 use super::hf_config::{HfConfig, unrepresentable};
 use super::weight_map::to_hf;
 use crate::arrays::write_safetensors;
-use crate::data::tokenizer::{TOKENIZER_FILE, TOKENIZER_FILES, copy_tokenizer};
+use crate::data::tokenizer::{
+    CONFIG_FILE as TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_FILES, copy_tokenizer,
+};
+use crate::staging::Staging;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::NamedArray;
 use std::collections::HashMap;
@@ -14,6 +17,9 @@ use std::path::Path;
 
 const MODEL_FILE: &str = "model.safetensors";
 const CONFIG_FILE: &str = "config.json";
+/// May be added by whoever publishes the model.
+const OWNERS_FILE: &str = "README.md";
+const MAX_LENGTH: &str = "model_max_length";
 
 /// Writes `weights` and, where given, the files in the folder `tokenizer` as the HuggingFace model
 /// folder `target`. A model that is there already is replaced.
@@ -33,15 +39,7 @@ pub fn write_hf_folder(
         return Err(ConvertError::Unrepresentable { reasons });
     }
     refuse_strangers(target)?;
-    let parent = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(parent).map_err(io("create", parent))?;
-    let folder = tempfile::Builder::new()
-        .prefix(".converting-")
-        .tempdir_in(parent)
-        .map_err(io("create a folder in", parent))?;
+    let folder = Staging::new(target).map_err(io("create a folder beside", target))?;
 
     let tensors = to_hf(weights, config)?;
     let path = folder.path().join(MODEL_FILE);
@@ -58,13 +56,45 @@ pub fn write_hf_folder(
     fs::write(&path, json + "\n").map_err(io("write", &path))?;
     if let Some(tokenizer) = tokenizer {
         copy_tokenizer(&tokenizer.join(TOKENIZER_FILE), folder.path())?;
+        limit_length(folder.path(), config.max_positions)?;
     }
-    install(folder, target)
+    // The owner's words stay with the model.
+    let words = target.join(OWNERS_FILE);
+    if words.is_file() {
+        fs::copy(&words, folder.path().join(OWNERS_FILE)).map_err(io("copy", &words))?;
+    }
+    folder.replace().map_err(io("write", target))
+}
+
+/// A tokenizer made for longer rows than the model has positions for would send transformers beyond
+/// the position table: its `model_max_length` becomes the model's.
+fn limit_length(folder: &Path, max_positions: usize) -> Result<(), ConvertError> {
+    let path = folder.join(TOKENIZER_CONFIG_FILE);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let encode = |e: serde_json::Error| ConvertError::Encode {
+        file: TOKENIZER_CONFIG_FILE,
+        reason: e.to_string(),
+    };
+    let text = fs::read(&path).map_err(io("read", &path))?;
+    let mut json: serde_json::Value = serde_json::from_slice(&text).map_err(encode)?;
+    // Where it names none, transformers writes 1e30.
+    let length = json[MAX_LENGTH].as_f64().unwrap_or(f64::INFINITY);
+    if let Some(fields) = json
+        .as_object_mut()
+        .filter(|_| length > max_positions as f64)
+    {
+        fields.insert(MAX_LENGTH.to_owned(), max_positions.into());
+        let text = serde_json::to_string_pretty(&json).map_err(encode)?;
+        fs::write(&path, text + "\n").map_err(io("write", &path))?;
+    }
+    Ok(())
 }
 
 /// Whether a folder written by this program can hold it, or its owner's own words beside it.
 fn known(name: &OsStr) -> bool {
-    let files = [MODEL_FILE, CONFIG_FILE, "README.md"];
+    let files = [MODEL_FILE, CONFIG_FILE, OWNERS_FILE];
     files
         .iter()
         .chain(&TOKENIZER_FILES)
@@ -88,25 +118,6 @@ fn refuse_strangers(target: &Path) -> Result<(), ConvertError> {
             return Err(occupied());
         }
     }
-    Ok(())
-}
-
-/// Moves the finished folder to its place.
-fn install(folder: tempfile::TempDir, target: &Path) -> Result<(), ConvertError> {
-    let finished = folder.path().to_owned();
-    // Readable by whoever may read its surroundings: temporary folders are their owner's alone.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(&finished, fs::Permissions::from_mode(0o755))
-            .map_err(io("set the permissions of", &finished))?;
-    }
-    if target.exists() {
-        fs::remove_dir_all(target).map_err(io("replace", target))?;
-    }
-    fs::rename(&finished, target).map_err(io("write", target))?;
-    // The folder has moved: there is nothing left to remove.
-    let _ = folder.keep();
     Ok(())
 }
 

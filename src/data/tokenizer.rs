@@ -21,7 +21,7 @@ pub const TOKENIZER_FILES: [&str; 5] = [
     "added_tokens.json",
 ];
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
-pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
+pub const CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
 /// A special token that a model refers to by its role.

@@ -40,7 +40,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     let tokenizer = Arc::new(Tokenizer::load(&config.tokenizer)?);
     let model = config.architecture.model(&vocabulary(&tokenizer));
     model.validate().context("the model's settings")?;
-    checkpoint::prepare(&config.checkpoint_dir)?;
+    checkpoint::check_writable(&config.checkpoint_dir)?;
     let open = |path| {
         EvaluationSet::open(
             path,
@@ -81,6 +81,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
             Position {
                 step: 0,
                 best_loss: None,
+                validated: None,
                 data: LoaderState::new(config.seed),
             },
         ),
@@ -98,6 +99,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         running.engine.set_optimizer_state(state)?;
     }
     drop((fresh, checkpoint));
+    checkpoint::prepare(&config.checkpoint_dir)?;
     let progress = Progress::new(
         position.step,
         config.schedule.total_updates,
@@ -124,6 +126,8 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         position,
         stop,
         progress,
+        saved: None,
+        only_best: None,
     };
     trainer.run()
 }
@@ -153,16 +157,52 @@ fn resume(
     }
     if found.model != *model {
         bail!(
-            "the model in {} is not the one that the flags describe: resume with the flags and the \
-             tokenizer of that run",
+            "the model in {} is not the one that the flags and the tokenizer describe ({}): resume with \
+             those of that run",
+            folder.display(),
+            differences(&found.model, model)?
+        );
+    }
+    if found.optimizer.is_none() {
+        tracing::warn!(
+            "{} holds no optimizer state: the moments start from zero",
             folder.display()
         );
     }
+    if found.step >= config.schedule.total_updates {
+        tracing::warn!(
+            "{} has {} updates behind it: with --total-updates {} there are none to make",
+            folder.display(),
+            found.step,
+            config.schedule.total_updates
+        );
+    }
+    let best_loss = found.best_loss.filter(|&loss| is_best(loss, config));
     let position = Position {
         step: found.step,
-        best_loss: found.best_loss,
+        best_loss,
+        validated: found.validated.filter(|_| best_loss.is_some()),
         data: serde_json::from_value(found.data.clone())
             .with_context(|| format!("reading the data position in {}", folder.display()))?,
     };
     Ok((found, position))
+}
+
+/// Whether the best checkpoint of the run's folder is the one of this loss. It is not where a run goes
+/// on in another folder or from an older checkpoint: the next validation is then the best so far.
+fn is_best(loss: f64, config: &TrainConfig) -> bool {
+    checkpoint::resolve(&config.checkpoint_dir, Pointer::Best)
+        .and_then(|folder| checkpoint::read_state(&folder))
+        .is_ok_and(|state| state.best_loss == Some(loss))
+}
+
+/// The settings in which two models differ.
+fn differences(there: &ModelConfig, here: &ModelConfig) -> Result<String> {
+    let (there, here) = (serde_json::to_value(there)?, serde_json::to_value(here)?);
+    let fields = there.as_object().into_iter().flatten();
+    let different: Vec<String> = fields
+        .filter(|(field, value)| here[field] != **value)
+        .map(|(field, value)| format!("{field} is {value} there and {} here", here[field]))
+        .collect();
+    Ok(different.join(", "))
 }

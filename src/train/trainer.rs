@@ -9,10 +9,9 @@ use super::stop::StopSignal;
 use crate::checkpoint::{self, Checkpoint, Pointer};
 use crate::data::dropout::MaskKey;
 use crate::data::{Batch, EvaluationSet, LoaderState, Tokenizer, TrainLoader};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::NamedArray;
-use std::path::PathBuf;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +29,8 @@ pub struct Position {
     pub step: u64,
     /// Lowest validation loss so far, in bits per predicted token.
     pub best_loss: Option<f64>,
+    /// The last step whose validation loss was taken.
+    pub validated: Option<u64>,
     pub data: LoaderState,
 }
 
@@ -45,6 +46,11 @@ pub struct Trainer<'a> {
     pub position: Position,
     pub stop: StopSignal,
     pub progress: Progress,
+    /// The last step that this run saved.
+    pub saved: Option<u64>,
+    /// The step that this run saved only because it was the best so far: it goes when a better one
+    /// comes.
+    pub only_best: Option<u64>,
 }
 
 impl Trainer<'_> {
@@ -58,37 +64,63 @@ impl Trainer<'_> {
                 Some(start) => self.progress.validation(0, &start, false),
                 None => return self.stopped(),
             }
+        } else if self.validation_is_due() {
+            // The run stopped before it.
+            match self.validate()? {
+                Some(true) => self.save(true)?,
+                Some(false) => {}
+                None => return self.stopped(),
+            }
         }
-        let mut evaluated = None;
         while self.position.step < self.config.schedule.total_updates {
             if self.stop.received().is_some() {
                 return self.stopped();
             }
             self.update()?;
-            let step = self.position.step;
-            if self
-                .config
-                .checkpoint_interval
-                .is_some_and(|n| step.is_multiple_of(n))
+            let best = match self
+                .validation_is_due()
+                .then(|| self.validate())
+                .transpose()?
             {
-                self.save(None)?;
+                Some(Some(best)) => best,
+                Some(None) => return self.stopped(),
+                None => false,
+            };
+            let interval = self.at_interval();
+            if best || interval {
+                self.save(best)?;
+            }
+            if interval {
                 checkpoint::prune(&self.config.checkpoint_dir, self.config.keep_checkpoints)?;
             }
-            if step.is_multiple_of(self.config.eval_interval) {
-                if !self.validate()? {
-                    return self.stopped();
-                }
-                evaluated = Some(step);
+        }
+        let step = self.position.step;
+        if self.position.validated != Some(step) {
+            match self.validate()? {
+                Some(true) => self.save(true)?,
+                Some(false) => {}
+                None => return self.stopped(),
             }
         }
-        if evaluated != Some(self.position.step) && !self.validate()? {
-            return self.stopped();
+        if self.saved != Some(step) {
+            self.save(false)?;
         }
-        self.save(None)?;
         if !self.final_test()? {
             return self.stopped();
         }
         Ok(Ended::Finished)
+    }
+
+    /// Whether the present step is one to validate at, and was not validated yet.
+    fn validation_is_due(&self) -> bool {
+        let step = self.position.step;
+        step.is_multiple_of(self.config.eval_interval) && self.position.validated != Some(step)
+    }
+
+    /// Whether the present step is one of `checkpoint_interval`.
+    fn at_interval(&self) -> bool {
+        let interval = self.config.checkpoint_interval;
+        interval.is_some_and(|n| self.position.step.is_multiple_of(n))
     }
 
     /// One update: the micro-batches, the optimizer, the figures.
@@ -108,12 +140,7 @@ impl Trainer<'_> {
         }
         let average = totals.average();
         if !average.loss.is_finite() {
-            bail!(
-                "the loss of update {step} is {}: training has diverged. The last checkpoint in {} is \
-                 sound; a lower --lr, a longer --warmup-updates or a smaller --clip-grad-norm helps",
-                average.loss,
-                self.config.checkpoint_dir.display()
-            );
+            return Err(self.diverged(&format!("the next loss is {}", average.loss)));
         }
         let lr = self.config.schedule.lr(step);
         let gradient_norm = self
@@ -121,6 +148,9 @@ impl Trainer<'_> {
             .engine
             .optimizer_step(lr as f32)
             .with_context(|| format!("making update {step}"))?;
+        if !gradient_norm.is_finite() {
+            return Err(self.diverged(&format!("the next gradient's norm is {gradient_norm}")));
+        }
         self.position.step = step;
         self.position.data = self.loader.state().clone();
         self.progress.update(&UpdateFigures {
@@ -161,18 +191,42 @@ impl Trainer<'_> {
         .context("evaluating the validation text")
     }
 
-    /// Evaluates, and keeps the parameters if they are the best so far. False if a signal came.
-    fn validate(&mut self) -> Result<bool> {
+    /// Evaluates the validation text: whether the parameters are the best so far. None if a signal
+    /// came.
+    fn validate(&mut self) -> Result<Option<bool>> {
         let Some(found) = self.evaluate_valid()? else {
-            return Ok(false);
+            return Ok(None);
         };
-        let best = self.position.best_loss.is_none_or(|best| found.loss < best);
-        if best {
-            self.position.best_loss = Some(found.loss);
-            self.save(Some(Pointer::Best))?;
+        if !found.loss.is_finite() {
+            return Err(self.diverged(&format!("the validation loss is {}", found.loss)));
         }
-        self.progress.validation(self.position.step, &found, best);
-        Ok(true)
+        let position = &mut self.position;
+        let best = position.best_loss.is_none_or(|best| found.loss < best);
+        if best {
+            position.best_loss = Some(found.loss);
+        }
+        position.validated = Some(position.step);
+        self.progress.validation(position.step, &found, best);
+        Ok(Some(best))
+    }
+
+    /// The error of a run whose figures are no longer numbers.
+    fn diverged(&self, what: &str) -> anyhow::Error {
+        let kept = match self.saved {
+            Some(step) => format!(
+                "{} is sound; ",
+                self.config
+                    .checkpoint_dir
+                    .join(checkpoint::folder_name(step))
+                    .display()
+            ),
+            None => String::new(),
+        };
+        anyhow!(
+            "training has diverged: {what} after update {}; {kept}a lower --lr, a longer \
+             --warmup-updates or a smaller --clip-grad-norm helps",
+            self.position.step
+        )
     }
 
     /// Evaluates the test text with the best parameters. False if a signal came.
@@ -193,18 +247,24 @@ impl Trainer<'_> {
         Ok(found.is_some())
     }
 
+    /// After a signal: saves, unless this step is saved already.
     fn stopped(&mut self) -> Result<Ended> {
         let signal = self.stop.received().unwrap_or(0);
-        let path = self.save(None)?;
+        let step = self.position.step;
+        // Not again: during the test the engine holds the best parameters, not the last.
+        if self.saved != Some(step) {
+            self.save(false)?;
+        }
+        let folder = checkpoint::folder_name(step);
         self.progress.note(&format!(
-            "stopped by signal {signal} after update {}; saved {}",
-            self.position.step,
-            path.display()
+            "stopped by signal {signal} after update {step}; saved {}",
+            self.config.checkpoint_dir.join(folder).display()
         ));
         Ok(Ended::Signal(signal))
     }
 
-    fn save(&mut self, pointer: Option<Pointer>) -> Result<PathBuf> {
+    /// Saves the present step as the latest checkpoint and, where it is, as the best.
+    fn save(&mut self, best: bool) -> Result<()> {
         let step = self.position.step;
         let parameters: Vec<NamedArray> = self.running.engine.parameters()?;
         let optimizer = self.running.engine.optimizer_state()?;
@@ -213,6 +273,7 @@ impl Trainer<'_> {
             config: serde_json::to_value(self.config)?,
             step,
             best_loss: self.position.best_loss,
+            validated: self.position.validated,
             data: serde_json::to_value(&self.position.data)?,
             seed: self.config.seed,
             parameters,
@@ -220,12 +281,17 @@ impl Trainer<'_> {
             tokenizer: Some(self.tokenizer.path().to_owned()),
         };
         let dir = &self.config.checkpoint_dir;
-        let path = checkpoint::save(dir, &checkpoint)
+        checkpoint::save(dir, &checkpoint)
             .with_context(|| format!("saving the checkpoint of update {step}"))?;
+        self.saved = Some(step);
         checkpoint::set_pointer(dir, Pointer::Latest, step)?;
-        if let Some(pointer) = pointer {
-            checkpoint::set_pointer(dir, pointer, step)?;
+        if best {
+            checkpoint::set_pointer(dir, Pointer::Best, step)?;
+            let only_best = (!self.at_interval()).then_some(step);
+            if let Some(old) = std::mem::replace(&mut self.only_best, only_best) {
+                checkpoint::remove(dir, old)?;
+            }
         }
-        Ok(path)
+        Ok(())
     }
 }

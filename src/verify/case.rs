@@ -24,7 +24,7 @@ pub enum CaseError {
         found: Dtype,
         expected: &'static str,
     },
-    #[error("{file}: '{name}' has shape {found:?}, the model says {expected:?}")]
+    #[error("{file}: '{name}' has shape {found:?}, expected {expected:?}")]
     Shape {
         file: String,
         name: String,
@@ -33,6 +33,8 @@ pub enum CaseError {
     },
     #[error("the case's input mode is '{0}'; only 'mpnet' can be run")]
     InputMode(String),
+    #[error("the case has no updates: both updates and update_freq must be at least 1")]
+    NoUpdates,
     #[error("the case trains with return_mlm, which cannot be run")]
     ReturnMlm,
 }
@@ -136,6 +138,11 @@ impl Case {
             return Err(CaseError::ReturnMlm.into());
         }
         let description: Description = serde_json::from_value(json).with_context(context)?;
+        let (model, train) = (&description.model, &description.train);
+        model.validate().with_context(context)?;
+        if train.updates == 0 || train.update_freq == 0 {
+            return Err(CaseError::NoUpdates).with_context(context);
+        }
         let bytes = read("weights.safetensors")?;
         let file = "weights.safetensors";
         let weights =
@@ -199,30 +206,51 @@ impl Case {
             .to_string();
         let tensors =
             SafeTensors::deserialize(&self.batches).with_context(|| format!("reading {file}"))?;
-        let read = |part: &str| -> Result<(Vec<usize>, Vec<i64>)> {
+        let shape = |part: &str| -> Result<Vec<usize>> {
             let name = format!("{index}.{part}");
-            let view = tensor(&tensors, &file, &name)?;
-            Ok((view.shape().to_vec(), integers(&view, &file, &name)?))
+            Ok(tensor(&tensors, &file, &name)?.shape().to_vec())
         };
-        let (shape, input_ids) = read("input_ids")?;
-        let (target_shape, targets) = read("targets")?;
-        let ([rows, width], [_, predicted]) = (&shape[..], &target_shape[..]) else {
+        let (ids, targets) = (shape("input_ids")?, shape("targets")?);
+        let (&[rows, width], &[_, predicted]) = (&ids[..], &targets[..]) else {
             anyhow::bail!("{file}: micro-batch {index} is not made of matrices");
         };
-        let attention_mask = read("attention_mask")?.1;
-        let length = width.checked_sub(2 * predicted).with_context(|| {
-            format!("{file}: micro-batch {index} predicts more tokens than it has")
-        })?;
+        let length = predicted
+            .checked_mul(2)
+            .and_then(|copies| width.checked_sub(copies))
+            .filter(|&length| rows > 0 && predicted > 0 && length > 0)
+            .with_context(|| {
+                format!(
+                    "{file}: micro-batch {index} predicts {predicted} of {width} columns of {rows} rows: \
+                     expected L + 2 P columns, L and P at least 1"
+                )
+            })?;
+        let read = |part: &str, columns: usize| -> Result<Vec<i64>> {
+            let name = format!("{index}.{part}");
+            let view = tensor(&tensors, &file, &name)?;
+            if view.shape() != [rows, columns] {
+                return Err(CaseError::Shape {
+                    file: file.clone(),
+                    name,
+                    found: view.shape().to_vec(),
+                    expected: vec![rows, columns],
+                }
+                .into());
+            }
+            Ok(integers(&view, &file, &name)?)
+        };
+        let input_ids = read("input_ids", width)?;
+        let targets = read("targets", predicted)?;
+        let attention_mask = read("attention_mask", width)?;
         let tokens = attention_mask
-            .chunks(*width)
+            .chunks(width)
             .map(|row| row[..length].iter().filter(|&&m| m != 0).count())
             .sum();
         let pad = self.model.pad_token_id;
         Ok(Batch {
-            rows: *rows,
+            rows,
             length,
-            predicted: *predicted,
-            positions: read("positions")?.1,
+            predicted,
+            positions: read("positions", width)?,
             tokens,
             predicted_tokens: targets.iter().filter(|&&t| t != pad).count(),
             input_ids,

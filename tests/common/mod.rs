@@ -20,8 +20,10 @@ pub fn binary(name: &str, folder: &Path) -> Command {
 }
 
 /// `pretrain-mpnet` on the example text: the tiny model, one micro-batch of 8 rows an update,
-/// checkpoints in `out` below `folder`.
+/// checkpoints in `out` below `folder`. Two folders give the same command line.
 pub fn pretrain(folder: &Path, further: &[&str]) -> Command {
+    small_text(folder, "valid.txt");
+    small_text(folder, "test.txt");
     let mut command = binary("pretrain-mpnet", folder);
     command
         .args([
@@ -37,10 +39,7 @@ pub fn pretrain(folder: &Path, further: &[&str]) -> Command {
         .arg(repository("examples/tokenizer"))
         .arg("--train-dir")
         .arg(repository("examples/corpus/train"))
-        .arg("--valid-file")
-        .arg(small_text(folder, "valid.txt"))
-        .arg("--test-file")
-        .arg(small_text(folder, "test.txt"))
+        .args(["--valid-file", "valid.txt", "--test-file", "test.txt"])
         .args(further);
     command
 }
@@ -68,22 +67,42 @@ pub fn failure(command: &mut Command, code: i32) -> String {
     said
 }
 
-/// Every file below `folder` with its bytes, by its path from there.
-pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Everything below `folder`, hidden or not, by its path from there: a file's bytes, nothing for a
+/// folder.
+pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
         for entry in std::fs::read_dir(&next).unwrap() {
             let path = entry.unwrap().path();
+            let name = path.strip_prefix(folder).unwrap().to_owned();
             if path.is_dir() {
+                found.insert(name, None);
                 folders.push(path);
             } else {
-                let name = path.strip_prefix(folder).unwrap().to_owned();
-                found.insert(name, std::fs::read(&path).unwrap());
+                found.insert(name, Some(std::fs::read(&path).unwrap()));
             }
         }
     }
     found
+}
+
+/// Every file below `folder` with its bytes, by its path from there.
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let all = contents(folder).into_iter();
+    all.filter_map(|(name, bytes)| Some((name, bytes?)))
+        .collect()
+}
+
+/// What a command that fails with `code` says on standard error; it must leave `folder` as it was.
+pub fn failure_without_a_trace(folder: &Path, command: &mut Command, code: i32) -> String {
+    let before = contents(folder);
+    let said = failure(command, code);
+    let after = contents(folder);
+    let names: Vec<_> = after.keys().filter(|p| !before.contains_key(*p)).collect();
+    assert!(names.is_empty(), "left behind: {names:?}");
+    assert!(before == after, "files have changed");
+    said
 }
 
 /// That two folders hold the same files with the same bytes.

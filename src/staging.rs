@@ -1,0 +1,149 @@
+//! Folders that appear whole or not at all: filled beside their place, moved there last.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A temporary folder in `parent`, with the permissions of an ordinary one.
+///
+/// # Errors
+/// Where it cannot be created.
+pub fn temporary_folder(parent: &Path, prefix: &str) -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    // Less what the process's mask takes away; the crate's default is the owner's alone.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder.tempdir_in(parent)
+}
+
+/// A folder that is being filled; dropped unfinished, it leaves nothing.
+#[derive(Debug)]
+pub struct Staging {
+    folder: TempDir,
+    target: PathBuf,
+}
+
+impl Staging {
+    /// Starts the folder that is to become `target`.
+    ///
+    /// # Errors
+    /// Where nothing can be created beside `target`.
+    pub fn new(target: &Path) -> io::Result<Staging> {
+        let target = match target.canonicalize() {
+            Ok(target) => target,
+            Err(_) => std::path::absolute(target)?,
+        };
+        let parent = target.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(parent)?;
+        Ok(Staging {
+            folder: temporary_folder(parent, ".unfinished-")?,
+            target,
+        })
+    }
+
+    /// Where to write.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Puts the folder in the place of `target`, whatever was there.
+    ///
+    /// # Errors
+    /// Where that cannot be done; what was there stays.
+    pub fn replace(self) -> io::Result<()> {
+        let Staging { folder, target } = self;
+        if target.exists() {
+            let parent = target.parent().unwrap_or(Path::new("/"));
+            let old = temporary_folder(parent, ".unfinished-")?;
+            let replaced = old.path().join("replaced");
+            fs::rename(&target, &replaced)?;
+            if let Err(error) = fs::rename(folder.path(), &target) {
+                fs::rename(&replaced, &target)?;
+                return Err(error);
+            }
+        } else {
+            fs::rename(folder.path(), &target)?;
+        }
+        // It has moved: there is nothing left to remove.
+        let _ = folder.keep();
+        Ok(())
+    }
+
+    /// Moves the files into `target`, which keeps what else it holds.
+    ///
+    /// # Errors
+    /// Where one cannot be moved.
+    pub fn add(self) -> io::Result<()> {
+        if !self.target.exists() {
+            return self.replace();
+        }
+        for entry in fs::read_dir(self.folder.path())? {
+            let entry = entry?;
+            fs::rename(entry.path(), self.target.join(entry.file_name()))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Staging;
+    use std::fs;
+    use std::path::Path;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn replaces_or_adds_and_leaves_nothing_beside() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("a/b");
+        for (name, add) in [("one", false), ("two", false), ("three", true)] {
+            let staging = Staging::new(&target).unwrap();
+            fs::write(staging.path().join(name), "text").unwrap();
+            match add {
+                true => staging.add().unwrap(),
+                false => staging.replace().unwrap(),
+            }
+        }
+        assert_eq!(names(&target), ["three", "two"]);
+        assert_eq!(names(&place.path().join("a")), ["b"]);
+    }
+
+    #[test]
+    fn unfinished_leaves_what_was_there() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("b");
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join("old"), "text").unwrap();
+        let staging = Staging::new(&target).unwrap();
+        fs::write(staging.path().join("new"), "text").unwrap();
+        drop(staging);
+        assert_eq!(names(&target), ["old"]);
+        assert_eq!(names(place.path()), ["b"]);
+        assert!(Staging::new(&target.join("old/below")).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_may_read_what_they_may_read_elsewhere() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = tempfile::tempdir().unwrap();
+        let ordinary = place.path().join("ordinary");
+        fs::create_dir(&ordinary).unwrap();
+        Staging::new(&place.path().join("b"))
+            .unwrap()
+            .replace()
+            .unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ordinary), mode(&place.path().join("b")));
+    }
+}
