@@ -1,0 +1,43 @@
+//! The flags of checkpoints: where, how often, what to go on from.
+
+use clap::Args;
+use std::path::PathBuf;
+
+/// Checkpoints and starting points.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Checkpoints")]
+pub struct CheckpointArgs {
+    /// Folder of the checkpoints
+    #[arg(long, default_value = "./checkpoints")]
+    pub checkpoint_dir: PathBuf,
+    /// Updates between two checkpoints; -1 keeps only the best and the last
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    pub checkpoint_interval: i64,
+    /// Checkpoints to keep, beside the best and the last; -1 keeps all
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    pub keep_checkpoints: i64,
+    /// Accepted for annotated-mpnet's sake: the optimizer's state is always saved
+    #[arg(long)]
+    pub save_optimizer_state: bool,
+    /// Go on from the latest checkpoint of --checkpoint-dir
+    #[arg(long)]
+    pub resume: bool,
+    /// The checkpoint to resume from
+    #[arg(long, requires = "resume")]
+    pub resume_checkpoint: Option<PathBuf>,
+    /// Load a PyTorch checkpoint of doubtful origin
+    #[arg(long)]
+    pub trust_checkpoint: bool,
+    /// HuggingFace model to start from
+    #[arg(long, conflicts_with = "resume")]
+    pub hf_model_path: Option<String>,
+}
+
+impl CheckpointArgs {
+    /// Updates between two checkpoints; none but the best and the last where absent.
+    pub fn interval(&self) -> Option<u64> {
+        u64::try_from(self.checkpoint_interval)
+            .ok()
+            .filter(|&n| n > 0)
+    }
+}
