@@ -154,13 +154,18 @@ pub fn training_graph(
 /// Makes `norm` the gradient of [`NORM_CARRIER`]: its buffer, and its flag with the flag's name.
 fn carry(graph: &mut Graph, norm: ValueId) -> Result<(ValueId, (String, ValueId)), GraphError> {
     let ty = Type::f32([Dim::from(1)]);
-    graph.parameter(NORM_CARRIER, ty.clone());
+    let carrier = graph.parameter(NORM_CARRIER, ty.clone());
     let buffer = graph.input(format!("{NORM_CARRIER}_grad.accumulation.buffer"), ty);
     let epsilon = graph.scalar(f64::from(NORM_EPSILON))?;
     let weight = graph.scalar(f64::from(NORM_WEIGHT))?;
     let gradient = graph.add(norm, epsilon)?;
     let gradient = graph.mul(gradient, weight)?;
     let gradient = graph.reshape(gradient, [Dim::from(1)])?;
+    // The training API keeps a parameter that no node reads on the processor, where the optimizer of
+    // a GPU cannot reach it.
+    let zero = graph.scalar(0.0)?;
+    let nothing = graph.mul(carrier, zero)?;
+    let gradient = graph.add(gradient, nothing)?;
     // The norm is of all micro-batches so far: it replaces that of the one before.
     let always = graph.constant(DType::Bool, &[1], [1.0])?;
     let outputs = graph.apply(Accumulate, &[buffer, gradient, always])?;
