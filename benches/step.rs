@@ -66,13 +66,7 @@ fn main() -> Result<()> {
         .load(args.ort.clone())
         .context("finding ONNX Runtime")?;
     let options = Options {
-        optimizer: AdamW {
-            beta1: 0.9,
-            beta2: 0.98,
-            epsilon: 1e-6,
-            weight_decay: 0.01,
-            clip_grad_norm: 1.0,
-        },
+        optimizer: AdamW::default(),
         expose: false,
     };
     let initial = initial_parameters(&config, 1);

@@ -43,13 +43,7 @@ pub fn against_f32(
             ..*execution
         };
         let options = Options {
-            optimizer: AdamW {
-                beta1: 0.9,
-                beta2: 0.98,
-                epsilon: 1e-6,
-                weight_decay: 0.0,
-                clip_grad_norm: 0.0,
-            },
+            optimizer: AdamW::default(),
             expose: true,
         };
         let context = || format!("one step in {}", precision.name());

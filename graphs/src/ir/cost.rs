@@ -121,7 +121,7 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         // Normalize (2), scale's gradient (2), bias's, scaled gradient, two means (3), result (4).
         Op::LayerNormGrad(_) => 13 * input(0),
     };
-    let bytes = |v: &ValueId| elements(graph, *v, sizes) * graph.ty(*v).dtype.size() as u64;
+    let bytes = |v: &ValueId| bytes(graph, *v, sizes);
     let written: u64 = node.outputs.iter().map(bytes).sum();
     let read: u64 = node.inputs.iter().map(bytes).sum();
     let at = |i: usize| node.inputs.get(i).map_or(0, bytes);
@@ -173,6 +173,11 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         | Op::WrappingMul(_) => read + written,
     };
     Cost { flops, bytes }
+}
+
+/// Bytes of a value.
+pub(super) fn bytes(graph: &Graph, value: ValueId, sizes: &Bindings) -> u64 {
+    elements(graph, value, sizes) * graph.ty(value).dtype.size() as u64
 }
 
 /// Elements of a value.
