@@ -283,12 +283,23 @@ fn options_that_do_not_fit_the_artifacts_are_errors() {
         matches!(&error, EngineError::NoGradientNorm { .. }),
         "{error}"
     );
-    let error = refused(|options| options.provider = Provider::Cuda);
+    let error = refused(|options| options.provider = Provider::WebGpu);
     assert!(
         matches!(
             &error,
             EngineError::Provider {
-                provider: Provider::Cuda
+                provider: Provider::WebGpu
+            }
+        ),
+        "{error}"
+    );
+    let error = refused(|options| options.provider = Provider::Cuda);
+    assert!(
+        matches!(
+            &error,
+            EngineError::ProviderSetUp {
+                provider: Provider::Cuda,
+                ..
             }
         ),
         "{error}"

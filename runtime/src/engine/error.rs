@@ -18,6 +18,16 @@ pub enum EngineError {
         /// The provider asked for.
         provider: Provider,
     },
+    /// The build lacks the provider, or it cannot be set up on this machine.
+    #[error(
+        "this build of ONNX Runtime cannot run on {provider}; `mpnet doctor` says what is missing"
+    )]
+    ProviderSetUp {
+        /// The provider asked for.
+        provider: Provider,
+        /// ONNX Runtime's message.
+        source: ort::Error,
+    },
     /// An artifact or a temporary file could not be read or written.
     #[error("cannot {doing} {}", path.display())]
     Io {

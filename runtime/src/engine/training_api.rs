@@ -92,8 +92,11 @@ impl TrainingApiEngine {
         {
             return Err(EngineError::UnknownParameter { name: name.clone() });
         }
-        let session_options = session_options(loaded, &options)
-            .map_err(EngineError::runtime("set up the session options"))?;
+        let session_options =
+            session_options(loaded, &options).map_err(|source| EngineError::ProviderSetUp {
+                provider: options.provider,
+                source,
+            })?;
         let models = read_models(&options.artifacts)?;
         let session =
             SessionHandle::new(loaded.environment(), &session_options, checkpoint, &models)
