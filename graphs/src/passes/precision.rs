@@ -1,12 +1,14 @@
-//! Mixed precision: matrix products and what lies between them in 16 bits, the loss and everything
-//! that sums over a batch's rows into a table in f32.
+//! Mixed precision: matrix products and what lies between them in 16 bits; the loss, the residual
+//! stream through the layer normalizations, its gradient, and everything that sums over a batch's
+//! rows into a table in f32.
 //!
-//! Parameters stay f32 and are converted where they are read; so do the graph's outputs. Softmax,
-//! layer normalization and sums read and write 16 bits but compute in f32 inside their kernels.
+//! Every layer rounds what it adds to the stream, not the stream: rounded sums would add up over the
+//! layers. Parameters stay f32 and are converted where they are read; so do the graph's outputs.
+//! Softmax and sums read and write 16 bits but compute in f32 inside their kernels.
 
 use crate::ir::{DType, Graph, GraphError, Node, ValueId};
 use crate::ops::{Op, cast::Cast};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How an operator takes its floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +17,12 @@ enum Class {
     Low,
     /// In f32, whatever they come in.
     Full,
-    /// In 16 bits where any of them is.
+    /// In f32, whatever they come in, and so is what is computed from it until a product needs less.
+    Stream,
+    /// In f32 where the stream is among them, and part of it; else in 16 bits where any of them is.
+    Join,
+    /// In f32 where they are the stream and parameters, and part of it; else in 16 bits where any of
+    /// them is or the stream is among them.
     Follow,
 }
 
@@ -31,8 +38,9 @@ fn class(op: &Op) -> Class {
         | Op::ScatterAdd(_)
         | Op::ScatterElements(_)
         | Op::SumSquares(_) => Class::Full,
-        Op::Add(_)
-        | Op::And(_)
+        Op::LayerNorm(_) | Op::LayerNormGrad(_) | Op::LayerNormOutput(_) => Class::Stream,
+        Op::Add(_) | Op::Sub(_) => Class::Join,
+        Op::And(_)
         | Op::Cast(_)
         | Op::Concat(_)
         | Op::Constant(_)
@@ -44,9 +52,6 @@ fn class(op: &Op) -> Class {
         | Op::Gelu(_)
         | Op::GeluGrad(_)
         | Op::Iota(_)
-        | Op::LayerNorm(_)
-        | Op::LayerNormGrad(_)
-        | Op::LayerNormOutput(_)
         | Op::Mul(_)
         | Op::Pad(_)
         | Op::ReduceSum(_)
@@ -58,7 +63,6 @@ fn class(op: &Op) -> Class {
         | Op::Softmax(_)
         | Op::SoftmaxGrad(_)
         | Op::Sqrt(_)
-        | Op::Sub(_)
         | Op::Tanh(_)
         | Op::Transpose(_)
         | Op::Where(_)
@@ -72,17 +76,35 @@ fn class(op: &Op) -> Class {
 /// Where the result would not be a graph.
 pub fn lower_precision(graph: &mut Graph, low: DType) -> Result<(), GraphError> {
     let mut casts = HashMap::new();
+    let mut stream = HashSet::new();
+    let parameters: HashSet<ValueId> = graph.parameters().iter().copied().collect();
     for mut node in std::mem::take(&mut graph.nodes) {
         let is_float = |v: &ValueId| graph.ty(*v).dtype.is_float();
+        let floats: Vec<bool> = node.inputs.iter().map(is_float).collect();
+        let any_low = node.inputs.iter().any(|v| graph.ty(*v).dtype == low);
+        let any_stream = node.inputs.iter().any(|v| stream.contains(v));
+        // A parameter or a number takes the type of what it is combined with.
+        let yields = |v: &ValueId| parameters.contains(v) || graph.ty(*v).shape.is_empty();
+        let only_stream = || {
+            let mut inputs = node.inputs.iter().filter(|v| is_float(v));
+            inputs.all(|v| stream.contains(v) || yields(v))
+        };
+        let joins = match class(&node.op) {
+            Class::Low | Class::Full => false,
+            Class::Stream => true,
+            Class::Join => any_stream,
+            Class::Follow => any_stream && only_stream(),
+        };
         let wanted = match class(&node.op) {
             Class::Low => low,
-            Class::Full => DType::F32,
-            Class::Follow => match node.inputs.iter().any(|v| graph.ty(*v).dtype == low) {
-                true => low,
-                false => DType::F32,
-            },
+            Class::Full | Class::Stream => DType::F32,
+            Class::Join | Class::Follow if joins => DType::F32,
+            Class::Join | Class::Follow if any_low || any_stream => low,
+            Class::Join | Class::Follow => DType::F32,
         };
-        let floats: Vec<bool> = node.inputs.iter().map(is_float).collect();
+        if joins {
+            stream.extend(node.outputs.iter().copied());
+        }
         for (input, is_float) in node.inputs.iter_mut().zip(floats) {
             if is_float {
                 *input = cast(graph, &mut casts, *input, wanted)?;
