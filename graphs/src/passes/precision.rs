@@ -19,6 +19,8 @@ enum Class {
     Full,
     /// In f32, whatever they come in, and so is what is computed from it until a product needs less.
     Stream,
+    /// In 16 bits but for tables and sums, which are in f32.
+    Attention,
     /// In f32 where the stream is among them, and part of it; else in 16 bits where any of them is.
     Join,
     /// In f32 where they are the stream and parameters, and part of it; else in 16 bits where any of
@@ -38,6 +40,7 @@ fn class(op: &Op) -> Class {
         | Op::ScatterAdd(_)
         | Op::ScatterElements(_)
         | Op::SumSquares(_) => Class::Full,
+        Op::TwoStreamAttention(_) | Op::TwoStreamAttentionGrad(_) => Class::Attention,
         Op::LayerNorm(_) | Op::LayerNormGrad(_) | Op::LayerNormOutput(_) => Class::Stream,
         Op::Add(_) | Op::Sub(_) => Class::Join,
         Op::And(_)
@@ -70,6 +73,15 @@ fn class(op: &Op) -> Class {
     }
 }
 
+/// Inputs of an attention that are f32 in every precision: the log-sum-exp and the bias.
+fn always_full(op: &Op) -> &'static [usize] {
+    match class(op) {
+        Class::Attention if matches!(op, Op::TwoStreamAttention(_)) => &[5],
+        Class::Attention => &[2, 8],
+        Class::Low | Class::Full | Class::Stream | Class::Join | Class::Follow => &[],
+    }
+}
+
 /// Rewrites an f32 graph to work in `low` wherever that is safe.
 ///
 /// # Errors
@@ -90,13 +102,13 @@ pub fn lower_precision(graph: &mut Graph, low: DType) -> Result<(), GraphError> 
             inputs.all(|v| stream.contains(v) || yields(v))
         };
         let joins = match class(&node.op) {
-            Class::Low | Class::Full => false,
+            Class::Low | Class::Full | Class::Attention => false,
             Class::Stream => true,
             Class::Join => any_stream,
             Class::Follow => any_stream && only_stream(),
         };
         let wanted = match class(&node.op) {
-            Class::Low => low,
+            Class::Low | Class::Attention => low,
             Class::Full | Class::Stream => DType::F32,
             Class::Join | Class::Follow if joins => DType::F32,
             Class::Join | Class::Follow if any_low || any_stream => low,
@@ -105,9 +117,13 @@ pub fn lower_precision(graph: &mut Graph, low: DType) -> Result<(), GraphError> 
         if joins {
             stream.extend(node.outputs.iter().copied());
         }
-        for (input, is_float) in node.inputs.iter_mut().zip(floats) {
+        for (index, is_float) in floats.into_iter().enumerate() {
             if is_float {
-                *input = cast(graph, &mut casts, *input, wanted)?;
+                let wanted = match always_full(&node.op).contains(&index) {
+                    true => DType::F32,
+                    false => wanted,
+                };
+                node.inputs[index] = cast(graph, &mut casts, node.inputs[index], wanted)?;
             }
         }
         push(graph, node)?;
