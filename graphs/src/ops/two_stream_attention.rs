@@ -51,16 +51,11 @@ impl TwoStreamAttention {
 
     /// Checks the inputs, and gives the type of the log-sum-exp.
     pub(super) fn check(&self, inputs: &[&Type]) -> Result<Type, String> {
-        let further = match self.dropping {
-            Dropping::Nothing => 0,
-            Dropping::Mask => 1,
-            Dropping::Factors => 3,
-        };
         let [query, key, value, positions, keep, bias, dropped @ ..] = inputs else {
-            return Err(format!("takes {} inputs", PLAIN_INPUTS + further));
+            return Err(format!("takes {} inputs", self.inputs()));
         };
-        if dropped.len() != further {
-            return Err(format!("takes {} inputs", PLAIN_INPUTS + further));
+        if inputs.len() != self.inputs() {
+            return Err(format!("takes {} inputs", self.inputs()));
         }
         let ([r, b, d], [s, kb, kd]) = (&query.shape[..], &key.shape[..]) else {
             return Err("queries and keys must be [rows, batch, width]".to_owned());
@@ -173,12 +168,35 @@ impl TwoStreamAttention {
         emitter: &mut Emitter,
         inputs: &[String],
         outputs: &[String],
-    ) {
+    ) -> Result<(), String> {
+        let query = &inputs[inputs.len() - self.inputs()];
+        let bias = &inputs[inputs.len() - self.inputs() + PLAIN_INPUTS - 1];
+        let width = emitter.shape(query)?[2].as_const();
+        let heads = emitter.shape(bias)?[0].as_const();
+        let (Some(width), Some(heads)) = (width, heads) else {
+            return Err("its heads have no fixed width".to_owned());
+        };
+        let ratio = match self.dropping {
+            Dropping::Nothing => 0.0,
+            Dropping::Mask | Dropping::Factors => self.ratio,
+        };
         let attributes = [
+            ("width", Attribute::Int(width as i64 / heads as i64)),
             ("scale", Attribute::Float(self.scale)),
-            ("ratio", Attribute::Float(self.ratio)),
+            ("ratio", Attribute::Float(ratio)),
         ];
         emitter.own(name, inputs, outputs, attributes);
+        Ok(())
+    }
+
+    /// How many inputs it takes.
+    fn inputs(&self) -> usize {
+        PLAIN_INPUTS
+            + match self.dropping {
+                Dropping::Nothing => 0,
+                Dropping::Mask => 1,
+                Dropping::Factors => 3,
+            }
     }
 }
 
@@ -247,8 +265,7 @@ impl Operator for TwoStreamAttention {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
-        self.emit_as(self.name(), emitter, inputs, outputs);
-        Ok(())
+        self.emit_as(self.name(), emitter, inputs, outputs)
     }
 
     fn kernel(&self) -> Kernel {

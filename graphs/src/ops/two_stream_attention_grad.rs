@@ -88,8 +88,7 @@ impl Operator for TwoStreamAttentionGrad {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
-        self.forward.emit_as(self.name(), emitter, inputs, outputs);
-        Ok(())
+        self.forward.emit_as(self.name(), emitter, inputs, outputs)
     }
 
     fn kernel(&self) -> Kernel {
