@@ -50,7 +50,7 @@ pub(super) struct Node {
 }
 
 /// An input's elements.
-fn input<'a, T: ort::tensor::PrimitiveTensorElementType + 'a>(
+fn input<'a, T: ort::value::PrimitiveTensorElementType + 'a>(
     context: &'a ComputeContext,
     index: usize,
 ) -> ort::Result<&'a [T]> {
@@ -68,8 +68,8 @@ fn output(context: &ComputeContext, index: usize, shape: Vec<i64>) -> ort::Resul
     let value = context
         .output(index, shape)?
         .ok_or_else(|| ort::Error::new("an output is missing"))?;
-    let pointer = value.downcast::<DynTensorValueType>()?.data_ptr_mut();
-    Ok(Shared(pointer.cast()))
+    let pointer = value.downcast::<DynTensorValueType>()?.data_ptr();
+    Ok(Shared(pointer.cast_mut().cast()))
 }
 
 impl Kernel for Node {

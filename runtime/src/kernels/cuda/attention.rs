@@ -243,10 +243,7 @@ fn output(context: &ComputeContext, index: usize, shape: Vec<i64>) -> ort::Resul
     let value = context
         .output(index, shape)?
         .ok_or_else(|| ort::Error::new("an output is missing"))?;
-    Ok(value
-        .downcast::<DynTensorValueType>()?
-        .data_ptr_mut()
-        .cast_const())
+    Ok(value.downcast::<DynTensorValueType>()?.data_ptr())
 }
 
 /// Memory of the GPU until the call is over; what comes after it on the stream may use it again.

@@ -38,7 +38,7 @@ fn floats(rng: &mut impl Rng, count: usize) -> Vec<f32> {
 impl Case {
     fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let length = [1, 2, 9, 64, 65, 130][rng.random_range(0..6)];
+        let length: usize = [1, 2, 9, 64, 65, 130][rng.random_range(0..6)];
         let predicted = [0, 1, length.div_ceil(7), length][rng.random_range(0..4)];
         let (batch, heads) = (rng.random_range(1..4), rng.random_range(1..4));
         let width = [1, 8, 32, 48][rng.random_range(0..4)];
