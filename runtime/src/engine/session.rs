@@ -620,7 +620,9 @@ fn session_options(
 ) -> ort::Result<SessionBuilder> {
     let mut builder = Session::builder(loaded.environment())?
         // Five sessions, each with its own threads: those of a model that rests must not spin.
-        .with_config_entry("session.force_spinning_stop", "1")?;
+        .with_config_entry("session.force_spinning_stop", "1")?
+        // A pattern is one more block of the size of everything that a first run has already allocated.
+        .with_memory_pattern(false)?;
     if let Some(threads) = options.threads {
         builder = builder.with_intra_threads(threads)?;
     }
