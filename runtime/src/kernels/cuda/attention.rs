@@ -300,23 +300,21 @@ impl OrtKernel for Node {
             ));
         }
 
+        // −∞, then the bias by distance, in whole 16 bytes.
+        let table = (3 * sizes.positions).next_multiple_of(4);
+        let count = sizes.batch * sizes.keys() + sizes.heads * table;
         let records = scratch(&allocator, sizes.batch * sizes.keys() * KEY_RECORD)?;
-        let keys = records.as_ptr();
-        let one_a_key = Launch {
-            grid: [(sizes.batch * sizes.keys()).div_ceil(THREADS), 1, 1],
+        let bias_of_heads = scratch(&allocator, sizes.heads * table * 4)?;
+        let (keys, tables) = (records.as_ptr(), bias_of_heads.as_ptr());
+        let launch = Launch {
+            grid: [count.div_ceil(THREADS), 1, 1],
             threads: THREADS,
             shared: 0,
         };
-        // SAFETY: the parameters of `key_records`; the scratch has a record for every key.
-        unsafe {
-            call.run(
-                "key_records",
-                one_a_key,
-                &[keys, positions, keep, of_keys],
-                &[],
-            )?
-        };
-        let (tile, table) = (call.tile_bytes(), 12 * sizes.positions);
+        let pointers = [keys, tables, positions, keep, of_keys, bias];
+        // SAFETY: the parameters of `prepare`; the scratch has a record for every key and a table for every head.
+        unsafe { call.run("prepare", launch, &pointers, &[])? };
+        let (tile, table) = (call.tile_bytes(), table * 4);
         match pass {
             Pass::Forward => {
                 let out = output(context, 0, sizes.query_shape())?;
@@ -327,7 +325,7 @@ impl OrtKernel for Node {
                     shared: 5 * tile + 2 * TILE * KEY_RECORD + table,
                 };
                 let pointers = [
-                    out, sums, query, key, value, positions, keys, bias, of_heads, of_rows,
+                    out, sums, query, key, value, positions, keys, tables, of_heads, of_rows,
                 ];
                 // SAFETY: the parameters of `forward`, of the shapes that were checked.
                 unsafe { call.run("forward", launch, &pointers, &[]) }
@@ -371,7 +369,7 @@ impl OrtKernel for Node {
                     rows,
                     keys,
                     largest,
-                    bias,
+                    tables,
                 ];
                 // SAFETY: the parameters of `backward_query`; the scratch has room for each tile's sums.
                 unsafe { call.run("backward_query", launch, &pointers, &[])? };
@@ -390,7 +388,7 @@ impl OrtKernel for Node {
                     shared: 6 * tile + 2 * TILE * ROW_RECORD + table,
                 };
                 let pointers = [
-                    d_key, d_value, gradient, query, key, value, rows, keys, bias,
+                    d_key, d_value, gradient, query, key, value, rows, keys, tables,
                 ];
                 // SAFETY: the parameters of `backward_key_value`.
                 unsafe { call.run("backward_key_value", launch, &pointers, &[]) }

@@ -42,6 +42,17 @@ struct Sizes {
     u32 drop_limit;  // an element whose hash is below is dropped
 };
 
+// Blocks a multiprocessor that registers are shared among, and columns of scores at once in the backward kernels.
+#ifndef FORWARD_BLOCKS
+#define FORWARD_BLOCKS (HEAD_DIM <= 64 ? 4 : 2)
+#endif
+#ifndef BACKWARD_BLOCKS
+#define BACKWARD_BLOCKS (HEAD_DIM <= 64 ? 3 : 2)
+#endif
+#ifndef AT_ONCE
+#define AT_ONCE 16
+#endif
+
 #define TILE 64
 #define THREADS 128
 #define PITCH (HEAD_DIM + 8)  // elements; rows 16 bytes apart in banks
@@ -102,6 +113,14 @@ __device__ __forceinline__ u32 pack(float low, float high) {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
 #endif
     return r;
+}
+
+// Two results of products, 8 columns each, as A operand of the next.
+__device__ __forceinline__ void as_operand(u32 (&a)[4], const float (&left)[4], const float (&right)[4]) {
+    a[0] = pack(left[0], left[1]);
+    a[1] = pack(left[2], left[3]);
+    a[2] = pack(right[0], right[1]);
+    a[3] = pack(right[2], right[3]);
 }
 
 __device__ __forceinline__ float low_half(u32 x) {
@@ -256,16 +275,13 @@ struct RowRecord {
     float lse, delta;
 };
 
-// Floats in shared memory: -inf for keys that nobody may see, then the bias by distance.
-__device__ __forceinline__ int bias_floats(const Sizes& z) { return 3 * z.positions; }
+// Floats of a head's table: -inf for keys that nobody may see, the bias by distance in base 2, and filling up to
+// 16 bytes.
+__device__ __forceinline__ int bias_floats(const Sizes& z) { return (3 * z.positions + 3) & ~3; }
 
-__device__ __forceinline__ void load_bias(float* to, const float* bias, const Sizes& z, int head) {
-    int n = 2 * z.positions - 1;
-    for (int i = threadIdx.x; i < 3 * z.positions; i += THREADS) {
-        float value = NEG_INF;
-        if (i >= z.positions && i - z.positions < n) value = bias[(i64)head * n + i - z.positions] * LOG2E;
-        to[i] = value;
-    }
+__device__ __forceinline__ void load_bias(float* to, const float* tables, const Sizes& z, int head) {
+    int n = bias_floats(z);
+    for (int i = threadIdx.x * 4; i < n; i += THREADS * 4) copy16(shared_address(to + i), tables + (i64)head * n + i, true);
 }
 
 __device__ __forceinline__ float at_byte(const float* base, int offset) {
@@ -277,6 +293,19 @@ __device__ __forceinline__ float at_byte(const float* base, int offset) {
 // Rows of [*, B, H, HEAD_DIM] into shared memory; rows that are not there become zeros.
 template <class Row>
 __device__ __forceinline__ void load_rows(u32 to, const u16* from, i64 stride, Row row) {
+    int first = row(0);
+    if (THREADS % CHUNKS == 0 && first >= 0 && row(TILE - 1) == first + TILE - 1) {
+        int r = threadIdx.x / CHUNKS, c = threadIdx.x % CHUNKS;
+        const u16* source = from + (first + r) * stride + c * 8;
+        to += r * (PITCH * 2) + c * 16;
+#pragma unroll
+        for (int i = 0; i < TILE * CHUNKS / THREADS; i++) {
+            copy16(to, source, true);
+            source += THREADS / CHUNKS * stride;
+            to += THREADS / CHUNKS * (PITCH * 2);
+        }
+        return;
+    }
     for (int i = threadIdx.x; i < TILE * CHUNKS; i += THREADS) {
         int r = i / CHUNKS, c = i % CHUNKS, index = row(r);
         copy16(to + r * (PITCH * 2) + c * 16, from + (index < 0 ? 0 : index) * stride + c * 8, index >= 0);
@@ -311,23 +340,31 @@ __device__ __forceinline__ void store_rows(u16* to, i64 stride, float (&c)[NTILE
 
 // ---------------------------------------------------------------- kernels
 
-// Records of the keys, [B, S]. `positions` [B, L + 2P], `keep` [B, S]. Grid: enough threads for B * S.
-extern "C" __global__ void __launch_bounds__(THREADS) key_records(
-    KeyRecord* out, const i64* positions, const u8* keep, const u32* key_factors, Sizes z) {
+// Records of the keys, [B, S], and the heads' tables of the bias. `positions` [B, L + 2P], `keep` [B, S], `bias`
+// [H, 2 * positions - 1]. Grid: enough threads for both, one behind the other.
+extern "C" __global__ void __launch_bounds__(THREADS) prepare(
+    KeyRecord* out, float* tables, const i64* positions, const u8* keep, const u32* key_factors, const float* bias,
+    Sizes z) {
     int keys = z.length + z.predicted;
     int i = blockIdx.x * THREADS + threadIdx.x;
-    if (i >= z.batch * keys) return;
-    int b = i / keys, key = i % keys;
-    KeyRecord record;
-    record.place = keep[i] ? 4 * ((int)positions[(i64)b * (keys + z.predicted) + key] + z.positions) : 0;
-    record.factor = DROPOUT ? key_factors[key] : 0;
-    out[i] = record;
+    if (i < z.batch * keys) {
+        int b = i / keys, key = i % keys;
+        KeyRecord record;
+        record.place = keep[i] ? 4 * ((int)positions[(i64)b * (keys + z.predicted) + key] + z.positions) : 0;
+        record.factor = DROPOUT ? key_factors[key] : 0;
+        out[i] = record;
+        return;
+    }
+    i -= z.batch * keys;
+    if (i >= z.heads * bias_floats(z)) return;
+    int head = i / bias_floats(z), distance = i % bias_floats(z) - z.positions, n = 2 * z.positions - 1;
+    tables[i] = distance >= 0 && distance < n ? bias[(i64)head * n + distance] * LOG2E : NEG_INF;
 }
 
 // Context [R, B, H, HEAD_DIM] and log-sum-exp [B, H, R]. Grid: (row tiles, H, B).
-extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 4 : 2) forward(
+extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) forward(
     u16* context, float* lse, const u16* query, const u16* key, const u16* value,
-    const i64* positions, const KeyRecord* records, const float* bias,
+    const i64* positions, const KeyRecord* records, const float* tables,
     const u32* head_factors, const u32* row_factors, Sizes z) {
     extern __shared__ __align__(16) u8 shared[];
     u32 tiles = shared_address(shared);  // query, then two stages of key and value
@@ -359,9 +396,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 4 : 2) fo
     };
 
     load_rows(tiles, query + column, z.query_stride, row_of);
+    load_bias(table, tables, z, head);
     int current = next(0);
     load(current, 0);
-    load_bias(table, bias, z, head);
 
     // This lane's rows.
     int place[2], limit[2];
@@ -461,8 +498,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 4 : 2) fo
             }
 #pragma unroll
         for (int k = 0; k < TILE / 16; k++) {
-            u32 a[4] = {pack(s[2 * k][0], s[2 * k][1]), pack(s[2 * k][2], s[2 * k][3]),
-                        pack(s[2 * k + 1][0], s[2 * k + 1][1]), pack(s[2 * k + 1][2], s[2 * k + 1][3])};
+            u32 a[4];
+            as_operand(a, s[2 * k], s[2 * k + 1]);
 #pragma unroll
             for (int n = 0; n < NTILES / 2; n++) {
                 u32 r[4];
@@ -560,9 +597,9 @@ extern "C" __global__ void __launch_bounds__(256) row_records(
 // Gradient of the queries [R, B, H, HEAD_DIM], and each tile's part of the bias' gradient,
 // [B, row tiles, H, 2 * positions - 1]. Sums of the bias' gradient are integers, so that their order
 // changes nothing. Grid: (row tiles, H, B).
-extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 3 : 2) backward_query(
+extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_query(
     u16* d_query, float* d_bias_parts, const u16* d_context, const u16* query, const u16* key, const u16* value,
-    const RowRecord* row_info, const KeyRecord* records, const float* largest, const float* bias, Sizes z) {
+    const RowRecord* row_info, const KeyRecord* records, const float* largest, const float* tables, Sizes z) {
     extern __shared__ __align__(16) u8 shared[];
     u32 tiles = shared_address(shared);  // query, d_context, then two stages of key and value
     KeyRecord* key_info = (KeyRecord*)(shared + 6 * TILE_BYTES);  // [2][TILE]
@@ -597,9 +634,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 3 : 2) ba
 
     load_rows(tiles, query + column, z.query_stride, row_of);
     load_rows(tiles + TILE_BYTES, d_context + column, stride, row_of);
+    load_bias(table, tables, z, head);
     int current = next(0);
     load(current, 0);
-    load_bias(table, bias, z, head);
     for (int i = threadIdx.x; i < bias_floats(z); i += THREADS) sums[i] = 0;
 
     int place[2], limit[2];
@@ -646,8 +683,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 3 : 2) ba
         const KeyRecord* info = key_info + stage * TILE;
 
 #pragma unroll
-        for (int c = 0; c < TILE / 16; c++) {
-            float s[2][4] = {}, dp[2][4] = {};
+        for (int c = 0; c < TILE / AT_ONCE; c++) {
+            float s[AT_ONCE / 8][4] = {}, dp[AT_ONCE / 8][4] = {};
 #pragma unroll
             for (int k = 0; k < KSTEPS; k++) {
                 u32 r[4], rows_q[4], rows_g[4];
@@ -655,18 +692,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 3 : 2) ba
                     load4(rows_q, block_address(tiles, warp * 16, k * 16));
                     load4(rows_g, block_address(tiles + TILE_BYTES, warp * 16, k * 16));
                 }
-                load4(r, column_address(k_tile, c * 16, k * 16));
-                mma(s[0], RESIDENT ? q[RESIDENT ? k : 0] : rows_q, r[0], r[1]);
-                mma(s[1], RESIDENT ? q[RESIDENT ? k : 0] : rows_q, r[2], r[3]);
-                load4(r, column_address(v_tile, c * 16, k * 16));
-                mma(dp[0], RESIDENT ? g[RESIDENT ? k : 0] : rows_g, r[0], r[1]);
-                mma(dp[1], RESIDENT ? g[RESIDENT ? k : 0] : rows_g, r[2], r[3]);
+#pragma unroll
+                for (int m = 0; m < AT_ONCE / 16; m++) {
+                    load4(r, column_address(k_tile, c * AT_ONCE + m * 16, k * 16));
+                    mma(s[2 * m], RESIDENT ? q[RESIDENT ? k : 0] : rows_q, r[0], r[1]);
+                    mma(s[2 * m + 1], RESIDENT ? q[RESIDENT ? k : 0] : rows_q, r[2], r[3]);
+                    load4(r, column_address(v_tile, c * AT_ONCE + m * 16, k * 16));
+                    mma(dp[2 * m], RESIDENT ? g[RESIDENT ? k : 0] : rows_g, r[0], r[1]);
+                    mma(dp[2 * m + 1], RESIDENT ? g[RESIDENT ? k : 0] : rows_g, r[2], r[3]);
+                }
             }
 #pragma unroll
-            for (int n = 0; n < 2; n++)
+            for (int n = 0; n < AT_ONCE / 8; n++)
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
-                    int offset = c * 16 + n * 8 + (lane & 3) * 2 + j;
+                    int offset = c * AT_ONCE + n * 8 + (lane & 3) * 2 + j;
                     KeyRecord record = info[offset];
                     int mark = partly ? mark_at(z, t, offset) : 0;
 #pragma unroll
@@ -680,16 +720,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 3 : 2) ba
                         float ds = p * (d - delta[i]);
                         s[n][2 * i + j] = ds;
                         int units = __float_as_int(ds * unit + magic) - 0x4b400000;
+#ifndef NO_TABLE
                         atomicAdd((int*)((char*)sums + at), units);
+#else
+                        if (units == 0x12345678) sums[0] = units;
+#endif
                     }
                 }
-            u32 a[4] = {pack(s[0][0], s[0][1]), pack(s[0][2], s[0][3]), pack(s[1][0], s[1][1]), pack(s[1][2], s[1][3])};
 #pragma unroll
-            for (int n = 0; n < NTILES / 2; n++) {
-                u32 r[4];
-                load4_transposed(r, block_address(k_tile, c * 16, n * 16));
-                mma(dq[2 * n], a, r[0], r[1]);
-                mma(dq[2 * n + 1], a, r[2], r[3]);
+            for (int m = 0; m < AT_ONCE / 16; m++) {
+                u32 a[4];
+                as_operand(a, s[2 * m], s[2 * m + 1]);
+#pragma unroll
+                for (int n = 0; n < NTILES / 2; n++) {
+                    u32 r[4];
+                    load4_transposed(r, block_address(k_tile, c * AT_ONCE + m * 16, n * 16));
+                    mma(dq[2 * n], a, r[0], r[1]);
+                    mma(dq[2 * n + 1], a, r[2], r[3]);
+                }
             }
         }
     }
@@ -720,9 +768,9 @@ extern "C" __global__ void __launch_bounds__(256) sum_bias(float* d_bias, const 
 }
 
 // Gradients of the keys and the values, [S, B, H, HEAD_DIM]. Grid: (key tiles, H, B).
-extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 3 : 2) backward_key_value(
+extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_key_value(
     u16* d_key, u16* d_value, const u16* d_context, const u16* query, const u16* key, const u16* value,
-    const RowRecord* row_info, const KeyRecord* records, const float* bias, Sizes z) {
+    const RowRecord* row_info, const KeyRecord* records, const float* tables, Sizes z) {
     extern __shared__ __align__(16) u8 shared[];
     u32 tiles = shared_address(shared);  // key, value, then two stages of query and d_context
     RowRecord* row_records = (RowRecord*)(shared + 6 * TILE_BYTES);  // [2][TILE]
@@ -756,9 +804,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 3 : 2) ba
 
     load_rows(tiles, key + column, z.key_stride, key_of);
     load_rows(tiles + TILE_BYTES, value + column, z.value_stride, key_of);
+    load_bias(table, tables, z, head);
     int current = next(0);
     if (current < last) load(current, 0);
-    load_bias(table, bias, z, head);
 
     int place[2], mark[2];
     u32 factor[2];
@@ -798,8 +846,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 3 : 2) ba
         const RowRecord* info = row_records + stage * TILE;
 
 #pragma unroll
-        for (int c = 0; c < TILE / 16; c++) {
-            float s[2][4] = {}, dp[2][4] = {};  // [key, row]
+        for (int c = 0; c < TILE / AT_ONCE; c++) {
+            float s[AT_ONCE / 8][4] = {}, dp[AT_ONCE / 8][4] = {};  // [key, row]
 #pragma unroll
             for (int k = 0; k < KSTEPS; k++) {
                 u32 r[4], own_k[4], own_v[4];
@@ -807,18 +855,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 3 : 2) ba
                     load4(own_k, block_address(tiles, warp * 16, k * 16));
                     load4(own_v, block_address(tiles + TILE_BYTES, warp * 16, k * 16));
                 }
-                load4(r, column_address(q_tile, c * 16, k * 16));
-                mma(s[0], RESIDENT ? k_rows[RESIDENT ? k : 0] : own_k, r[0], r[1]);
-                mma(s[1], RESIDENT ? k_rows[RESIDENT ? k : 0] : own_k, r[2], r[3]);
-                load4(r, column_address(g_tile, c * 16, k * 16));
-                mma(dp[0], RESIDENT ? v_rows[RESIDENT ? k : 0] : own_v, r[0], r[1]);
-                mma(dp[1], RESIDENT ? v_rows[RESIDENT ? k : 0] : own_v, r[2], r[3]);
+#pragma unroll
+                for (int m = 0; m < AT_ONCE / 16; m++) {
+                    load4(r, column_address(q_tile, c * AT_ONCE + m * 16, k * 16));
+                    mma(s[2 * m], RESIDENT ? k_rows[RESIDENT ? k : 0] : own_k, r[0], r[1]);
+                    mma(s[2 * m + 1], RESIDENT ? k_rows[RESIDENT ? k : 0] : own_k, r[2], r[3]);
+                    load4(r, column_address(g_tile, c * AT_ONCE + m * 16, k * 16));
+                    mma(dp[2 * m], RESIDENT ? v_rows[RESIDENT ? k : 0] : own_v, r[0], r[1]);
+                    mma(dp[2 * m + 1], RESIDENT ? v_rows[RESIDENT ? k : 0] : own_v, r[2], r[3]);
+                }
             }
 #pragma unroll
-            for (int n = 0; n < 2; n++)
+            for (int n = 0; n < AT_ONCE / 8; n++)
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
-                    int offset = c * 16 + n * 8 + (lane & 3) * 2 + j;
+                    int offset = c * AT_ONCE + n * 8 + (lane & 3) * 2 + j;
                     RowRecord record = info[offset];
                     int limit = partly ? limit_at(z, rows, offset) : 0;
 #pragma unroll
@@ -833,17 +884,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, HEAD_DIM <= 64 ? 3 : 2) ba
                         s[n][2 * i + j] = drop ? 0.0f : p;
                     }
                 }
-            u32 a[4] = {pack(s[0][0], s[0][1]), pack(s[0][2], s[0][3]), pack(s[1][0], s[1][1]), pack(s[1][2], s[1][3])};
-            u32 e[4] = {pack(dp[0][0], dp[0][1]), pack(dp[0][2], dp[0][3]), pack(dp[1][0], dp[1][1]), pack(dp[1][2], dp[1][3])};
 #pragma unroll
-            for (int n = 0; n < NTILES / 2; n++) {
-                u32 r[4];
-                load4_transposed(r, block_address(g_tile, c * 16, n * 16));
-                mma(dv[2 * n], a, r[0], r[1]);
-                mma(dv[2 * n + 1], a, r[2], r[3]);
-                load4_transposed(r, block_address(q_tile, c * 16, n * 16));
-                mma(dk[2 * n], e, r[0], r[1]);
-                mma(dk[2 * n + 1], e, r[2], r[3]);
+            for (int m = 0; m < AT_ONCE / 16; m++) {
+                u32 a[4], e[4];
+                as_operand(a, s[2 * m], s[2 * m + 1]);
+                as_operand(e, dp[2 * m], dp[2 * m + 1]);
+#pragma unroll
+                for (int n = 0; n < NTILES / 2; n++) {
+                    u32 r[4];
+                    load4_transposed(r, block_address(g_tile, c * AT_ONCE + m * 16, n * 16));
+                    mma(dv[2 * n], a, r[0], r[1]);
+                    mma(dv[2 * n + 1], a, r[2], r[3]);
+                    load4_transposed(r, block_address(q_tile, c * AT_ONCE + m * 16, n * 16));
+                    mma(dk[2 * n], e, r[0], r[1]);
+                    mma(dk[2 * n + 1], e, r[2], r[3]);
+                }
             }
         }
     }
