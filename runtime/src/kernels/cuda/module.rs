@@ -123,7 +123,9 @@ impl Module {
                 sys::cuModuleGetFunction(&mut function, self.module, text.as_ptr()),
             )?;
             check(
-                &format!("give '{name}' {shared} bytes of shared memory"),
+                &format!(
+                    "give '{name}' {shared} bytes of shared memory; --attention expanded needs none"
+                ),
                 sys::cuFuncSetAttribute(
                     function,
                     CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,

@@ -42,16 +42,9 @@ struct Sizes {
     u32 drop_limit;  // an element whose hash is below is dropped
 };
 
-// Blocks a multiprocessor that registers are shared among, and columns of scores at once in the backward kernels.
-#ifndef FORWARD_BLOCKS
+// Blocks that share a multiprocessor, and so its registers; more spill, fewer wait.
 #define FORWARD_BLOCKS (HEAD_DIM <= 64 ? 4 : 2)
-#endif
-#ifndef BACKWARD_BLOCKS
 #define BACKWARD_BLOCKS (HEAD_DIM <= 64 ? 3 : 2)
-#endif
-#ifndef AT_ONCE
-#define AT_ONCE 16
-#endif
 
 #define TILE 64
 #define THREADS 128
@@ -683,8 +676,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
         const KeyRecord* info = key_info + stage * TILE;
 
 #pragma unroll
-        for (int c = 0; c < TILE / AT_ONCE; c++) {
-            float s[AT_ONCE / 8][4] = {}, dp[AT_ONCE / 8][4] = {};
+        for (int c = 0; c < TILE / 16; c++) {
+            float s[2][4] = {}, dp[2][4] = {};
 #pragma unroll
             for (int k = 0; k < KSTEPS; k++) {
                 u32 r[4], rows_q[4], rows_g[4];
@@ -692,21 +685,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
                     load4(rows_q, block_address(tiles, warp * 16, k * 16));
                     load4(rows_g, block_address(tiles + TILE_BYTES, warp * 16, k * 16));
                 }
-#pragma unroll
-                for (int m = 0; m < AT_ONCE / 16; m++) {
-                    load4(r, column_address(k_tile, c * AT_ONCE + m * 16, k * 16));
-                    mma(s[2 * m], RESIDENT ? q[RESIDENT ? k : 0] : rows_q, r[0], r[1]);
-                    mma(s[2 * m + 1], RESIDENT ? q[RESIDENT ? k : 0] : rows_q, r[2], r[3]);
-                    load4(r, column_address(v_tile, c * AT_ONCE + m * 16, k * 16));
-                    mma(dp[2 * m], RESIDENT ? g[RESIDENT ? k : 0] : rows_g, r[0], r[1]);
-                    mma(dp[2 * m + 1], RESIDENT ? g[RESIDENT ? k : 0] : rows_g, r[2], r[3]);
-                }
+                load4(r, column_address(k_tile, c * 16, k * 16));
+                mma(s[0], RESIDENT ? q[RESIDENT ? k : 0] : rows_q, r[0], r[1]);
+                mma(s[1], RESIDENT ? q[RESIDENT ? k : 0] : rows_q, r[2], r[3]);
+                load4(r, column_address(v_tile, c * 16, k * 16));
+                mma(dp[0], RESIDENT ? g[RESIDENT ? k : 0] : rows_g, r[0], r[1]);
+                mma(dp[1], RESIDENT ? g[RESIDENT ? k : 0] : rows_g, r[2], r[3]);
             }
 #pragma unroll
-            for (int n = 0; n < AT_ONCE / 8; n++)
+            for (int n = 0; n < 2; n++)
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
-                    int offset = c * AT_ONCE + n * 8 + (lane & 3) * 2 + j;
+                    int offset = c * 16 + n * 8 + (lane & 3) * 2 + j;
                     KeyRecord record = info[offset];
                     int mark = partly ? mark_at(z, t, offset) : 0;
 #pragma unroll
@@ -720,24 +710,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
                         float ds = p * (d - delta[i]);
                         s[n][2 * i + j] = ds;
                         int units = __float_as_int(ds * unit + magic) - 0x4b400000;
-#ifndef NO_TABLE
                         atomicAdd((int*)((char*)sums + at), units);
-#else
-                        if (units == 0x12345678) sums[0] = units;
-#endif
                     }
                 }
+            u32 a[4];
+            as_operand(a, s[0], s[1]);
 #pragma unroll
-            for (int m = 0; m < AT_ONCE / 16; m++) {
-                u32 a[4];
-                as_operand(a, s[2 * m], s[2 * m + 1]);
-#pragma unroll
-                for (int n = 0; n < NTILES / 2; n++) {
-                    u32 r[4];
-                    load4_transposed(r, block_address(k_tile, c * AT_ONCE + m * 16, n * 16));
-                    mma(dq[2 * n], a, r[0], r[1]);
-                    mma(dq[2 * n + 1], a, r[2], r[3]);
-                }
+            for (int n = 0; n < NTILES / 2; n++) {
+                u32 r[4];
+                load4_transposed(r, block_address(k_tile, c * 16, n * 16));
+                mma(dq[2 * n], a, r[0], r[1]);
+                mma(dq[2 * n + 1], a, r[2], r[3]);
             }
         }
     }
@@ -846,8 +829,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
         const RowRecord* info = row_records + stage * TILE;
 
 #pragma unroll
-        for (int c = 0; c < TILE / AT_ONCE; c++) {
-            float s[AT_ONCE / 8][4] = {}, dp[AT_ONCE / 8][4] = {};  // [key, row]
+        for (int c = 0; c < TILE / 16; c++) {
+            float s[2][4] = {}, dp[2][4] = {};  // [key, row]
 #pragma unroll
             for (int k = 0; k < KSTEPS; k++) {
                 u32 r[4], own_k[4], own_v[4];
@@ -855,21 +838,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
                     load4(own_k, block_address(tiles, warp * 16, k * 16));
                     load4(own_v, block_address(tiles + TILE_BYTES, warp * 16, k * 16));
                 }
-#pragma unroll
-                for (int m = 0; m < AT_ONCE / 16; m++) {
-                    load4(r, column_address(q_tile, c * AT_ONCE + m * 16, k * 16));
-                    mma(s[2 * m], RESIDENT ? k_rows[RESIDENT ? k : 0] : own_k, r[0], r[1]);
-                    mma(s[2 * m + 1], RESIDENT ? k_rows[RESIDENT ? k : 0] : own_k, r[2], r[3]);
-                    load4(r, column_address(g_tile, c * AT_ONCE + m * 16, k * 16));
-                    mma(dp[2 * m], RESIDENT ? v_rows[RESIDENT ? k : 0] : own_v, r[0], r[1]);
-                    mma(dp[2 * m + 1], RESIDENT ? v_rows[RESIDENT ? k : 0] : own_v, r[2], r[3]);
-                }
+                load4(r, column_address(q_tile, c * 16, k * 16));
+                mma(s[0], RESIDENT ? k_rows[RESIDENT ? k : 0] : own_k, r[0], r[1]);
+                mma(s[1], RESIDENT ? k_rows[RESIDENT ? k : 0] : own_k, r[2], r[3]);
+                load4(r, column_address(g_tile, c * 16, k * 16));
+                mma(dp[0], RESIDENT ? v_rows[RESIDENT ? k : 0] : own_v, r[0], r[1]);
+                mma(dp[1], RESIDENT ? v_rows[RESIDENT ? k : 0] : own_v, r[2], r[3]);
             }
 #pragma unroll
-            for (int n = 0; n < AT_ONCE / 8; n++)
+            for (int n = 0; n < 2; n++)
 #pragma unroll
                 for (int j = 0; j < 2; j++) {
-                    int offset = c * AT_ONCE + n * 8 + (lane & 3) * 2 + j;
+                    int offset = c * 16 + n * 8 + (lane & 3) * 2 + j;
                     RowRecord record = info[offset];
                     int limit = partly ? limit_at(z, rows, offset) : 0;
 #pragma unroll
@@ -884,21 +864,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
                         s[n][2 * i + j] = drop ? 0.0f : p;
                     }
                 }
+            u32 a[4], e[4];
+            as_operand(a, s[0], s[1]);
+            as_operand(e, dp[0], dp[1]);
 #pragma unroll
-            for (int m = 0; m < AT_ONCE / 16; m++) {
-                u32 a[4], e[4];
-                as_operand(a, s[2 * m], s[2 * m + 1]);
-                as_operand(e, dp[2 * m], dp[2 * m + 1]);
-#pragma unroll
-                for (int n = 0; n < NTILES / 2; n++) {
-                    u32 r[4];
-                    load4_transposed(r, block_address(g_tile, c * AT_ONCE + m * 16, n * 16));
-                    mma(dv[2 * n], a, r[0], r[1]);
-                    mma(dv[2 * n + 1], a, r[2], r[3]);
-                    load4_transposed(r, block_address(q_tile, c * AT_ONCE + m * 16, n * 16));
-                    mma(dk[2 * n], e, r[0], r[1]);
-                    mma(dk[2 * n + 1], e, r[2], r[3]);
-                }
+            for (int n = 0; n < NTILES / 2; n++) {
+                u32 r[4];
+                load4_transposed(r, block_address(g_tile, c * 16, n * 16));
+                mma(dv[2 * n], a, r[0], r[1]);
+                mma(dv[2 * n + 1], a, r[2], r[3]);
+                load4_transposed(r, block_address(q_tile, c * 16, n * 16));
+                mma(dk[2 * n], e, r[0], r[1]);
+                mma(dk[2 * n + 1], e, r[2], r[3]);
             }
         }
     }
