@@ -155,7 +155,7 @@ impl Target {
     pub fn attends(self, config: &ModelConfig, precision: Precision) -> bool {
         let fits = match self {
             Target::Cuda => {
-                config.head_dim() % 32 == 0
+                config.head_dim().is_multiple_of(32)
                     && config.head_dim() <= 128
                     && config.max_positions <= 2048
             }
