@@ -72,6 +72,9 @@ pub struct HardwareArgs {
     /// How the session engine computes attention
     #[arg(long, value_enum, default_value_t = AttentionChoice::Auto, help_heading = "Hardware")]
     pub attention: AttentionChoice,
+    /// Dropout and the derivatives of GELU and layer normalization by kernels of ours, on NVIDIA GPUs
+    #[arg(long, help_heading = "Hardware")]
+    pub own_kernels: bool,
     /// Accept that operators which the provider lacks run on the processor
     #[arg(long, help_heading = "Hardware")]
     pub allow_cpu_nodes: bool,
@@ -94,6 +97,7 @@ impl HardwareArgs {
                 AttentionChoice::Fused => AttentionKind::Fused,
                 AttentionChoice::Expanded => AttentionKind::Expanded,
             },
+            own_kernels: self.own_kernels,
             allow_cpu_nodes: self.allow_cpu_nodes,
             threads,
         }

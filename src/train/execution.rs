@@ -41,6 +41,8 @@ pub struct Execution {
     /// What suits the provider where absent.
     pub precision: Option<Precision>,
     pub attention: AttentionKind,
+    /// Whether dropout and derivatives are by this project's kernels, where the provider has them.
+    pub own_kernels: bool,
     /// Accept nodes on the processor that the provider has no kernel for.
     pub allow_cpu_nodes: bool,
     /// Threads of ONNX Runtime; all cores where absent.

@@ -115,7 +115,7 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         Op::SumSquares(_) => 2 * input(0),
         Op::ScatterAdd(_) | Op::ScatterElements(_) => input(2),
         // Mask and scale.
-        Op::Dropout(_) => 2 * output(0),
+        Op::Dropout(_) | Op::FactorDropout(_) => 2 * output(0),
         // Negate, exp, add, divide.
         Op::Sigmoid(_) => 4 * output(0),
         // x/√2, erf, + 1, · x, / 2; the cubic's three more and tanh for erf.
@@ -159,6 +159,7 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         | Op::Erf(_)
         | Op::Exp(_)
         | Op::Expand(_)
+        | Op::FactorDropout(_)
         | Op::Gelu(_)
         | Op::GeluGrad(_)
         | Op::Iota(_)

@@ -96,7 +96,11 @@ pub fn training_graph(
     graph.output(CORRECT, model.correct);
 
     let dropout = match target.dropout_on_device() {
-        true => Randomness::Factors(device_dropout(&mut graph, &model.sites)?),
+        true => {
+            let factors = device_dropout(&mut graph, &model.sites)?;
+            expand(&mut graph, &|op| !matches!(op, Op::FactorDropout(_)))?;
+            Randomness::Factors(factors)
+        }
         false => Randomness::Masks(model.sites),
     };
     let user_inputs = graph.inputs().to_vec();

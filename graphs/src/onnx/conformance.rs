@@ -101,7 +101,11 @@ const STANDARD: &[Standard] = &[
 /// `com.microsoft` operators of ordinary builds.
 const CONTRIB: &[&str] = &["FastGelu", "FusedMatMul", "Gelu"];
 /// Operators that the runtime registers.
-const OWN: &[&str] = &["TwoStreamAttention", "TwoStreamAttentionGrad"];
+const OWN: &[&str] = &[
+    "FactorDropout",
+    "TwoStreamAttention",
+    "TwoStreamAttentionGrad",
+];
 /// `com.microsoft` operators of training builds only.
 const TRAINING: &[&str] = &[
     "AdamWOptimizer",

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 pub const CONTRIB_DOMAIN: &str = "com.microsoft";
 /// Domain of this project's operators, which the runtime registers.
 pub const OWN_DOMAIN: &str = "mpnet";
+/// Operators of training builds that the runtime brings to ordinary ones, in its own domain.
+const BROUGHT: &[&str] = &["FastGeluGrad", "GeluGrad", "LayerNormalizationGrad"];
 
 /// One attribute of an ONNX node.
 #[derive(Debug, Clone, PartialEq)]
@@ -246,7 +248,10 @@ impl Emitter {
         outputs: &[String],
         attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) {
-        self.push(CONTRIB_DOMAIN, op_type, inputs, outputs, attributes);
+        // Sizes are inputs where the model is for ordinary builds.
+        let brought = self.size_inputs.is_some() && BROUGHT.contains(&op_type);
+        let domain = if brought { OWN_DOMAIN } else { CONTRIB_DOMAIN };
+        self.push(domain, op_type, inputs, outputs, attributes);
     }
 
     /// A node of this project's domain.

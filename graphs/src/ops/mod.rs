@@ -21,6 +21,7 @@ pub mod equal;
 pub mod erf;
 pub mod exp;
 pub mod expand;
+pub mod factor_dropout;
 pub mod gather;
 pub mod gelu;
 pub mod gelu_grad;
@@ -107,6 +108,7 @@ operators! {
     erf::Erf,
     exp::Exp,
     expand::Expand,
+    factor_dropout::FactorDropout,
     gather::Gather,
     gelu::Gelu,
     gelu_grad::GeluGrad,

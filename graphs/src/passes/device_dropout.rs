@@ -10,6 +10,7 @@
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
 use crate::model::DropoutSite;
 use crate::ops::Op;
+use crate::ops::factor_dropout::FactorDropout;
 use crate::ops::split::Split;
 use crate::ops::two_stream_attention::Dropping;
 use std::collections::HashMap;
@@ -40,7 +41,7 @@ pub fn device_dropout(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Vec<Fa
             return Err(invalid(format!("there is no input '{}'", site.name)));
         };
         graph.inputs.retain(|v| *v != input);
-        masks.insert(input, factors.mask(graph, index, site)?);
+        masks.insert(input, factors.replacement(graph, index, site)?);
     }
     let mut map = graph.identity_map();
     for mut node in nodes {
@@ -64,9 +65,17 @@ pub fn device_dropout(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Vec<Fa
             Op::Dropout(op) => masks.get(&node.inputs[1]).map(|mask| (op.ratio, *mask)),
             _ => None,
         };
-        let Some((ratio, mask)) = dropout else {
+        let Some((ratio, replacement)) = dropout else {
             graph.nodes.push(node);
             continue;
+        };
+        let mask = match replacement {
+            Replacement::Mask(mask) => mask,
+            Replacement::Factors(rows, columns) => {
+                let op = FactorDropout { ratio };
+                map[node.outputs[0].0] = graph.apply1(op, &[node.inputs[0], rows, columns])?;
+                continue;
+            }
         };
         let zero = graph.scalar_like(node.inputs[0], 0.0)?;
         let kept = graph.where_select(mask, node.inputs[0], zero)?;
@@ -75,6 +84,15 @@ pub fn device_dropout(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Vec<Fa
     map.extend((map.len()..graph.values.len()).map(ValueId));
     graph.replace_uses(&map);
     Ok(factors.declared)
+}
+
+/// What takes a mask's place.
+#[derive(Debug, Clone, Copy)]
+enum Replacement {
+    /// The mask, computed.
+    Mask(ValueId),
+    /// The factors of rows and columns.
+    Factors(ValueId, ValueId),
 }
 
 /// Where an attention says what it drops, and the place of its mask among its inputs.
@@ -191,19 +209,22 @@ impl Factors {
         ])
     }
 
-    /// The mask of `site`, bool of its shape, true where an element is kept.
-    fn mask(
+    /// What takes the place of the mask of `site`: bool of its shape, true where an element is kept, or the
+    /// factors of its rows and columns.
+    fn replacement(
         &self,
         graph: &mut Graph,
         index: usize,
         site: &DropoutSite,
-    ) -> Result<ValueId, GraphError> {
+    ) -> Result<Replacement, GraphError> {
         let own = self.sites[index];
         let parts = match &site.shape[..] {
-            [rows, _, width] => vec![
-                self.first(graph, ROWS, rows)?,
-                self.first(graph, COLUMNS, width)?,
-            ],
+            [rows, _, width] => {
+                let rows = self.first(graph, ROWS, rows)?;
+                let rows = graph.wrapping_mul(own, rows)?;
+                let columns = self.first(graph, COLUMNS, width)?;
+                return Ok(Replacement::Factors(rows, columns));
+            }
             [batch, _, queries, keys] => vec![
                 self.first(graph, HEADS, batch)?,
                 self.first(graph, QUERIES, queries)?,
@@ -223,6 +244,6 @@ impl Factors {
         // Kept where the hash is at least the limit, so above the number before it.
         let limit = (f64::from(site.ratio) * 2f64.powi(32)).round();
         let below = graph.constant(DType::U32, &[], [(limit - 1.0).max(0.0)])?;
-        graph.less(below, hash)
+        Ok(Replacement::Mask(graph.less(below, hash)?))
     }
 }

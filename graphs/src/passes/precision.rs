@@ -58,6 +58,7 @@ fn class(op: &Op) -> Class {
         | Op::Dropout(_)
         | Op::Erf(_)
         | Op::Exp(_)
+        | Op::FactorDropout(_)
         | Op::Gelu(_)
         | Op::GeluGrad(_)
         | Op::Iota(_)

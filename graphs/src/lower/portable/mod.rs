@@ -66,12 +66,19 @@ pub struct Options {
     pub precision: Precision,
     /// Whether attention is one operator, where the target has a kernel of it.
     pub fused_attention: bool,
+    /// Whether dropout and derivatives are by kernels of the runtime, where it has them.
+    pub own_kernels: bool,
     /// Gradients as further outputs `grad.<parameter>` of the step, and logits of the evaluation:
     /// for verification, not for training.
     pub expose: bool,
 }
 
 impl Options {
+    /// Whether there is a kernel of `op` as it is emitted.
+    fn has(&self, op: &Op) -> bool {
+        self.target.has(op) || (self.own_kernels && self.target.brings(op))
+    }
+
     /// How attention is written down for `config`.
     fn form(&self, config: &ModelConfig) -> AttentionForm {
         match self.fused_attention && self.target.attends(config, self.precision) {
@@ -126,7 +133,7 @@ pub fn gradient_name(parameter: &str) -> String {
 /// Where the configuration is not valid or the target lacks an operator.
 pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, GraphError> {
     let target = options.target;
-    let check = |op: &Op| match target.has(op) {
+    let check = |op: &Op| match options.has(op) {
         true => Ok(()),
         false => Err(format!("the target {target} has no kernel for it")),
     };
@@ -135,7 +142,7 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
         to_onnx_with_sizes(&graph, name, &inputs, &check)
     };
     let plain = |mut graph: Graph| {
-        simplify(&mut graph, target)?;
+        simplify(&mut graph, options)?;
         Ok::<_, GraphError>(graph)
     };
     let layout = Layout::new(&parameters(config), target.has_addresses());
@@ -171,15 +178,15 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
     })
 }
 
-/// Rewrites `graph` into operators that `target` has.
-fn simplify(graph: &mut Graph, target: Target) -> Result<(), GraphError> {
-    expand(graph, &|op| target.has(op))?;
+/// Rewrites `graph` into operators that the target has.
+fn simplify(graph: &mut Graph, options: &Options) -> Result<(), GraphError> {
+    expand(graph, &|op| options.has(op))?;
     passes::run(graph, passes::PASSES)?;
     let scaled = MatMul {
         alpha: 0.5,
         ..MatMul::default()
     };
-    if !target.has(&scaled.into()) {
+    if !options.has(&scaled.into()) {
         return Ok(());
     }
     absorb_scale(graph)?;
@@ -235,7 +242,7 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
         true => Randomness::Factors(device_dropout(&mut graph, &model.sites)?),
         false => Randomness::Masks(model.sites),
     };
-    simplify(&mut graph, options.target)?;
+    simplify(&mut graph, options)?;
     convert(&mut graph, options.precision)?;
     let gradients = graph.outputs.split_off(figures);
     accumulate(&mut graph, gradients, options.expose)?;
@@ -247,7 +254,7 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
 fn eval_graph(config: &ModelConfig, options: &Options) -> Result<Graph, GraphError> {
     let form = options.form(config);
     let mut graph = ort_training::eval_graph_with(config, options.expose, form)?;
-    simplify(&mut graph, options.target)?;
+    simplify(&mut graph, options)?;
     convert(&mut graph, options.precision)?;
     passes::run(&mut graph, passes::PASSES)?;
     Ok(graph)

@@ -150,6 +150,15 @@ impl Target {
         self.row().dropout_on_device
     }
 
+    /// Whether the runtime brings a kernel of `op` that is no attention, of any precision.
+    pub fn brings(self, op: &Op) -> bool {
+        self == Target::Cuda
+            && matches!(
+                op,
+                Op::FactorDropout(_) | Op::GeluGrad(_) | Op::LayerNormGrad(_)
+            )
+    }
+
     /// Whether the runtime has a kernel of two-stream attention for a model: on GPUs for heads of 32,
     /// 64, 96 or 128 columns and as many positions as their shared memory holds.
     pub fn attends(self, config: &ModelConfig, precision: Precision) -> bool {
@@ -182,7 +191,10 @@ impl Target {
             Kernel::Contrib => operator
                 .contrib()
                 .is_some_and(|kernel| self.row().contrib.contains(&kernel)),
-            Kernel::Own => !self.row().attention.is_empty(),
+            Kernel::Own => match op {
+                Op::FactorDropout(_) => false,
+                _ => !self.row().attention.is_empty(),
+            },
             Kernel::Training => false,
         }
     }

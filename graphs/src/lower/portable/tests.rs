@@ -49,6 +49,7 @@ fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
                 target,
                 precision,
                 fused_attention: true,
+                own_kernels: true,
                 expose: true,
             };
             let config = config(activation, normalize_before);
@@ -105,6 +106,7 @@ fn options(target: Target, precision: Precision) -> Options {
         target,
         precision,
         fused_attention: true,
+        own_kernels: true,
         expose: true,
     }
 }

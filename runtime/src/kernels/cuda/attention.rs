@@ -3,17 +3,16 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use ort::memory::{
-    AllocatedBlock, AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType,
-};
+use ort::memory::{AllocatedBlock, Allocator};
 use ort::operator::{
     ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorInput, OperatorOutput,
 };
-use ort::value::{DynTensorValueType, TensorElementType};
+use ort::value::TensorElementType;
 
-use super::module::{Kernel, Launch, Module};
+use super::memory::{device_allocator, input, optional, output};
+use super::module::{Kernel, Launch, Module, compiled};
 use crate::kernels::attention::{Attributes, Pass, Sizes};
 
 const SOURCE: &str = include_str!("two_stream_attention.cu");
@@ -62,13 +61,21 @@ impl Operator for Attention {
 
     fn create_kernel<'attr>(&self, node: &KernelContext<'attr>) -> ort::Result<Node> {
         let attributes = Attributes::read(node)?;
-        let variant = Variant {
-            width: attributes.width,
-            bf16: self.element == TensorElementType::Bfloat16,
-            dropout: attributes.ratio > 0.0,
-            device_id: self.device_id,
-        };
-        let module = variant.module().map_err(ort::Error::new)?;
+        if ![32, 64, 96, 128].contains(&attributes.width) {
+            return Err(ort::Error::new(format!(
+                "the attention kernel knows heads of 32, 64, 96 and 128 columns, not {}: use --attention expanded",
+                attributes.width
+            )));
+        }
+        let definitions = vec![
+            ("HEAD_DIM", attributes.width),
+            (
+                "BF16",
+                usize::from(self.element == TensorElementType::Bfloat16),
+            ),
+            ("DROPOUT", usize::from(attributes.ratio > 0.0)),
+        ];
+        let module = compiled(SOURCE, definitions, self.device_id).map_err(ort::Error::new)?;
         Ok(Node {
             pass: self.pass,
             attributes,
@@ -76,41 +83,6 @@ impl Operator for Attention {
             module,
             kernels: HashMap::new(),
         })
-    }
-}
-
-/// What the source is compiled for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Variant {
-    width: usize,
-    bf16: bool,
-    dropout: bool,
-    device_id: i32,
-}
-
-impl Variant {
-    /// The compiled source, once for all nodes of all sessions.
-    fn module(self) -> Result<Arc<Module>, String> {
-        static LOADED: Mutex<Option<HashMap<Variant, Arc<Module>>>> = Mutex::new(None);
-        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = loaded.get_or_insert_default();
-        if let Some(module) = loaded.get(&self) {
-            return Ok(Arc::clone(module));
-        }
-        if ![32, 64, 96, 128].contains(&self.width) {
-            return Err(format!(
-                "the attention kernel knows heads of 32, 64, 96 and 128 columns, not {}: use --attention expanded",
-                self.width
-            ));
-        }
-        let definitions = [
-            ("HEAD_DIM", self.width),
-            ("BF16", usize::from(self.bf16)),
-            ("DROPOUT", usize::from(self.dropout)),
-        ];
-        let module = Arc::new(Module::new(SOURCE, &definitions, self.device_id)?);
-        loaded.insert(self, Arc::clone(&module));
-        Ok(module)
     }
 }
 
@@ -220,32 +192,6 @@ impl Call<'_> {
     }
 }
 
-/// A tensor's memory.
-fn input(context: &ComputeContext, index: usize) -> ort::Result<*const c_void> {
-    let value = context
-        .input(index)?
-        .ok_or_else(|| ort::Error::new("an input is missing"))?;
-    Ok(value.downcast::<DynTensorValueType>()?.data_ptr())
-}
-
-/// The memory of an optional input, null where it is not given.
-fn optional(context: &ComputeContext, index: usize) -> ort::Result<*const c_void> {
-    if index >= context.num_inputs()? {
-        return Ok(ptr::null());
-    }
-    match context.input(index)? {
-        Some(value) => Ok(value.downcast::<DynTensorValueType>()?.data_ptr()),
-        None => Ok(ptr::null()),
-    }
-}
-
-fn output(context: &ComputeContext, index: usize, shape: Vec<i64>) -> ort::Result<*const c_void> {
-    let value = context
-        .output(index, shape)?
-        .ok_or_else(|| ort::Error::new("an output is missing"))?;
-    Ok(value.downcast::<DynTensorValueType>()?.data_ptr())
-}
-
 /// Memory of the GPU until the call is over; what comes after it on the stream may use it again.
 fn scratch(allocator: &Allocator, bytes: usize) -> ort::Result<AllocatedBlock<'_>> {
     allocator.alloc::<u8>(bytes)
@@ -275,13 +221,7 @@ impl OrtKernel for Node {
         let stream = context
             .stream()?
             .map_or(ptr::null_mut(), |stream| stream.as_ptr());
-        let memory = MemoryInfo::new(
-            AllocationDevice::CUDA,
-            self.device_id,
-            AllocatorType::Device,
-            MemoryType::Default,
-        )?;
-        let allocator = context.allocator(&memory)?;
+        let allocator = device_allocator(context, self.device_id)?;
         let pass = self.pass;
         let mut call = Call {
             node: self,

@@ -131,7 +131,7 @@ __device__ __forceinline__ float warp_sum(float x) {
 extern "C" __global__ void __launch_bounds__(THREADS) layer_norm_grad(
     float* dx, float* parts, const float* dy, const float* x, const float* scale, const float* mean,
     const float* inverse, i64 rows) {
-    __shared__ float gathered[WARPS][WIDTH];
+    __shared__ float gathered[WARPS][32];
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     float d_scale[EACH] = {}, d_bias[EACH] = {};
     for (i64 row = (i64)blockIdx.x * WARPS + warp; row < rows; row += (i64)gridDim.x * WARPS) {
@@ -158,17 +158,17 @@ extern "C" __global__ void __launch_bounds__(THREADS) layer_norm_grad(
         }
     }
     for (int which = 0; which < 2; which++) {
-        __syncthreads();
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             int c = i * 32 + lane;
-            if (WIDTH % 32 == 0 || c < WIDTH) gathered[warp][c] = which ? d_bias[i] : d_scale[i];
-        }
-        __syncthreads();
-        for (int c = threadIdx.x; c < WIDTH; c += THREADS) {
-            float sum = 0;
-            for (int w = 0; w < WARPS; w++) sum += gathered[w][c];
-            parts[((i64)blockIdx.x * 2 + which) * WIDTH + c] = sum;
+            gathered[warp][lane] = which ? d_bias[i] : d_scale[i];
+            __syncthreads();
+            if (warp == 0 && (WIDTH % 32 == 0 || c < WIDTH)) {
+                float sum = 0;
+                for (int w = 0; w < WARPS; w++) sum += gathered[w][lane];
+                parts[((i64)blockIdx.x * 2 + which) * WIDTH + c] = sum;
+            }
+            __syncthreads();
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Compiled kernels on a GPU, and their launch.
 
+use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys::{self, CUfunction, CUresult, CUstream};
 
@@ -38,16 +40,36 @@ pub(super) struct Launch {
     pub shared: usize,
 }
 
+/// What a module was made from: source, definitions, device.
+type Made = (&'static str, Vec<(&'static str, usize)>, i32);
+
+/// The compiled `source`, once for all nodes of all sessions.
+///
+/// # Errors
+/// As [`Module::new`].
+pub(super) fn compiled(
+    source: &'static str,
+    definitions: Vec<(&'static str, usize)>,
+    device_id: i32,
+) -> Result<Arc<Module>, String> {
+    static LOADED: Mutex<Option<HashMap<Made, Arc<Module>>>> = Mutex::new(None);
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let loaded = loaded.get_or_insert_default();
+    let made = (source, definitions, device_id);
+    if let Some(module) = loaded.get(&made) {
+        return Ok(Arc::clone(module));
+    }
+    let module = Arc::new(Module::new(source, &made.1, device_id)?);
+    loaded.insert(made, Arc::clone(&module));
+    Ok(module)
+}
+
 impl Module {
     /// Compiles `source` for the GPU and loads it there.
     ///
     /// # Errors
     /// The GPU is older than the kernels, or a library of CUDA fails.
-    pub(super) fn new(
-        source: &str,
-        definitions: &[(&str, usize)],
-        device_id: i32,
-    ) -> Result<Self, String> {
+    fn new(source: &str, definitions: &[(&str, usize)], device_id: i32) -> Result<Self, String> {
         // SAFETY: loading the driver's library does no more than set it up.
         if !unsafe { sys::is_culib_present() } {
             return Err("NVIDIA's driver is not found: install it".to_owned());
