@@ -1,4 +1,5 @@
-//! Turns token rows into a masked and permuted batch, as annotated-mpnet's collator does.
+//! Turns token rows into a masked and permuted batch, as annotated-mpnet's collator does; for the other
+//! input modes as microsoft/MPNet's does.
 //!
 //! Which tokens are predicted, in which order and how they are masked has the peer's distribution:
 //! words in random order, the last P tokens of that order, shuffled once more. The tokens that are not
@@ -6,19 +7,13 @@
 
 use std::sync::Arc;
 
-use rand::Rng;
+use mpnet_graphs::model::Objective;
 use rand_chacha::ChaCha8Rng;
 
 use super::error::{DataError, Result};
+use super::masking::{Limits, Masking, Shown, join_into_spans};
 use super::rng::{below, shuffle};
 use super::tokenizer::Tokenizer;
-
-/// Share of the predictable tokens that is predicted.
-pub const PREDICTED_SHARE: f64 = 0.15;
-
-/// Of 2^32 draws: below the first the copy is the mask token, below the second a random token.
-const MASK_BELOW: u32 = (0.8 * 4_294_967_296.0) as u32;
-const RANDOM_BELOW: u32 = (0.9 * 4_294_967_296.0) as u32;
 
 const SPECIAL: u8 = 1;
 const WORD_START: u8 = 2;
@@ -32,14 +27,17 @@ pub struct Batch {
     pub length: usize,
     /// P
     pub predicted: usize,
-    /// Permuted row, masked copies of its last P, the same copies again.
-    pub input_ids: Vec<i64>, // [B, L+2P]
+    /// How often the predicted tokens stand behind the row once more: 2, `plm` 1, `mlm` 0.
+    pub copies: usize,
+    /// `mpnet`: permuted row, masked copies of its last P, the same copies again. `plm`: permuted row,
+    /// P times the mask. `mlm`: permuted row, the last P of it masked.
+    pub input_ids: Vec<i64>, // [B, L + copies·P]
     /// Position in the text of each of those, from 0.
-    pub positions: Vec<i64>, // [B, L+2P]
+    pub positions: Vec<i64>, // [B, L + copies·P]
     /// True ids of the last P of the permuted row.
     pub targets: Vec<i64>, // [B, P]
     /// 1 where the id is not padding.
-    pub attention_mask: Vec<i64>, // [B, L+2P]
+    pub attention_mask: Vec<i64>, // [B, L + copies·P]
     /// Tokens of the rows that are not padding, special ones included.
     pub tokens: usize,
     /// Targets that are not padding: what the loss is divided by.
@@ -47,18 +45,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Tokens a row of `input_ids`: L + 2P.
+    /// Tokens a row of `input_ids`: L + copies·P.
     pub fn width(&self) -> usize {
-        self.length + 2 * self.predicted
+        self.length + self.copies * self.predicted
     }
-}
-
-/// How many tokens a row predicts when its batch's poorest row has `predictable` of them.
-///
-/// `max(1, 0.15 × predictable rounded half to even)`, never more than there are.
-pub fn predicted_count(predictable: usize) -> usize {
-    let share = (predictable as f64 * PREDICTED_SHARE).round_ties_even() as usize;
-    share.max(1).min(predictable)
 }
 
 /// What the collator has to know of the vocabulary; shared by its clones.
@@ -76,6 +66,8 @@ struct Vocabulary {
 #[derive(Debug, Clone)]
 pub struct Collator {
     vocabulary: Arc<Vocabulary>,
+    masking: Masking,
+    limits: Limits,
     scratch: Scratch,
 }
 
@@ -86,8 +78,11 @@ struct Scratch {
     predictable: Vec<u32>,
     /// Real positions of all rows that are not predictable, in text order.
     protected: Vec<u32>,
-    /// Words of all rows: start and end among the row's predictable positions.
+    /// What is predicted together, words or spans of them, of all rows: start and end among the row's
+    /// predictable positions.
     words: Vec<(u32, u32)>,
+    /// Of one row, the lengths of its spans in words.
+    lengths: Vec<u32>,
     /// Where each row's part of the three above ends.
     ends: Vec<RowEnd>,
     /// Of one row, which of its predictable tokens are predicted.
@@ -109,8 +104,12 @@ impl Collator {
     /// A collator for the vocabulary of `tokenizer`.
     ///
     /// # Errors
-    /// When every token of the vocabulary is special, so that none can stand in at random.
-    pub fn new(tokenizer: &Tokenizer) -> Result<Self> {
+    /// When the options make no sense, or when every token of the vocabulary is special, so that none
+    /// can stand in at random.
+    pub fn new(tokenizer: &Tokenizer, masking: &Masking) -> Result<Self> {
+        if let Some(problem) = masking.problem() {
+            return Err(DataError::Collate { problem });
+        }
         let mut classes = vec![0; tokenizer.vocab_size()];
         let mut replacements = Vec::with_capacity(classes.len());
         for (id, class) in classes.iter_mut().enumerate() {
@@ -120,7 +119,7 @@ impl Collator {
             } else if tokenizer.has_token(id) {
                 replacements.push(id);
             }
-            if tokenizer.starts_word(id) {
+            if tokenizer.starts_word(id) || !masking.whole_words {
                 *class |= WORD_START;
             }
         }
@@ -136,6 +135,8 @@ impl Collator {
                 classes,
                 replacements,
             }),
+            limits: masking.limits(),
+            masking: masking.clone(),
             scratch: Scratch::default(),
         })
     }
@@ -143,29 +144,36 @@ impl Collator {
     /// One batch of `rows` (token ids with `<s>` and `</s>`, no padding), its choices drawn from `rng`.
     ///
     /// # Errors
-    /// When there is no row, a row has no token but padding, or an id is not in the vocabulary.
+    /// When there is no row, a row has fewer than two tokens, or an id is not in the vocabulary.
     pub fn collate<R: AsRef<[u32]>>(&mut self, rows: &[R], rng: &mut ChaCha8Rng) -> Result<Batch> {
-        let (length, predicted) = self.scratch.survey(&self.vocabulary, rows)?;
+        let survey = self.scratch.survey(&self.vocabulary, rows)?;
+        let length = survey.longest;
+        // A row that has special tokens alone keeps one to be predicted from.
+        let predicted = self.masking.predicted_count(survey.fewest_predictable);
+        let predicted = predicted.min(survey.fewest_tokens - 1);
         let vocabulary = &*self.vocabulary;
-        let scratch = &mut self.scratch;
+        let (scratch, masking) = (&mut self.scratch, &self.masking);
 
-        let width = length + 2 * predicted;
+        let copies = masking.objective.copies();
+        let width = length + copies * predicted;
         let mut batch = Batch {
             rows: rows.len(),
             length,
             predicted,
+            copies,
             input_ids: Vec::with_capacity(rows.len() * width),
             positions: Vec::with_capacity(rows.len() * width),
             targets: Vec::with_capacity(rows.len() * predicted),
             attention_mask: Vec::with_capacity(rows.len() * width),
-            tokens: 0,
+            tokens: survey.tokens,
             predicted_tokens: 0,
         };
         let mut start = RowEnd::default();
         for (index, row) in rows.iter().enumerate() {
             let (row, end) = (row.as_ref(), scratch.ends[index]);
             scratch.choose(start, end, predicted, rng);
-            scratch.write_row(start, end, row, vocabulary, rng, &mut batch);
+            scratch.write_row(start, end, row, vocabulary, &mut batch);
+            scratch.show(row, vocabulary, masking, self.limits, rng, &mut batch);
             start = end;
         }
         let pad = i64::from(vocabulary.pad);
@@ -177,20 +185,35 @@ impl Collator {
     }
 }
 
+/// What a batch's rows have in common.
+struct Survey {
+    /// L
+    longest: usize,
+    fewest_predictable: usize,
+    /// Of the row that has the fewest, padding not counted; at least 2.
+    fewest_tokens: usize,
+    /// Of all rows, padding not counted.
+    tokens: usize,
+}
+
 impl Scratch {
-    /// Sorts every row's positions into predictable and protected ones and finds the words.
-    /// Returns L and P.
+    /// Sorts every row's positions into predictable and protected ones and finds what is predicted
+    /// together.
     fn survey<R: AsRef<[u32]>>(
         &mut self,
         vocabulary: &Vocabulary,
         rows: &[R],
-    ) -> Result<(usize, usize)> {
+    ) -> Result<Survey> {
         self.predictable.clear();
         self.protected.clear();
         self.words.clear();
         self.ends.clear();
-        let mut length = 0;
-        let mut fewest = usize::MAX;
+        let mut survey = Survey {
+            longest: 0,
+            fewest_predictable: usize::MAX,
+            fewest_tokens: usize::MAX,
+            tokens: 0,
+        };
         for (index, row) in rows.iter().enumerate() {
             let row = row.as_ref();
             let start = self.ends.last().copied().unwrap_or_default();
@@ -200,10 +223,13 @@ impl Scratch {
                 self.protected.truncate(start.protected);
                 self.survey_row(row, start, vocabulary, |_, id| id != vocabulary.pad)?;
             }
-            let count = self.predictable.len() - start.predictable;
-            if count == 0 {
+            let tokens = row.iter().filter(|&&id| id != vocabulary.pad).count();
+            if tokens < 2 {
                 return Err(DataError::Collate {
-                    problem: format!("row {index} has no token but padding"),
+                    problem: match tokens {
+                        0 => format!("row {index} has no token but padding"),
+                        _ => format!("row {index} has a single token, and none to predict it from"),
+                    },
                 });
             }
             self.ends.push(RowEnd {
@@ -211,15 +237,18 @@ impl Scratch {
                 protected: self.protected.len(),
                 words: self.words.len(),
             });
-            length = length.max(row.len());
-            fewest = fewest.min(count);
+            let predictable = self.predictable.len() - start.predictable;
+            survey.longest = survey.longest.max(row.len());
+            survey.fewest_predictable = survey.fewest_predictable.min(predictable);
+            survey.fewest_tokens = survey.fewest_tokens.min(tokens);
+            survey.tokens += tokens;
         }
         if rows.is_empty() {
             return Err(DataError::Collate {
                 problem: "there is no row to make it of".into(),
             });
         }
-        Ok((length, predicted_count(fewest)))
+        Ok(survey)
     }
 
     fn survey_row(
@@ -277,20 +306,18 @@ impl Scratch {
         shuffle(rng, &mut self.chosen);
     }
 
-    /// Appends one row to `input_ids`, `positions` and `targets`.
+    /// Appends one permuted row to `input_ids`, `positions` and `targets`.
     fn write_row(
-        &mut self,
+        &self,
         start: RowEnd,
         end: RowEnd,
         row: &[u32],
         vocabulary: &Vocabulary,
-        rng: &mut ChaCha8Rng,
         batch: &mut Batch,
     ) {
         let protected = &self.protected[start.protected..end.protected];
         let predictable = &self.predictable[start.predictable..end.predictable];
         let pad = i64::from(vocabulary.pad);
-        let id_at = |&position: &u32| i64::from(row[position as usize]);
 
         // Protected tokens, padding, tokens left in place, predicted tokens: L of them.
         let row_start = batch.positions.len();
@@ -309,22 +336,43 @@ impl Scratch {
                 .iter()
                 .map(|&p| row.get(p as usize).map_or(pad, |&id| i64::from(id))),
         );
-        batch.tokens += row.iter().filter(|&&id| id != vocabulary.pad).count();
-        batch.targets.extend(self.chosen.iter().map(id_at));
+        let targets = self.chosen.iter().map(|&p| i64::from(row[p as usize]));
+        batch.targets.extend(targets);
+    }
 
+    /// Draws what the model sees in the predicted tokens' places and puts it where the objective has
+    /// it.
+    fn show(
+        &mut self,
+        row: &[u32],
+        vocabulary: &Vocabulary,
+        masking: &Masking,
+        limits: Limits,
+        rng: &mut ChaCha8Rng,
+        batch: &mut Batch,
+    ) {
+        let mask = i64::from(vocabulary.mask);
         self.masked.clear();
-        for position in &self.chosen {
-            let draw = rng.next_u32();
-            self.masked.push(if draw < MASK_BELOW {
-                i64::from(vocabulary.mask)
-            } else if draw < RANDOM_BELOW {
-                let pick = below(rng, vocabulary.replacements.len() as u32);
-                i64::from(vocabulary.replacements[pick as usize])
-            } else {
-                id_at(position)
-            });
+        match masking.objective {
+            Objective::Plm => self.masked.resize(self.chosen.len(), mask),
+            Objective::Mpnet | Objective::MpnetMlm | Objective::Mlm => {
+                for &position in &self.chosen {
+                    self.masked.push(match limits.draw(rng) {
+                        Shown::Mask => mask,
+                        Shown::Random => {
+                            let pick = below(rng, vocabulary.replacements.len() as u32);
+                            i64::from(vocabulary.replacements[pick as usize])
+                        }
+                        Shown::Own => i64::from(row[position as usize]),
+                    });
+                }
+            }
         }
-        for _ in 0..2 {
+        if batch.copies == 0 {
+            let first = batch.input_ids.len() - self.masked.len();
+            batch.input_ids[first..].copy_from_slice(&self.masked);
+        }
+        for _ in 0..batch.copies {
             batch.input_ids.extend_from_slice(&self.masked);
             batch
                 .positions
@@ -348,33 +396,6 @@ mod tests {
 
     fn continues(id: u32) -> bool {
         (fixture::FIRST_CONTINUATION..fixture::MASK).contains(&id)
-    }
-
-    #[test]
-    fn predicted_count_is_pythons() {
-        // max(1, round(0.15 * n)) in Python; exact halves go to the even number.
-        let table = [
-            (1, 1),
-            (3, 1),
-            (9, 1),
-            (10, 2),
-            (11, 2),
-            (16, 2),
-            (17, 3),
-            (30, 4),
-            (31, 5),
-            (50, 8),
-            (70, 10),
-            (90, 14),
-            (110, 16),
-            (126, 19),
-            (130, 20),
-            (150, 22),
-            (510, 76),
-        ];
-        for (predictable, predicted) in table {
-            assert_eq!(predicted_count(predictable), predicted, "{predictable}");
-        }
     }
 
     /// Rows as a tokenizer makes them: `<s>`, words with now and then an unknown one, `</s>`.

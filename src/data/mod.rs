@@ -9,6 +9,7 @@ pub mod evaluation;
 #[cfg(test)]
 mod fixture;
 pub mod loader;
+pub mod masking;
 pub mod rng;
 pub mod source;
 pub mod tokenizer;
@@ -19,5 +20,6 @@ pub use collator::{Batch, Collator};
 pub use dropout::{MaskKey, fill_keep_mask};
 pub use error::{DataError, Result};
 pub use evaluation::EvaluationSet;
+pub use masking::Masking;
 pub use loader::{LoaderConfig, LoaderState, TrainLoader};
 pub use tokenizer::Tokenizer;
