@@ -4,9 +4,8 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use mpnet::cli::hardware::HardwareArgs;
-use mpnet::data::collator::predicted_count;
 use mpnet::data::rng::{Purpose, keyed};
-use mpnet::data::{Batch, MaskKey};
+use mpnet::data::{Batch, MaskKey, Masking};
 use mpnet::train::config::{Architecture, Vocabulary};
 use mpnet::train::engine::start;
 use mpnet::train::initialize::initial_parameters;
@@ -151,11 +150,12 @@ fn model(args: &Args) -> ModelConfig {
 /// Full rows of random tokens in random order: what a step costs depends on sizes alone.
 fn batch(args: &Args, index: u64) -> Batch {
     let mut rng = keyed(1, Purpose::Training, 0, index);
-    let (length, predicted) = (args.seq, predicted_count(args.seq - 2));
+    let (length, predicted) = (args.seq, Masking::default().predicted_count(args.seq - 2));
     let mut batch = Batch {
         rows: args.batch,
         length,
         predicted,
+        copies: 2,
         input_ids: Vec::new(),
         positions: Vec::new(),
         targets: Vec::new(),

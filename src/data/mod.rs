@@ -20,6 +20,6 @@ pub use collator::{Batch, Collator};
 pub use dropout::{MaskKey, fill_keep_mask};
 pub use error::{DataError, Result};
 pub use evaluation::EvaluationSet;
-pub use masking::Masking;
 pub use loader::{LoaderConfig, LoaderState, TrainLoader};
+pub use masking::Masking;
 pub use tokenizer::Tokenizer;

@@ -3,6 +3,7 @@
 use crate::data::collator::Batch;
 use crate::train::schedule::Schedule;
 use anyhow::{Context, Result};
+use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
 use mpnet_graphs::optimizer::adamw::AdamW;
@@ -31,12 +32,12 @@ pub enum CaseError {
         found: Vec<usize>,
         expected: Vec<usize>,
     },
-    #[error("the case's input mode is '{0}'; only 'mpnet' can be run")]
-    InputMode(String),
+    #[error(
+        "the case's input mode is '{0}' with return_mlm {1}; the modes are mpnet, plm and mlm, and return_mlm goes with mpnet"
+    )]
+    InputMode(String, bool),
     #[error("the case has no updates: both updates and update_freq must be at least 1")]
     NoUpdates,
-    #[error("the case trains with return_mlm, which cannot be run")]
-    ReturnMlm,
 }
 
 /// Hyper-parameters of a case.
@@ -90,9 +91,9 @@ struct Description {
     train: Training,
 }
 
-/// What a case may ask of the model beside its architecture.
+/// The objective as a case's model spells it.
 #[derive(Deserialize)]
-struct Objective {
+struct InputMode {
     input_mode: Option<String>,
     #[serde(default)]
     return_mlm: bool,
@@ -129,15 +130,15 @@ impl Case {
         let json: serde_json::Value = serde_json::from_slice(&read("case.json")?)
             .with_context(|| format!("reading {}/case.json", folder.display()))?;
         let context = || format!("reading {}/case.json", folder.display());
-        let objective: Objective =
+        let mode: InputMode =
             serde_json::from_value(json["model"].clone()).with_context(context)?;
-        if let Some(mode) = objective.input_mode.filter(|mode| mode != "mpnet") {
-            return Err(CaseError::InputMode(mode).into());
-        }
-        if objective.return_mlm {
-            return Err(CaseError::ReturnMlm.into());
-        }
-        let description: Description = serde_json::from_value(json).with_context(context)?;
+        let (name, return_mlm) = (mode.input_mode.as_deref(), mode.return_mlm);
+        let name = name.unwrap_or("mpnet");
+        let Some(objective) = Objective::of(name, return_mlm) else {
+            return Err(CaseError::InputMode(name.to_owned(), return_mlm)).with_context(context);
+        };
+        let mut description: Description = serde_json::from_value(json).with_context(context)?;
+        description.model.objective = objective;
         let (model, train) = (&description.model, &description.train);
         model.validate().with_context(context)?;
         if train.updates == 0 || train.update_freq == 0 {
@@ -214,14 +215,15 @@ impl Case {
         let (&[rows, width], &[_, predicted]) = (&ids[..], &targets[..]) else {
             anyhow::bail!("{file}: micro-batch {index} is not made of matrices");
         };
+        let copies = self.model.objective.copies();
         let length = predicted
-            .checked_mul(2)
+            .checked_mul(copies)
             .and_then(|copies| width.checked_sub(copies))
-            .filter(|&length| rows > 0 && predicted > 0 && length > 0)
+            .filter(|&length| rows > 0 && predicted > 0 && length > predicted)
             .with_context(|| {
                 format!(
                     "{file}: micro-batch {index} predicts {predicted} of {width} columns of {rows} rows: \
-                     expected L + 2 P columns, L and P at least 1"
+                     expected L + {copies} P columns, P at least 1 and L above P"
                 )
             })?;
         let read = |part: &str, columns: usize| -> Result<Vec<i64>> {
@@ -250,6 +252,7 @@ impl Case {
             rows,
             length,
             predicted,
+            copies,
             positions: read("positions", width)?,
             tokens,
             predicted_tokens: targets.iter().filter(|&&t| t != pad).count(),
