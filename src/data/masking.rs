@@ -10,6 +10,7 @@ use super::rng::shuffle;
 /// Microsoft/MPNet's options of its data, with their defaults there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Masking {
+    #[serde(flatten)]
     pub objective: Objective,
     /// Share of the predictable tokens that is predicted, above 0.
     pub pred_prob: f64,

@@ -3,7 +3,6 @@
 use crate::data::collator::Batch;
 use crate::train::schedule::Schedule;
 use anyhow::{Context, Result};
-use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
 use mpnet_graphs::optimizer::adamw::AdamW;
@@ -32,10 +31,6 @@ pub enum CaseError {
         found: Vec<usize>,
         expected: Vec<usize>,
     },
-    #[error(
-        "the case's input mode is '{0}' with return_mlm {1}; the modes are mpnet, plm and mlm, and return_mlm goes with mpnet"
-    )]
-    InputMode(String, bool),
     #[error("the case has no updates: both updates and update_freq must be at least 1")]
     NoUpdates,
 }
@@ -91,14 +86,6 @@ struct Description {
     train: Training,
 }
 
-/// The objective as a case's model spells it.
-#[derive(Deserialize)]
-struct InputMode {
-    input_mode: Option<String>,
-    #[serde(default)]
-    return_mlm: bool,
-}
-
 /// A golden case in memory.
 pub struct Case {
     pub name: String,
@@ -127,18 +114,9 @@ impl Case {
                 )
             })
         };
-        let json: serde_json::Value = serde_json::from_slice(&read("case.json")?)
-            .with_context(|| format!("reading {}/case.json", folder.display()))?;
         let context = || format!("reading {}/case.json", folder.display());
-        let mode: InputMode =
-            serde_json::from_value(json["model"].clone()).with_context(context)?;
-        let (name, return_mlm) = (mode.input_mode.as_deref(), mode.return_mlm);
-        let name = name.unwrap_or("mpnet");
-        let Some(objective) = Objective::of(name, return_mlm) else {
-            return Err(CaseError::InputMode(name.to_owned(), return_mlm)).with_context(context);
-        };
-        let mut description: Description = serde_json::from_value(json).with_context(context)?;
-        description.model.objective = objective;
+        let description: Description =
+            serde_json::from_slice(&read("case.json")?).with_context(context)?;
         let (model, train) = (&description.model, &description.train);
         model.validate().with_context(context)?;
         if train.updates == 0 || train.update_freq == 0 {

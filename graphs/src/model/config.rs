@@ -83,7 +83,7 @@ pub struct ModelConfig {
     pub unk_token_id: i64,
     pub mask_token_id: i64,
     /// What the model is trained to predict; checkpoints that don't say were trained as MPNet.
-    #[serde(default)]
+    #[serde(flatten)]
     pub objective: Objective,
     /// Dropout after the embeddings and after each sublayer.
     #[serde(default)]
