@@ -13,6 +13,7 @@ pub mod masking;
 pub mod rng;
 pub mod source;
 pub mod tokenizer;
+pub mod tokenizer_check;
 pub mod tokenizer_training;
 mod words;
 
