@@ -89,6 +89,7 @@ fn options(expected: &Expected, undecayed: &[String]) -> TrainingApiOptions {
         weight_decay: expected.weight_decay,
         gradient_norm_output: "gradient_norm".to_owned(),
         provider: Provider::Cpu,
+        device_id: 0,
         threads: Some(2),
     }
 }

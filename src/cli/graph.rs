@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use mpnet_graphs::ir::cost::{Cost, costs, parameter_count};
 use mpnet_graphs::ir::{Bindings, Graph};
 use mpnet_graphs::lower::ort_training::{eval_graph, training_graph};
+use mpnet_graphs::lower::portable::Target;
 use mpnet_graphs::model::pretraining::{masked_lm, pretraining};
 
 /// Which graph.
@@ -74,7 +75,7 @@ pub fn run(args: &GraphArgs) -> Result<()> {
     let sizes = args.sizes(config.max_positions)?;
     let graph: Graph = match args.stage {
         Stage::Model => pretraining(&config, true)?.graph,
-        Stage::Training => training_graph(&config, false)?.0,
+        Stage::Training => training_graph(&config, false, Target::Cpu)?.0,
         Stage::Evaluation => eval_graph(&config, false)?,
         Stage::Encoder => masked_lm(&config)?,
     };

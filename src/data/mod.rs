@@ -12,6 +12,7 @@ pub mod loader;
 pub mod masking;
 pub mod rng;
 pub mod source;
+pub mod synthetic;
 pub mod tokenizer;
 pub mod tokenizer_check;
 pub mod tokenizer_training;

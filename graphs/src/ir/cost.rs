@@ -191,6 +191,7 @@ mod tests {
     use super::*;
     use crate::ir::{DType, Dim, GraphError, Symbol, Type};
     use crate::lower::ort_training::{eval_graph, training_graph};
+    use crate::lower::portable::Target;
     use crate::model::parameters::{Parameter, parameters};
     use crate::model::testing::tiny;
     use crate::ops::matmul::MatMul;
@@ -244,7 +245,7 @@ mod tests {
     fn totals_are_the_sum_of_the_ops_and_training_is_about_three_evaluations()
     -> Result<(), GraphError> {
         let config = tiny();
-        let training = training_graph(&config, false)?.0;
+        let training = training_graph(&config, false, Target::Cpu)?.0;
         let trained = costs(&training, &SIZES);
         let mut sum = Cost::default();
         for (_, cost) in trained.by_op.values() {

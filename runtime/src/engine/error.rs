@@ -13,10 +13,7 @@ pub enum EngineError {
     #[error(transparent)]
     Library(#[from] LibraryError),
     /// The training-api engine does not run there.
-    #[error(
-        "the training-api engine does not run on the provider {provider} (it needs {}); use --provider cpu",
-        provider.entry().needs
-    )]
+    #[error("the training API has no build for the provider {provider}; use --engine session")]
     Provider {
         /// The provider asked for.
         provider: Provider,

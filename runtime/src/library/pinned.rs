@@ -98,6 +98,48 @@ pub const WHEELS: &[PinnedWheel] = &[
         ],
     },
     PinnedWheel {
+        package: "onnxruntime-training",
+        version: "1.19.2",
+        python: "3.11",
+        abi: "cp311",
+        pip_platforms: &["manylinux_2_28_x86_64", "manylinux_2_27_x86_64"],
+        uv_platform: "x86_64-manylinux_2_28",
+        os: "linux",
+        arch: "x86_64",
+        wheel: PinnedFile {
+            path: "onnxruntime_training-1.19.2-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+            bytes: 299_339_819,
+            sha256: "6bfa1c02e6986947b18c502669beb9f1246bb52239394f7a5a3b99c10967eacf",
+        },
+        library: PinnedFile {
+            path: "onnxruntime/capi/onnxruntime_pybind11_state.cpython-311-x86_64-linux-gnu.so",
+            bytes: 25_535_648,
+            sha256: "c9045c5802d994f18a428ae0480d77add59818090c82d2861cf129532c5d6d01",
+        },
+        companions: &[
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_shared.so",
+                bytes: 14_632,
+                sha256: "950dbbe7c7a6f73b7f574c0e2308417e1e90e1f73b6472d799e25b47c6fdee82",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_cuda.so",
+                bytes: 810_805_528,
+                sha256: "6db1583612e6c409241d84adc369463dd64f06bc7a4f6d50fee8002352e5bacd",
+            },
+            PinnedFile {
+                path: "onnxruntime/LICENSE",
+                bytes: 1_073,
+                sha256: "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+            },
+            PinnedFile {
+                path: "onnxruntime/ThirdPartyNotices.txt",
+                bytes: 338_538,
+                sha256: "cf7342f7ba482ef715ae58f5f497a8d3564fa255164175aea324cd293c5701a0",
+            },
+        ],
+    },
+    PinnedWheel {
         package: "onnxruntime",
         version: "1.32.0",
         python: "3.12",
