@@ -26,7 +26,7 @@ enum Verb {
     Graph(graph::GraphArgs),
     /// Run golden cases and print every difference
     Verify(verify::VerifyArgs),
-    /// Make a tokenizer
+    /// Make or check a tokenizer
     Tokenizer(tokenizer::TokenizerArgs),
 }
 
@@ -37,7 +37,7 @@ fn run(verb: &Verb) -> Result<u8> {
         Verb::Compile(args) => return compile::run(args),
         Verb::Graph(args) => graph::run(args)?,
         Verb::Verify(args) => return verify::run(args),
-        Verb::Tokenizer(args) => tokenizer::run(args)?,
+        Verb::Tokenizer(args) => return tokenizer::run(args),
     }
     Ok(exit::DONE)
 }
