@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use super::error::{DataError, Result};
+use super::hub::{Hub, HubSettings, tokenizer_folder};
 use super::words::WordCache;
 
 /// With fewer `##` tokens than this the vocabulary is not taken for WordPiece.
@@ -93,7 +94,8 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads the tokenizer called `name`: a folder with a `tokenizer.json`, or such a file.
+    /// Loads the tokenizer called `name`: a folder with a `tokenizer.json`, such a file, or a name on the
+    /// HuggingFace Hub.
     ///
     /// # Errors
     /// When nothing is there, it can't be parsed, or it lacks a mask, padding, start or end token.
@@ -114,10 +116,26 @@ impl Tokenizer {
                             .into(),
                 }
             } else {
-                DataError::TokenizerNotFound { name: name.into() }
+                return Self::from_hub(name);
             });
         }
         Self::from_file(path)
+    }
+
+    /// The tokenizer of that name on the HuggingFace Hub, or in its cache.
+    fn from_hub(name: &str) -> Result<Self> {
+        let hub = Hub::new(HubSettings::from_env());
+        match tokenizer_folder(&hub, name, "main") {
+            Ok(Some(folder)) => Self::from_file(folder.join(TOKENIZER_FILE)),
+            Ok(None) => Err(DataError::TokenizerNotFound {
+                name: name.into(),
+                hub: None,
+            }),
+            Err(error) => Err(DataError::TokenizerNotFound {
+                name: name.into(),
+                hub: Some(error),
+            }),
+        }
     }
 
     fn from_file(path: PathBuf) -> Result<Self> {
