@@ -7,7 +7,10 @@ mod error;
 mod file;
 mod model;
 #[cfg(test)]
+#[path = "../../../tests/common/hub.rs"]
 pub(crate) mod server;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Hub, HubSettings, Retry};
 pub use dataset::{DatasetName, dataset_files};

@@ -1,1 +1,0 @@
-//! A server on the loopback that speaks the part of the Hub's API that is used, and misbehaves on demand.
