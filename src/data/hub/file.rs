@@ -12,6 +12,8 @@ use super::{Hub, RepoKind};
 
 /// Bytes asked for at once within the column that is read.
 const WINDOW: u64 = 4 << 20;
+/// Bytes asked for at once elsewhere.
+const LEAST: u64 = 4 << 10;
 /// Bytes asked for at the end of a file, where parquet has its directory.
 const TAIL: u64 = 64 << 10;
 
@@ -120,11 +122,13 @@ impl HubWindow {
                 return Ok(bytes.slice((start - first) as usize..));
             }
         }
-        let (slot, from, to) = if end == size {
-            (0, start.min(size.saturating_sub(TAIL)), size)
+        let until = self.until.load(Ordering::Relaxed);
+        let tail = size.saturating_sub(TAIL);
+        let (slot, from, to) = if start >= until && end > tail {
+            (0, start.min(tail), size)
         } else {
-            let ahead = (start + WINDOW).min(self.until.load(Ordering::Relaxed));
-            (1, start, end.max(ahead))
+            let ahead = (start + WINDOW).min(until);
+            (1, start, end.max(ahead).max((start + LEAST).min(size)))
         };
         let bytes = self.file.read(from, to)?;
         parts[slot] = Some((from, bytes.clone()));

@@ -93,7 +93,7 @@ fn streams_a_dataset_and_reads_of_it_only_the_text() {
     let asked = server.asked();
     assert!(asked.iter().all(|(_, range)| range.is_some()));
     // Files are smaller than what is read at once at their end, so that each is asked for once.
-    assert_eq!(asked.len(), 2);
+    assert_eq!(asked.len(), 2, "{asked:?}");
     let mut test = dataset_files(&hub, &name("o/d"), "test", "main").unwrap().0;
     assert_eq!(test.remove(0).path(), "data/test-00000.parquet");
 }

@@ -7,7 +7,7 @@ use super::samples::Row;
 /// Batches of one group at least: with lengths spread evenly, a batch's lengths then differ by 1/32.
 const BATCHES: usize = 32;
 /// Rows of one group at least, so that what is kept per group costs little per row.
-const ROWS: usize = 1024;
+pub const GROUP_ROWS: usize = 1024;
 
 /// How rows become batches.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,8 @@ pub struct Grouping {
     pub max_batch_tokens: Option<usize>,
     /// Put rows of like lengths together.
     pub by_length: bool,
+    /// Rows of one group at least, where tokens don't limit batches.
+    pub least_rows: usize,
     pub seed: u64,
     pub rank: u64,
 }
@@ -29,7 +31,7 @@ impl Grouping {
             Some(limit) => tokens >= BATCHES * limit,
             None => {
                 let batches = if self.by_length { BATCHES } else { 1 };
-                let batches = batches.max(ROWS.div_ceil(self.batch_size));
+                let batches = batches.max(self.least_rows.div_ceil(self.batch_size));
                 rows >= batches * self.batch_size
             }
         }
@@ -95,6 +97,7 @@ mod tests {
             batch_size: 16,
             max_batch_tokens,
             by_length,
+            least_rows: GROUP_ROWS,
             seed: 1,
             rank: 0,
         }

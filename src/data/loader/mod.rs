@@ -54,6 +54,8 @@ pub struct LoaderConfig {
     pub buffer_size: usize,
     /// Put rows of like lengths into a batch.
     pub group_by_length: bool,
+    /// Rows that are cut into batches at once, at least. Changes the batches.
+    pub group_rows: usize,
     /// Decides the order of the rows and all masking.
     pub seed: u64,
     /// The part of the text that this process takes.
@@ -77,6 +79,7 @@ impl LoaderConfig {
             sample_break_mode: BreakMode::default(),
             buffer_size: 10_000,
             group_by_length: true,
+            group_rows: grouping::GROUP_ROWS,
             seed,
             split: Split::default(),
             threads: 0,
@@ -161,6 +164,7 @@ impl TrainLoader {
             batch_size: config.batch_size,
             max_batch_tokens: config.max_batch_tokens,
             by_length: config.group_by_length,
+            least_rows: config.group_rows,
             seed: state.seed,
             rank: config.split.rank,
         };

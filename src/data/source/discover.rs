@@ -28,7 +28,13 @@ pub fn training_files(path: &Path) -> Result<Vec<PathBuf>> {
     if !text.contains(['*', '?', '[']) {
         return Err(fail("there is no such folder".into()));
     }
-    let matched = glob::glob(&text).map_err(|e| fail(format!("it is no pattern: {e}")))?;
+    let options = glob::MatchOptions {
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+        ..glob::MatchOptions::default()
+    };
+    let matched =
+        glob::glob_with(&text, options).map_err(|e| fail(format!("it is no pattern: {e}")))?;
     let mut files = Vec::new();
     for entry in matched {
         let entry = entry.map_err(|e| fail(format!("can't list {e}")))?;
