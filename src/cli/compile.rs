@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use mpnet_graphs::ir::Dim;
 use mpnet_graphs::lower::inference;
 use mpnet_graphs::lower::ort_training::{Options, compile};
-use mpnet_graphs::lower::portable::{self, Randomness, coverage};
+use mpnet_graphs::lower::portable::{self, Randomness, SizeInput, coverage};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::masked_lm;
 use mpnet_graphs::onnx::model::OPSET;
@@ -168,12 +168,22 @@ impl CompileArgs {
     }
 }
 
+/// Prints a line of `what` a model takes: its name and dimensions, or their values where they are it.
+fn print_input(what: &str, name: &str, dims: &[Dim], further: &str) {
+    let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
+    println!("{what} {name} [{}]{further}", dims.join(", "));
+}
+
+/// Says which sizes a model takes as inputs, each an expression of the batch's.
+fn print_sizes(model: &str, sizes: &[SizeInput]) {
+    for size in sizes {
+        print_input(&format!("{model} size"), &size.name, &size.dims, "");
+    }
+}
+
 /// Says what a training model takes for its dropout.
 fn print_randomness(randomness: &Randomness) {
-    let print = |what: &str, name: &str, dims: &[Dim], further: &str| {
-        let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
-        println!("{what} {name} [{}]{further}", dims.join(", "));
-    };
+    let print = print_input;
     match randomness {
         Randomness::Masks(sites) => sites.iter().for_each(|site| {
             let ratio = format!(" ratio {}", site.ratio);
@@ -197,6 +207,8 @@ fn write_session(args: &CompileArgs, config: &ModelConfig, folder: &Path) -> Res
         let path = folder.join(name);
         std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
     }
+    print_sizes("step", &artifacts.step_sizes);
+    print_sizes("eval", &artifacts.eval_sizes);
     print_randomness(&artifacts.randomness);
     Ok(())
 }
