@@ -58,6 +58,7 @@ fn main() {
 /// Takes batches as fast as they come; a line every tenth of the time.
 fn measure(loader: &mut TrainLoader, seconds: usize) {
     let (started, limit) = (Instant::now(), Duration::from_secs(seconds as u64));
+    let cpu = cpu_seconds();
     let (mut tokens, mut padded, mut next) = (0usize, 0usize, limit / 10);
     while started.elapsed() < limit {
         let (batch, _) = loader.next().expect("a batch");
@@ -66,9 +67,10 @@ fn measure(loader: &mut TrainLoader, seconds: usize) {
         if started.elapsed() >= next {
             next += limit / 10;
             println!(
-                "{:5.1} s: {:9.0} tokens/s, padding {:.2} %, {:.0} MiB, epoch {}",
+                "{:5.1} s: {:9.0} tokens/s, {:9.0} per CPU second, padding {:.2} %, {:.0} MiB, epoch {}",
                 started.elapsed().as_secs_f64(),
                 tokens as f64 / started.elapsed().as_secs_f64(),
+                tokens as f64 / (cpu_seconds() - cpu),
                 100.0 * (1.0 - tokens as f64 / padded as f64),
                 resident(),
                 loader.state().epoch(),
@@ -83,6 +85,15 @@ fn resident() -> f64 {
     let line = status.lines().find(|line| line.starts_with("VmRSS"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1));
     kib.and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
+/// Processor time of all threads so far, where ticks are hundredths of a second, as on Linux.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or("");
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|f| f.parse::<f64>().ok());
+    (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0
 }
 
 /// Lines of 20 to 700 words out of 60,000, frequent ones more often.

@@ -23,7 +23,8 @@ enum TokenizerVerb {
 /// Train a WordPiece tokenizer in MPNet's layout from text
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// UTF-8 text, one text per line: files, or folders of .txt files
+    /// UTF-8 text: files, folders or patterns with *, of .txt (one text a line), .jsonl, .json or .parquet
+    /// (their "text"), each also .gz or .zst
     #[arg(required = true, value_name = "TEXT")]
     texts: Vec<PathBuf>,
 
@@ -61,11 +62,7 @@ pub fn run(args: &TokenizerArgs) -> anyhow::Result<()> {
 fn train(args: &TrainArgs) -> anyhow::Result<()> {
     let mut files = Vec::new();
     for text in &args.texts {
-        if text.is_dir() {
-            files.extend(training_files(text)?);
-        } else {
-            files.push(text.clone());
-        }
+        files.extend(training_files(text)?);
     }
     let options = TokenizerTraining {
         vocab_size: args.vocab_size,

@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, DataError>;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error(
-        "training folder {path}: {problem}; point --train-dir at a folder or file of UTF-8 text: .txt, .jsonl, .json or .parquet, or those with .gz or .zst"
+        "text {path}: {problem}; give a folder, a file or a pattern of UTF-8 text: .txt, .jsonl, .json or .parquet, or those with .gz or .zst"
     )]
     TrainingFolder { path: PathBuf, problem: String },
 

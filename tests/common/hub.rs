@@ -46,12 +46,14 @@ pub enum Fault {
     Silent(Duration),
 }
 
+/// A request for a file's bytes: path and range.
+pub type Asked = (String, Option<(u64, u64)>);
+
 #[derive(Default)]
 struct Inside {
     repos: Mutex<BTreeMap<String, Repo>>,
     faults: Mutex<VecDeque<Fault>>,
-    /// Path and range of each request for a file's bytes.
-    asked: Mutex<Vec<(String, Option<(u64, u64)>)>>,
+    asked: Mutex<Vec<Asked>>,
 }
 
 /// The server; its threads live as long as the process.
@@ -87,8 +89,8 @@ impl HubServer {
         self.inside.faults.lock().unwrap().extend(faults);
     }
 
-    /// Requests for files' bytes since the last call: path and range.
-    pub fn asked(&self) -> Vec<(String, Option<(u64, u64)>)> {
+    /// Requests for files' bytes since the last call.
+    pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.inside.asked.lock().unwrap())
     }
 }

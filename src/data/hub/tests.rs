@@ -7,7 +7,7 @@ use std::time::Duration;
 use parquet::basic::Compression as Codec;
 use serde_json::json;
 
-use super::server::{COMMIT, Fault, HubServer, Repo, TOKEN, parquet_of};
+use super::server::{Asked, COMMIT, Fault, HubServer, Repo, TOKEN, parquet_of};
 use super::*;
 use crate::data::source::{Position, Sources};
 
@@ -117,7 +117,7 @@ fn goes_on_in_the_middle_of_a_row_group_without_what_came_before() {
     for text in &all[..1230] {
         assert_eq!(rows.next().unwrap().as_ref(), Some(text));
     }
-    let sum = |asked: &[(String, Option<(u64, u64)>)]| -> u64 {
+    let sum = |asked: &[Asked]| -> u64 {
         asked
             .iter()
             .filter_map(|(_, r)| r.map(|(from, to)| to + 1 - from))

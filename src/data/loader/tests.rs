@@ -368,7 +368,8 @@ fn bad_folders_and_configurations_fail_at_once() {
     let text = start(|_| {}).unwrap_err().to_string();
     assert!(text.contains("c.txt") && text.contains("line 2"), "{text}");
     std::fs::remove_file(folder.path().join("c.txt")).unwrap();
-    let cases: [(fn(&mut LoaderConfig), &str); 4] = [
+    type Change = fn(&mut LoaderConfig);
+    let cases: [(Change, &str); 4] = [
         (|c| c.batch_size = 0, "batch size"),
         (|c| c.max_tokens = 2, "tokens"),
         (|c| c.max_batch_tokens = Some(15), "--max-batch-tokens"),

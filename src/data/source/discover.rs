@@ -26,7 +26,7 @@ pub fn training_files(path: &Path) -> Result<Vec<PathBuf>> {
     }
     let text = path.to_string_lossy();
     if !text.contains(['*', '?', '[']) {
-        return Err(fail("there is no such folder".into()));
+        return Err(fail("there is no such file or folder".into()));
     }
     let options = glob::MatchOptions {
         require_literal_separator: true,
@@ -137,7 +137,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let said = |path: &Path| training_files(path).unwrap_err().to_string();
         assert!(said(folder.path()).contains("no text file"));
-        assert!(said(&folder.path().join("nowhere")).contains("no such folder"));
+        assert!(said(&folder.path().join("nowhere")).contains("no such file or folder"));
         assert!(said(&folder.path().join("*.txt")).contains("no file matches"));
     }
 }

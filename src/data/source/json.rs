@@ -71,7 +71,7 @@ impl Json {
     }
 
     /// Passes over what lies between values; false at the end.
-    fn to_value(&mut self) -> Result<bool> {
+    fn find_value(&mut self) -> Result<bool> {
         let mut first = self.bytes.offset() == 0;
         while let Some(byte) = self.peek()? {
             match byte {
@@ -120,7 +120,7 @@ impl Json {
 
 impl Rows for Json {
     fn next(&mut self) -> Result<Option<String>> {
-        while self.to_value()? {
+        while self.find_value()? {
             let start = self.bytes.offset();
             self.read_value()?;
             if let Some(text) = text_of(&self.bytes, start, &self.value, &self.field)? {
