@@ -48,8 +48,9 @@ fn main() {
     let mut loader = TrainLoader::new(config, tokenizer, None).expect("a loader");
     loader.next().expect("a batch");
     println!(
-        "first batch after {:.2} s, {:.0} MiB",
+        "first batch after {:.2} s, {:.2} CPU seconds, {:.0} MiB",
         started.elapsed().as_secs_f64(),
+        cpu_seconds(),
         resident()
     );
     measure(&mut loader, number("--seconds", 20));
