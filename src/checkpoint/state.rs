@@ -18,8 +18,10 @@ pub struct TrainerState {
     /// The last step whose validation loss was taken.
     #[serde(default)]
     pub validated: Option<u64>,
+    /// Null where it has its own file.
+    #[serde(default)]
     pub data: serde_json::Value,
     pub seed: u64,
-    /// SHA-256 of each tensor file, in hexadecimal.
+    /// SHA-256 of each other file but the tokenizer's, in hexadecimal.
     pub sha256: BTreeMap<String, String>,
 }

@@ -1,11 +1,12 @@
 //! Writing: beside the final name, synced, renamed last.
 
+use super::data_file;
 use super::error::CheckpointError;
 use super::pointer::pointed;
 use super::state::{FORMAT_VERSION, TrainerState};
 use super::{
-    Checkpoint, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Pointer, Result, SECOND_MOMENT,
-    STATE_FILE, TOKENIZER_FOLDER, folder_name, step_of,
+    Checkpoint, DATA_FILE, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Pointer, Result,
+    SECOND_MOMENT, STATE_FILE, TOKENIZER_FOLDER, folder_name, step_of,
 };
 use crate::arrays::write_safetensors;
 use crate::data::tokenizer::{TOKENIZER_FILES, copy_tokenizer};
@@ -125,6 +126,10 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         }
         sync(&copy)?;
     }
+    data_file::write(folder, &checkpoint.data)?;
+    let data = folder.join(DATA_FILE);
+    sync(&data)?;
+    sha256.insert(DATA_FILE.to_owned(), hash(&data)?);
     let state = TrainerState {
         format_version: FORMAT_VERSION,
         model: checkpoint.model.clone(),
@@ -132,7 +137,7 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         step: checkpoint.step,
         best_loss: checkpoint.best_loss,
         validated: checkpoint.validated,
-        data: checkpoint.data.clone(),
+        data: serde_json::Value::Null,
         seed: checkpoint.seed,
         sha256,
     };

@@ -5,18 +5,16 @@ use super::engine::start;
 use super::initialize::initial_parameters;
 use super::progress::Progress;
 use super::stop::StopSignal;
+use super::text;
 use super::trainer::{Ended, Position, Trainer};
 use crate::checkpoint::{self, Checkpoint, Pointer};
-use crate::data::{EvaluationSet, LoaderConfig, LoaderState, Tokenizer, TrainLoader};
+use crate::data::{LoaderState, Tokenizer, TrainLoader};
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::library::Loaded;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Batches that wait for the engine.
-const PREFETCH: usize = 8;
 
 /// What the graph has to know of a tokenizer.
 pub fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary {
@@ -42,27 +40,11 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     model.objective = config.masking.objective;
     model.validate().context("the model's settings")?;
     checkpoint::check_writable(&config.checkpoint_dir)?;
-    let open = |path| {
-        EvaluationSet::open(
-            path,
-            &tokenizer,
-            config.batch_size,
-            config.max_tokens,
-            config.seed,
-            &config.masking,
-        )
-    };
-    let valid = open(&config.text.valid_file).context("the validation text (--valid-file)")?;
-    let test = open(&config.text.test_file).context("the test text (--test-file)")?;
-    let loader = LoaderConfig {
-        train_dir: config.text.train_dir.clone(),
-        batch_size: config.batch_size,
-        max_tokens: config.max_tokens,
-        seed: config.seed,
-        masking: config.masking.clone(),
-        threads: config.data_threads,
-        prefetch: PREFETCH,
-    };
+    let text::Opened {
+        loader,
+        valid,
+        test,
+    } = text::open(config, &tokenizer)?;
     let resumed = config
         .resume
         .as_ref()
