@@ -185,11 +185,16 @@ pub(super) fn hash(path: &Path) -> Result<String> {
         }
         hasher.update(&buffer[..n]);
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect())
+    Ok(hexadecimal(&hasher.finalize()))
+}
+
+/// SHA-256 of a text, in hexadecimal.
+pub fn hash_text(text: &str) -> String {
+    hexadecimal(&Sha256::digest(text))
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Waits until a file or folder is on the disk.

@@ -11,13 +11,14 @@ mod range;
 use super::exit::{self, UsageError};
 use super::hardware::HardwareArgs;
 use super::spelling::normalize;
-use crate::train::config::TrainConfig;
+use crate::train::config::{Operation, TrainConfig};
 use crate::train::run::run;
 use crate::train::trainer::Ended;
 use anyhow::Result;
 use clap::Parser;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Pretrain MPNet (masked and permuted language modelling) with ONNX Runtime.
 #[derive(Debug, Parser)]
@@ -52,7 +53,6 @@ impl PretrainArgs {
     /// Flags that are declared for their meaning in annotated-mpnet but can't be obeyed yet, where
     /// one is used.
     fn unavailable(&self) -> Option<&'static str> {
-        let logs = self.logging.tensorboard_log_dir.is_some();
         [
             (self.data.dataset_name.is_some(), "--dataset-name"),
             (self.checkpoints.hf_model_path.is_some(), "--hf-model-path"),
@@ -61,9 +61,6 @@ impl PretrainArgs {
                 self.architecture.gradient_checkpointing,
                 "--gradient-checkpointing",
             ),
-            (logs, "--tensorboard-log-dir"),
-            (self.logging.wandb, "--wandb"),
-            (self.logging.wandb_watch, "--wandb-watch"),
         ]
         .into_iter()
         .find_map(|(used, flag)| used.then_some(flag))
@@ -83,6 +80,7 @@ impl PretrainArgs {
         let (architecture, max_tokens) = self.architecture.resolve()?;
         let (schedule, optimizer) = self.optimization.resolve()?;
         let checkpoint_interval = self.checkpoints.interval();
+        let operation = self.operation();
         Ok(TrainConfig {
             architecture,
             tokenizer: self.data.tokenizer_name,
@@ -108,7 +106,19 @@ impl PretrainArgs {
             checkpoint_dir: self.checkpoints.checkpoint_dir,
             execution: self.hardware.execution(self.threads),
             ort: self.ort,
+            operation,
         })
+    }
+
+    fn operation(&self) -> Operation {
+        let checkpoints = &self.checkpoints;
+        Operation {
+            save_optimizer_state: !checkpoints.no_save_optimizer_state,
+            accept_changes: checkpoints.accept_changes,
+            max_skipped_updates: self.optimization.max_skipped_updates,
+            save_patience: Duration::from_secs(checkpoints.save_retry),
+            log: self.logging.log(&checkpoints.checkpoint_dir),
+        }
     }
 }
 
@@ -229,7 +239,7 @@ mod tests {
             ("--resume-checkpoint x FILES", "--resume"),
             ("--hf-model-path x --resume FILES", "--resume"),
             ("--dataset-name x", "--dataset-name"),
-            ("--wandb FILES", "--wandb"),
+            ("--override FILES", "--resume"),
             ("--total-updates 0 FILES", "--total-updates"),
             ("--lr nan FILES", "--lr"),
             ("--lr 0 FILES", "--lr"),

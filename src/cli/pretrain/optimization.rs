@@ -44,6 +44,9 @@ pub struct OptimizationArgs {
     pub clip_grad_norm: f32,
     #[arg(long, default_value_t = 12_345)]
     pub seed: u64,
+    /// Stop after this many updates in a row whose loss or gradient is not finite
+    #[arg(long, default_value_t = 20)]
+    pub max_skipped_updates: u64,
     /// Accepted for annotated-mpnet's sake: the graph is always compiled
     #[arg(long)]
     pub compile: bool,
