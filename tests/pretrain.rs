@@ -7,9 +7,8 @@ use common::{
     validation_losses,
 };
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 #[test]
@@ -55,6 +54,7 @@ fn a_short_run_learns_and_leaves_a_checkpoint() {
         "checkpoint-60/tokenizer/tokenizer.json",
         "checkpoint-60/tokenizer/tokenizer_config.json",
         "checkpoint-60/trainer_state.json",
+        "config.toml",
         "latest",
         "metrics.jsonl",
     ];

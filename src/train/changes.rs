@@ -76,9 +76,21 @@ fn collect(name: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
         }
         (before, now) if before == now || same_number(before, now) => {}
         (before, now) => found.push(format!(
-            "--{} was {before} and is now {now}",
-            name.replace('_', "-")
+            "--{} was {} and is now {}",
+            name.replace('_', "-"),
+            shown(before),
+            shown(now)
         )),
+    }
+}
+
+/// As it was written: most numbers are f32.
+fn shown(value: &Value) -> String {
+    match value.as_f64() {
+        Some(number) if !value.is_u64() && f64::from(number as f32) == number => {
+            (number as f32).to_string()
+        }
+        Some(_) | None => value.to_string(),
     }
 }
 
@@ -115,7 +127,7 @@ mod tests {
             ("--dropout 0.2", "--dropout was"),
             ("--lr 1e-3", "learning rate of update 6"),
             ("--total-updates 20000", "learning rate of update 1001"),
-            ("--weight-decay 0", "--weight-decay was"),
+            ("--weight-decay 0", "--weight-decay was 0.01 and is now 0"),
         ] {
             let further = format!("--warmup-updates 1000 {now}");
             let found = found("--warmup-updates 1000", &further, 5);

@@ -121,6 +121,10 @@ pub struct Operation {
     pub accept_changes: bool,
     /// Updates skipped in a row after which the run stops.
     pub max_skipped_updates: u64,
+    /// Only say what would run.
+    pub dry_run: bool,
+    /// All settings, for the file `config.toml` beside the checkpoints; none is written where empty.
+    pub effective: String,
     /// How long a checkpoint is tried again that could not be written.
     pub save_patience: Duration,
     pub log: LogConfig,
@@ -132,6 +136,8 @@ impl Default for Operation {
             save_optimizer_state: true,
             accept_changes: false,
             max_skipped_updates: 20,
+            dry_run: false,
+            effective: String::new(),
             save_patience: Duration::from_secs(600),
             log: LogConfig::default(),
         }

@@ -3,6 +3,7 @@
 mod bad_batch;
 pub mod changes;
 pub mod config;
+mod dry_run;
 pub mod engine;
 pub mod evaluate;
 pub mod execution;

@@ -2,6 +2,7 @@
 
 use super::changes::changes;
 use super::config::{TrainConfig, Vocabulary};
+use super::dry_run;
 use super::engine::start;
 use super::feeder::Feeder;
 use super::figures::{Figures, Peak};
@@ -24,6 +25,9 @@ use std::sync::Arc;
 
 /// Batches that wait for the engine.
 const PREFETCH: usize = 8;
+
+/// The settings of a run, beside its checkpoints.
+pub const CONFIG_FILE: &str = "config.toml";
 
 /// What the graph has to know of a tokenizer.
 pub fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary {
@@ -86,7 +90,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         .transpose()
         .context("resuming")?;
     let state = resumed.as_ref().map(|r| r.position.data.clone());
-    let loader = TrainLoader::new(loader, Arc::clone(&tokenizer), state)?;
+    let mut loader = TrainLoader::new(loader, Arc::clone(&tokenizer), state)?;
 
     if let Some(ended) = stopped() {
         return Ok(ended);
@@ -133,12 +137,17 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     if let Some(ended) = stopped().filter(|_| resumed) {
         return Ok(ended);
     }
+    if config.operation.dry_run {
+        dry_run::dry_run(config, &model, &mut running, &mut loader, position.step)?;
+        return Ok(Ended::Finished);
+    }
     if lock.is_none() {
         std::fs::create_dir_all(&config.checkpoint_dir)
             .with_context(|| format!("creating {}", config.checkpoint_dir.display()))?;
         lock = Some(Lock::acquire(&config.checkpoint_dir)?);
     }
     checkpoint::prepare(&config.checkpoint_dir)?;
+    keep_settings(config)?;
     let execution = &config.execution;
     let peak = machine::peak(
         execution.provider(),
@@ -198,6 +207,26 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     }
     drop((trainer, lock));
     ended
+}
+
+/// Writes `config.toml` beside the checkpoints.
+fn keep_settings(config: &TrainConfig) -> Result<()> {
+    let text = &config.operation.effective;
+    if text.is_empty() {
+        return Ok(());
+    }
+    let path = config.checkpoint_dir.join(CONFIG_FILE);
+    let mut file = tempfile::Builder::new();
+    #[cfg(unix)]
+    file.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let write = || -> std::io::Result<()> {
+        let mut file = file.tempfile_in(&config.checkpoint_dir)?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(&path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("writing {}", path.display()))
 }
 
 /// What a resumed run goes on from.

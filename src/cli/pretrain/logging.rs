@@ -34,10 +34,13 @@ pub struct LoggingArgs {
     /// Send the TensorBoard files to Weights & Biases, through its own client
     #[arg(long)]
     pub wandb: bool,
+    /// Project there
     #[arg(long, default_value = "annotated-mpnet")]
     pub wandb_project: String,
+    /// Name of the run there
     #[arg(long)]
     pub wandb_name: Option<String>,
+    /// Id of the run there [default: from --checkpoint-dir]
     #[arg(long)]
     pub wandb_id: Option<String>,
     /// Accepted for annotated-mpnet's sake: gradients are not sent
