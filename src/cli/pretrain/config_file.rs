@@ -48,7 +48,11 @@ fn named(arguments: &[OsString]) -> Option<PathBuf> {
     found
 }
 
-fn read(path: &Path, command: &Command) -> Result<Vec<OsString>, UsageError> {
+/// The flags in the file at `path`.
+///
+/// # Errors
+/// Where it cannot be read or holds what is no flag.
+pub fn read(path: &Path, command: &Command) -> Result<Vec<OsString>, UsageError> {
     let wrong = |problem: String| UsageError(format!("--config {}: {problem}", path.display()));
     let size = std::fs::metadata(path)
         .map_err(|e| wrong(e.to_string()))?

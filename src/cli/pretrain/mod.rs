@@ -18,7 +18,7 @@ use crate::train::trainer::Ended;
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Pretrain MPNet (masked and permuted language modelling) with ONNX Runtime.
@@ -129,6 +129,14 @@ impl PretrainArgs {
             log: self.logging.log(&checkpoints.checkpoint_dir),
         }
     }
+}
+
+/// The flags in a `--config` file, as the command line has them.
+///
+/// # Errors
+/// Where it cannot be read or holds what is no flag.
+pub fn read_config(path: &Path) -> Result<Vec<OsString>, UsageError> {
+    config_file::read(path, &PretrainArgs::command())
 }
 
 /// Parses `arguments` and trains. Returns the exit code.
