@@ -236,7 +236,7 @@ fn fuzz_file(name: &str, factor: usize, keep_hashes: bool) {
             read || (tensors && !keep_hashes && name == checkpoint::MODEL_FILE)
         },
     );
-    if keep_hashes {
+    if keep_hashes && name != checkpoint::SUMS_FILE {
         // A mutation may undo itself, no more.
         assert!(accepted <= count() / 50, "{name}: {accepted} accepted");
     }
