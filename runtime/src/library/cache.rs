@@ -23,14 +23,27 @@ const LOCK: &str = ".lock";
 /// # Errors
 /// [`LibraryError::NoCacheFolder`] where there is neither.
 pub fn cache_folder() -> Result<PathBuf> {
-    let root = match std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty()) {
-        Some(folder) => PathBuf::from(folder),
-        None => ProjectDirs::from("", "", "mpnet")
-            .ok_or(LibraryError::NoCacheFolder)?
-            .cache_dir()
-            .to_owned(),
-    };
-    Ok(root.join("onnxruntime"))
+    Ok(root()?.join("onnxruntime"))
+}
+
+/// The folder of compiled kernels, beside that of builds.
+///
+/// # Errors
+/// [`LibraryError::NoCacheFolder`] where there is none.
+pub(crate) fn kernel_folder() -> Result<PathBuf> {
+    Ok(root()?.join("kernels"))
+}
+
+fn root() -> Result<PathBuf> {
+    Ok(
+        match std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty()) {
+            Some(folder) => PathBuf::from(folder),
+            None => ProjectDirs::from("", "", "mpnet")
+                .ok_or(LibraryError::NoCacheFolder)?
+                .cache_dir()
+                .to_owned(),
+        },
+    )
 }
 
 /// What a folder of the cache holds.
@@ -106,15 +119,20 @@ impl Cache {
 
     /// The build of that key, if it is whole.
     pub(super) fn find(&self, key: &str) -> Option<Installed> {
-        let folder = self.root.join(key);
-        let manifest = fs::read(folder.join(MANIFEST)).ok()?;
-        let manifest: Manifest = serde_json::from_slice(&manifest).ok()?;
-        let installed = Installed { manifest, folder };
+        let installed = self.read(key)?;
         let length = installed.library().metadata().ok()?.len();
         (length == installed.manifest.library_bytes).then_some(installed)
     }
 
-    /// Every whole build, by name.
+    /// The build of that key, whole or not.
+    fn read(&self, key: &str) -> Option<Installed> {
+        let folder = self.root.join(key);
+        let manifest = fs::read(folder.join(MANIFEST)).ok()?;
+        let manifest = serde_json::from_slice(&manifest).ok()?;
+        Some(Installed { manifest, folder })
+    }
+
+    /// Every build, damaged ones too, by name.
     pub(super) fn list(&self) -> Result<Vec<Installed>> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
@@ -124,7 +142,7 @@ impl Cache {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(io("read the folder", &self.root))?;
-            found.extend(entry.file_name().to_str().and_then(|key| self.find(key)));
+            found.extend(entry.file_name().to_str().and_then(|key| self.read(key)));
         }
         found.sort_by(|a, b| a.folder.cmp(&b.folder));
         Ok(found)
