@@ -7,7 +7,9 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mpnet::data::rng::{Purpose, keyed};
 use mpnet::data::source::TextFile;
-use mpnet::data::{Collator, LoaderConfig, MaskKey, Tokenizer, TrainLoader, fill_keep_mask};
+use mpnet::data::{
+    Collator, LoaderConfig, MaskKey, Masking, Tokenizer, TrainLoader, fill_keep_mask,
+};
 
 /// Tokenizer and texts: the example's, or those that MPNET_BENCH_TOKENIZER and MPNET_BENCH_TEXT name.
 fn inputs() -> (Tokenizer, Vec<String>) {
@@ -45,7 +47,7 @@ fn collate(c: &mut Criterion) {
         let rows: Vec<_> = (texts.iter().cycle().take(rows))
             .map(|text| tokenizer.encode(text, max_tokens).unwrap())
             .collect();
-        let mut collator = Collator::new(&tokenizer).unwrap();
+        let mut collator = Collator::new(&tokenizer, &Masking::default()).unwrap();
         let mut rng = keyed(1, Purpose::Training, 0, 0);
         let tokens: usize = rows.iter().map(Vec::len).sum();
         group.throughput(Throughput::Elements(tokens as u64));
@@ -62,6 +64,7 @@ fn load(c: &mut Criterion) {
         batch_size: 16,
         max_tokens: 128,
         seed: 1,
+        masking: Masking::default(),
         threads: 1,
         prefetch: 4,
     };

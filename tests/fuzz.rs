@@ -174,6 +174,7 @@ fn model() -> ModelConfig {
         dropout: 0.1,
         attention_dropout: 0.1,
         activation_dropout: 0.1,
+        objective: Default::default(),
     }
 }
 

@@ -199,3 +199,27 @@ fn tokenizer_train_makes_the_example_tokenizer_again() {
         assert!(made[&name] == bytes, "{} differs", name.display());
     }
 }
+
+#[test]
+fn tokenizer_check_says_what_is_there_and_what_is_lacking() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = repository("examples/tokenizer");
+    let said = stdout(mpnet(folder.path(), &["tokenizer", "check"]).arg(&example));
+    for line in ["4096 tokens", "<mask>, id 4095", "it can be trained with"] {
+        assert!(said.contains(line), "no '{line}': {said}");
+    }
+    assert!(!said.contains("LACKS") && !said.contains("poor"), "{said}");
+
+    let config = r#"{"pad_token": "</s>"}"#;
+    std::fs::copy(
+        example.join("tokenizer.json"),
+        folder.path().join("tokenizer.json"),
+    )
+    .unwrap();
+    std::fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+    let mut command = mpnet(folder.path(), &["tokenizer", "check", "."]);
+    let output = command.assert().code(1).get_output().stdout.clone();
+    let said = String::from_utf8(output).unwrap();
+    let line = "</s> is the padding token and the end token";
+    assert!(said.contains(line) && said.contains("LACKS"), "{said}");
+}

@@ -28,7 +28,7 @@ enum Verb {
     Verify(verify::VerifyArgs),
     /// One HTML page of a run: curves, events, settings
     Report(report::ReportArgs),
-    /// Make a tokenizer
+    /// Make or check a tokenizer
     Tokenizer(tokenizer::TokenizerArgs),
 }
 
@@ -40,7 +40,7 @@ fn run(verb: &Verb) -> Result<u8> {
         Verb::Graph(args) => graph::run(args)?,
         Verb::Verify(args) => return verify::run(args),
         Verb::Report(args) => report::run(args)?,
-        Verb::Tokenizer(args) => tokenizer::run(args)?,
+        Verb::Tokenizer(args) => return tokenizer::run(args),
     }
     Ok(exit::DONE)
 }

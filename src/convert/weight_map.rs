@@ -247,6 +247,7 @@ pub fn from_hf(
 mod tests {
     use super::*;
     use crate::train::initialize::initial_parameters;
+    use mpnet_graphs::model::Objective;
     use mpnet_graphs::model::config::Activation;
     use proptest::prelude::*;
     use std::collections::HashSet;
@@ -269,6 +270,7 @@ mod tests {
             eos_token_id: 2,
             unk_token_id: 3,
             mask_token_id: 4,
+            objective: Objective::default(),
             dropout: 0.0,
             attention_dropout: 0.0,
             activation_dropout: 0.0,

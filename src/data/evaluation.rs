@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::collator::{Batch, Collator};
 use super::error::{DataError, Result};
+use super::masking::Masking;
 use super::rng::{Purpose, keyed};
 use super::source::TextFile;
 use super::tokenizer::Tokenizer;
@@ -31,6 +32,7 @@ impl EvaluationSet {
         batch_size: usize,
         max_tokens: usize,
         seed: u64,
+        masking: &Masking,
     ) -> Result<Self> {
         if batch_size == 0 {
             return Err(DataError::Loader {
@@ -51,7 +53,7 @@ impl EvaluationSet {
         }
         Ok(Self {
             rows,
-            collator: Collator::new(tokenizer)?,
+            collator: Collator::new(tokenizer, masking)?,
             batch_size,
             seed,
         })
@@ -87,7 +89,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("valid.txt");
         std::fs::write(&path, content).unwrap();
-        EvaluationSet::open(&path, &fixture::tokenizer(), batch_size, 32, seed)
+        let masking = Masking::default();
+        EvaluationSet::open(&path, &fixture::tokenizer(), batch_size, 32, seed, &masking)
     }
 
     #[test]

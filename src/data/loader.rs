@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::collator::{Batch, Collator};
 use super::error::{DataError, Result};
+use super::masking::Masking;
 use super::rng::{Purpose, keyed, shuffle};
 use super::source::{TextFile, training_files};
 use super::tokenizer::Tokenizer;
@@ -32,6 +33,8 @@ pub struct LoaderConfig {
     pub max_tokens: usize,
     /// Decides the order of the rows and all masking.
     pub seed: u64,
+    /// What is predicted, and from what.
+    pub masking: Masking,
     /// Threads that tokenize and mask; 0 takes half of the cores.
     pub threads: usize,
     /// Batches that may wait for the engine.
@@ -223,7 +226,7 @@ impl Producer {
         let files = training_files(&config.train_dir)?;
         check_small_folder(&files)?;
         let mut producer = Self {
-            collator: Collator::new(&tokenizer)?,
+            collator: Collator::new(&tokenizer, &config.masking)?,
             config,
             tokenizer,
             threads,
@@ -382,6 +385,7 @@ mod tests {
             batch_size: 3,
             max_tokens: 16,
             seed: 11,
+            masking: Masking::default(),
             threads,
             prefetch: 2,
         }

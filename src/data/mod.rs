@@ -9,10 +9,12 @@ pub mod evaluation;
 #[cfg(test)]
 mod fixture;
 pub mod loader;
+pub mod masking;
 pub mod rng;
 pub mod source;
 pub mod synthetic;
 pub mod tokenizer;
+pub mod tokenizer_check;
 pub mod tokenizer_training;
 mod words;
 
@@ -21,4 +23,5 @@ pub use dropout::{MaskKey, fill_keep_mask};
 pub use error::{DataError, Result};
 pub use evaluation::EvaluationSet;
 pub use loader::{LoaderConfig, LoaderState, TrainLoader};
+pub use masking::Masking;
 pub use tokenizer::Tokenizer;

@@ -3,6 +3,8 @@
 use super::execution::Execution;
 use super::log::LogConfig;
 use super::schedule::Schedule;
+use crate::data::Masking;
+use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
 use serde::{Deserialize, Serialize};
@@ -38,7 +40,8 @@ pub struct Vocabulary {
 }
 
 impl Architecture {
-    /// The model of this architecture for a vocabulary, whose table is padded to a multiple of 128.
+    /// The model of this architecture for a vocabulary, whose table is padded to a multiple of 128,
+    /// trained as MPNet.
     pub fn model(&self, vocabulary: &Vocabulary) -> ModelConfig {
         ModelConfig {
             encoder_layers: self.encoder_layers,
@@ -57,6 +60,7 @@ impl Architecture {
             eos_token_id: vocabulary.eos,
             unk_token_id: vocabulary.unk,
             mask_token_id: vocabulary.mask,
+            objective: Objective::default(),
             dropout: self.dropout,
             attention_dropout: self.attention_dropout,
             activation_dropout: self.activation_dropout,
@@ -80,6 +84,9 @@ pub struct TrainConfig {
     pub text: TextFiles,
     /// Longest row, special tokens included.
     pub max_tokens: usize,
+    /// What is predicted, and from what; checkpoints that don't say trained as MPNet.
+    #[serde(default)]
+    pub masking: Masking,
     /// Rows of a micro-batch.
     pub batch_size: usize,
     /// Micro-batches of an update.

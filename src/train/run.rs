@@ -49,7 +49,8 @@ pub fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary {
 pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Result<Ended> {
     let stop = StopSignal::listen()?;
     let tokenizer = Arc::new(Tokenizer::load(&config.tokenizer)?);
-    let model = config.architecture.model(&vocabulary(&tokenizer));
+    let mut model = config.architecture.model(&vocabulary(&tokenizer));
+    model.objective = config.masking.objective;
     model.validate().context("the model's settings")?;
     checkpoint::check_writable(&config.checkpoint_dir)?;
     // Early, where there is a folder to look at; another run may be using it.
@@ -71,6 +72,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
             config.batch_size,
             config.max_tokens,
             config.seed,
+            &config.masking,
         )
     };
     let valid = open(&config.text.valid_file).context("the validation text (--valid-file)")?;
@@ -80,6 +82,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         batch_size: config.batch_size,
         max_tokens: config.max_tokens,
         seed: config.seed,
+        masking: config.masking.clone(),
         threads: config.data_threads,
         prefetch: PREFETCH,
     };

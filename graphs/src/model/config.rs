@@ -1,5 +1,6 @@
 //! The architecture of one MPNet model and the rules that a valid one obeys.
 
+use super::objective::Objective;
 use serde::{Deserialize, Serialize};
 
 /// Activation of the feed-forward layers and of the LM head, under annotated-mpnet's names.
@@ -81,6 +82,9 @@ pub struct ModelConfig {
     pub eos_token_id: i64,
     pub unk_token_id: i64,
     pub mask_token_id: i64,
+    /// What the model is trained to predict; checkpoints that don't say were trained as MPNet.
+    #[serde(flatten)]
+    pub objective: Objective,
     /// Dropout after the embeddings and after each sublayer.
     #[serde(default)]
     pub dropout: f32,

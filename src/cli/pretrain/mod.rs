@@ -6,6 +6,7 @@ mod checkpoints;
 mod config_file;
 mod data;
 mod logging;
+mod masking;
 mod optimization;
 mod range;
 
@@ -34,6 +35,8 @@ pub struct PretrainArgs {
     pub architecture: architecture::ArchitectureArgs,
     #[command(flatten)]
     pub data: data::DataArgs,
+    #[command(flatten)]
+    pub masking: masking::MaskingArgs,
     #[command(flatten)]
     pub optimization: optimization::OptimizationArgs,
     #[command(flatten)]
@@ -93,6 +96,7 @@ impl PretrainArgs {
             tokenizer: self.data.tokenizer_name,
             text,
             max_tokens,
+            masking: self.masking.resolve()?,
             batch_size: self.optimization.batch_size,
             update_freq: self.optimization.update_freq,
             data_threads: self.data.num_workers,
@@ -161,6 +165,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Masking;
+    use mpnet_graphs::model::Objective;
 
     fn resolve(line: &str) -> Result<TrainConfig, String> {
         let words = line.split_whitespace().map(OsString::from);
@@ -276,6 +282,26 @@ mod tests {
     }
 
     #[test]
+    fn the_masking_flags_of_the_original() {
+        assert_eq!(resolve(FILES).unwrap().masking, Masking::default());
+        let masking = |line: &str| resolve(&format!("{line} {FILES}")).unwrap().masking;
+        let all =
+            masking("--pred-prob 0.3 --keep-prob 0 --rand-prob 0.2 --max-gram 3 --return-mlm");
+        let expected = Masking {
+            objective: Objective::MpnetMlm,
+            pred_prob: 0.3,
+            keep_prob: 0.0,
+            rand_prob: 0.2,
+            whole_words: true,
+            max_gram: 3,
+        };
+        assert_eq!(all, expected);
+        assert_eq!(masking("--input-mode plm").objective, Objective::Plm);
+        assert_eq!(masking("--input-mode mlm").objective, Objective::Mlm);
+        assert!(!masking("--no-whole-word-mask").whole_words);
+    }
+
+    #[test]
     fn contradictions_name_the_flags() {
         for (line, said) in [
             ("", "--train-dir"),
@@ -300,6 +326,12 @@ mod tests {
             ("--weight-decay inf FILES", "--weight-decay"),
             ("--end-learning-rate nan FILES", "--end-learning-rate"),
             ("--dropout 1 FILES", "--dropout 1"),
+            ("--input-mode plm --return-mlm FILES", "--return-mlm"),
+            ("--input-mode plm --keep-prob 0 FILES", "--keep-prob"),
+            ("--input-mode clm FILES", "clm"),
+            ("--pred-prob 0 FILES", "--pred-prob 0"),
+            ("--keep-prob 0.6 --rand-prob 0.6 FILES", "--rand-prob 0.6"),
+            ("--max-gram 2 --no-whole-word-mask FILES", "--max-gram 2"),
         ] {
             let error = resolve(&line.replace("FILES", FILES)).unwrap_err();
             assert!(error.contains(said), "{line}: {error}");

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::ir::{Array, Bindings, interpret};
+use crate::model::Objective;
 use crate::model::config::Activation;
 use ndarray::IxDyn;
 use rand::{RngExt, SeedableRng};
@@ -27,6 +28,7 @@ fn config(activation_fn: Activation, normalize_before: bool) -> ModelConfig {
         eos_token_id: 2,
         unk_token_id: 3,
         mask_token_id: 499,
+        objective: Objective::Mpnet,
         dropout: 0.1,
         attention_dropout: 0.1,
         activation_dropout: 0.1,
@@ -36,26 +38,31 @@ fn config(activation_fn: Activation, normalize_before: bool) -> ModelConfig {
 /// Operators of every model for `target` that its list of kernels lacks.
 fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
     let mut found = Vec::new();
-    for activation in Activation::ALL {
-        for normalize_before in [false, true] {
-            let options = Options {
-                optimizer: AdamW {
-                    beta1: 0.9,
-                    beta2: 0.98,
-                    epsilon: 1e-6,
-                    weight_decay: 0.01,
-                    clip_grad_norm: 1.0,
-                },
-                target,
-                precision,
-                fused_attention: true,
-                expose: true,
-            };
-            let config = config(activation, normalize_before);
-            let artifacts = compile(&config, &options).unwrap();
-            let uses = artifacts.operators.into_keys();
-            found.extend(uses.filter(|used| coverage::covers(target, used) == Some(false)));
-        }
+    let variants = Activation::ALL
+        .map(|a| [(a, false, Objective::Mpnet), (a, true, Objective::Mpnet)])
+        .concat();
+    let objectives = Objective::ALL.map(|o| (Activation::Gelu, false, o));
+    for (activation, normalize_before, objective) in [&variants[..], &objectives].concat() {
+        let options = Options {
+            optimizer: AdamW {
+                beta1: 0.9,
+                beta2: 0.98,
+                epsilon: 1e-6,
+                weight_decay: 0.01,
+                clip_grad_norm: 1.0,
+            },
+            target,
+            precision,
+            fused_attention: true,
+            expose: true,
+        };
+        let config = ModelConfig {
+            objective,
+            ..config(activation, normalize_before)
+        };
+        let artifacts = compile(&config, &options).unwrap();
+        let uses = artifacts.operators.into_keys();
+        found.extend(uses.filter(|used| coverage::covers(target, used) == Some(false)));
     }
     found
 }
@@ -125,7 +132,7 @@ fn feeds(graph: &Graph) -> HashMap<String, Array> {
         let ty = graph.ty(value);
         let shape = sizes(&ty.shape);
         let len: usize = shape.iter().product();
-        let width = SIZES.length + 2 * SIZES.predicted;
+        let width = shape.get(1).copied().unwrap_or(1); // of the batch's inputs
         let values: Vec<f64> = (0..len)
             .map(|i| match (name.as_str(), ty.dtype) {
                 (n, _) if n.starts_with("gradient.") || n.ends_with(".buffer") => 0.0,
@@ -179,12 +186,18 @@ fn is_fused(graph: &Graph) -> bool {
 
 #[test]
 fn every_target_and_precision_computes_the_same_gradients() {
-    for (activation, pre) in [
-        (Activation::Gelu, false),
-        (Activation::Relu, true),
-        (Activation::GeluAccurate, false),
+    for (activation, pre, objective) in [
+        (Activation::Gelu, false, Objective::Mpnet),
+        (Activation::Relu, true, Objective::Mpnet),
+        (Activation::GeluAccurate, false, Objective::Mpnet),
+        (Activation::Gelu, false, Objective::Plm),
+        (Activation::Gelu, false, Objective::Mlm),
+        (Activation::Gelu, true, Objective::MpnetMlm),
     ] {
-        let mut config = config(activation, pre);
+        let mut config = ModelConfig {
+            objective,
+            ..config(activation, pre)
+        };
         (
             config.dropout,
             config.attention_dropout,
@@ -197,7 +210,10 @@ fn every_target_and_precision_computes_the_same_gradients() {
                 let step = step_graph(&config, &options(target, precision)).unwrap();
                 let found = run(&step.graph, &feeds(&step.graph));
                 assert_eq!(is_fused(&step.graph), target.attends(&config, precision));
-                let what = format!("{target} in {} with {activation:?}", precision.name());
+                let what = format!(
+                    "{objective:?} on {target} in {} with {activation:?}",
+                    precision.name()
+                );
                 assert_same(&found, &expected, &what);
             }
         }
@@ -208,18 +224,24 @@ fn every_target_and_precision_computes_the_same_gradients() {
 /// training API's dropout with the same masks.
 #[test]
 fn dropout_on_the_device_is_dropout_with_the_masks_of_its_factors() {
-    // With attention in ordinary operators, and as one.
-    for precision in [Precision::F32, Precision::BF16] {
-        check_device_dropout(precision);
+    for objective in Objective::ALL {
+        let config = ModelConfig {
+            objective,
+            ..config(Activation::Gelu, false)
+        };
+        // With attention in ordinary operators, and as one.
+        for precision in [Precision::F32, Precision::BF16] {
+            check_device_dropout(&config, precision);
+        }
     }
 }
 
-fn check_device_dropout(precision: Precision) {
-    let config = config(Activation::Gelu, false);
-    let step = step_graph(&config, &options(Target::Cuda, precision)).unwrap();
-    assert_eq!(is_fused(&step.graph), precision == Precision::BF16);
+fn check_device_dropout(config: &ModelConfig, precision: Precision) {
+    let step = step_graph(config, &options(Target::Cuda, precision)).unwrap();
+    let fused = Target::Cuda.attends(config, precision);
+    assert_eq!(is_fused(&step.graph), fused);
     let device = feeds(&step.graph);
-    let (reference, _, dropout) = ort_training::training_graph(&config, true, Target::Cpu).unwrap();
+    let (reference, _, dropout) = ort_training::training_graph(config, true, Target::Cpu).unwrap();
     let Randomness::Masks(sites) = dropout else {
         panic!("the CPU takes masks");
     };
