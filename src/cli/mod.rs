@@ -9,6 +9,7 @@ pub mod hardware;
 pub mod model_file;
 pub mod presets;
 pub mod pretrain;
+pub mod report;
 pub mod runtime;
 pub mod spelling;
 pub mod tokenizer;

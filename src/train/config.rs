@@ -1,6 +1,7 @@
 //! Everything that determines a training run, resolved and checked.
 
 use super::execution::Execution;
+use super::log::LogConfig;
 use super::schedule::Schedule;
 use crate::data::hub::DatasetName;
 use crate::data::{BreakMode, Masking};
@@ -9,6 +10,7 @@ use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The architecture, without what the tokenizer decides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,11 +140,48 @@ pub struct TrainConfig {
     pub eval_interval: u64,
     /// Updates between two log lines.
     pub logging_steps: u64,
-    /// Go on from this checkpoint, or from the latest of `checkpoint_dir` where the path is empty.
+    /// Go on from this checkpoint, or from the latest of `checkpoint_dir` where the path is empty. Not
+    /// saved, so that a resumed run leaves the checkpoints of one that was not stopped.
+    #[serde(skip)]
     pub resume: Option<PathBuf>,
     /// What runs the graph. Not saved: a run may go on elsewhere.
     #[serde(skip)]
     pub execution: Execution,
     /// Path of the ONNX Runtime build, where one was named.
     pub ort: Option<PathBuf>,
+    /// Not saved either.
+    #[serde(skip)]
+    pub operation: Operation,
+}
+
+/// How a run is looked after; changes no update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// Whether checkpoints hold the optimizer's state.
+    pub save_optimizer_state: bool,
+    /// Resume although settings have changed.
+    pub accept_changes: bool,
+    /// Updates skipped in a row after which the run stops.
+    pub max_skipped_updates: u64,
+    /// Only say what would run.
+    pub dry_run: bool,
+    /// All settings, for the file `config.toml` beside the checkpoints; none is written where empty.
+    pub effective: String,
+    /// How long a checkpoint is tried again that could not be written.
+    pub save_patience: Duration,
+    pub log: LogConfig,
+}
+
+impl Default for Operation {
+    fn default() -> Self {
+        Operation {
+            save_optimizer_state: true,
+            accept_changes: false,
+            max_skipped_updates: 20,
+            dry_run: false,
+            effective: String::new(),
+            save_patience: Duration::from_secs(600),
+            log: LogConfig::default(),
+        }
+    }
 }

@@ -64,6 +64,10 @@ impl Engine for SizedEngine {
         self.engine.optimizer_step(learning_rate)
     }
 
+    fn forget_gradients(&mut self) -> Result<()> {
+        self.engine.forget_gradients()
+    }
+
     fn parameter(&mut self, name: &str) -> Result<NamedArray> {
         self.engine.parameter(name)
     }
