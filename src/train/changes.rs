@@ -137,7 +137,7 @@ mod tests {
             );
         }
         let harmless =
-            "--checkpoint-dir x --save-steps 3 --logging-steps 1 --num-workers 3 --resume";
+            "--checkpoint-dir x --checkpoint-interval 3 --logging-steps 1 --num-workers 3 --resume";
         assert_eq!(found("", harmless, 5), [""; 0]);
     }
 

@@ -1,7 +1,7 @@
 //! Sudden rises of the loss.
 
-/// Updates that the mean looks back on.
-const MEMORY: f64 = 100.0;
+/// Updates that the mean looks back on: few, so that a loss that falls fast does not count as noise.
+const MEMORY: f64 = 20.0;
 /// Updates before the first report.
 const ENOUGH: u64 = 50;
 /// Standard deviations above the mean that make a spike.
@@ -43,7 +43,7 @@ mod tests {
             let loss = 12.0 - 0.01 * f64::from(i) + 0.1 * f64::from(i % 3);
             assert_eq!(spikes.spike(loss), None, "update {i}");
         }
-        let mean = spikes.spike(10.5).unwrap();
+        let mean = spikes.spike(11.0).unwrap();
         assert!((8.0..9.5).contains(&mean), "{mean}");
         assert_eq!(Spikes::default().spike(100.0), None, "nothing to compare");
     }
