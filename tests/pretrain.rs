@@ -49,6 +49,7 @@ fn a_short_run_learns_and_leaves_a_checkpoint() {
     let expected = [
         "best",
         "checkpoint-60/SHA256SUMS",
+        "checkpoint-60/data_state.json.zst",
         "checkpoint-60/model.safetensors",
         "checkpoint-60/optimizer.safetensors",
         "checkpoint-60/tokenizer/tokenizer.json",

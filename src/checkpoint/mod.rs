@@ -1,6 +1,7 @@
 //! Native checkpoints: a folder `checkpoint-<step>` of safetensors and JSON, written whole or not
 //! at all, and checked before anything in it is believed.
 
+mod data_file;
 mod error;
 mod lock;
 mod pointer;
@@ -28,6 +29,8 @@ pub type Result<T, E = CheckpointError> = std::result::Result<T, E>;
 pub const MODEL_FILE: &str = "model.safetensors";
 /// Moments: `exp_avg.<name>` and `exp_avg_sq.<name>`.
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// Where the data path stands, compressed.
+pub const DATA_FILE: &str = "data_state.json.zst";
 /// Everything else: [`TrainerState`].
 pub const STATE_FILE: &str = "trainer_state.json";
 /// SHA-256 of every file of a checkpoint, in the form of `sha256sum`.

@@ -1,12 +1,13 @@
 //! Reading: nothing is trusted that was not checked.
 
+use super::data_file;
 use super::error::CheckpointError;
 use super::state::{FORMAT_VERSION, TrainerState};
 use super::sums;
 use super::write::hash;
 use super::{
-    Checkpoint, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Result, SECOND_MOMENT, STATE_FILE,
-    SUMS_FILE, TOKENIZER_FOLDER,
+    Checkpoint, DATA_FILE, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Result, SECOND_MOMENT,
+    STATE_FILE, SUMS_FILE, TOKENIZER_FOLDER,
 };
 use crate::data::tokenizer::TOKENIZER_FILES;
 use memmap2::Mmap;
@@ -65,6 +66,14 @@ fn read(folder: &Path, with_optimizer: bool) -> Result<Checkpoint> {
             })
         })
         .transpose()?;
+    // Checkpoints that were made elsewhere have it in the state, if at all.
+    let data = match with_optimizer && state.sha256.contains_key(DATA_FILE) {
+        true => {
+            check_hash(folder, DATA_FILE, &state)?;
+            data_file::read(folder)?
+        }
+        false => state.data,
+    };
     let tokenizer = folder.join(TOKENIZER_FOLDER);
     Ok(Checkpoint {
         model: state.model,
@@ -72,7 +81,7 @@ fn read(folder: &Path, with_optimizer: bool) -> Result<Checkpoint> {
         step: state.step,
         best_loss: state.best_loss,
         validated: state.validated,
-        data: state.data,
+        data,
         seed: state.seed,
         parameters,
         optimizer,

@@ -19,6 +19,8 @@ pub struct TrainerState {
     /// The last step whose validation loss was taken.
     #[serde(default)]
     pub validated: Option<u64>,
+    /// Null where it has its own file.
+    #[serde(default)]
     pub data: serde_json::Value,
     pub seed: u64,
     /// Updates of the optimizer, fewer than `step` where some were skipped; as many where absent.
@@ -27,6 +29,6 @@ pub struct TrainerState {
     /// Loss scaling of 16-bit gradients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scaling: Option<LossScaling>,
-    /// SHA-256 of each tensor file, in hexadecimal.
+    /// SHA-256 of each other file but the tokenizer's, in hexadecimal.
     pub sha256: BTreeMap<String, String>,
 }

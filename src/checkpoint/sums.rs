@@ -2,7 +2,9 @@
 
 use super::error::CheckpointError;
 use super::write::{hash, sync};
-use super::{MODEL_FILE, OPTIMIZER_FILE, Result, STATE_FILE, SUMS_FILE, TOKENIZER_FOLDER};
+use super::{
+    DATA_FILE, MODEL_FILE, OPTIMIZER_FILE, Result, STATE_FILE, SUMS_FILE, TOKENIZER_FOLDER,
+};
 use crate::data::tokenizer::TOKENIZER_FILES;
 use std::collections::BTreeMap;
 use std::fs;
@@ -87,7 +89,7 @@ pub(super) fn check(folder: &Path, name: &str, sums: &BTreeMap<String, String>) 
 pub fn verify(folder: &Path) -> Result<()> {
     match read(folder)? {
         Some(sums) => sums.keys().try_for_each(|name| {
-            let known = [MODEL_FILE, OPTIMIZER_FILE, STATE_FILE];
+            let known = [MODEL_FILE, OPTIMIZER_FILE, DATA_FILE, STATE_FILE];
             let tokenizer = name
                 .strip_prefix(TOKENIZER_FOLDER)
                 .and_then(|n| n.strip_prefix('/'));

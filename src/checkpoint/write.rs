@@ -1,12 +1,13 @@
 //! Writing: beside the final name, synced, renamed last.
 
+use super::data_file;
 use super::error::CheckpointError;
 use super::pointer::{pointed, steps};
 use super::state::{FORMAT_VERSION, TrainerState};
 use super::sums;
 use super::{
-    Checkpoint, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Pointer, Result, SECOND_MOMENT,
-    STATE_FILE, TOKENIZER_FOLDER, folder_name,
+    Checkpoint, DATA_FILE, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Pointer, Result,
+    SECOND_MOMENT, STATE_FILE, TOKENIZER_FOLDER, folder_name,
 };
 use crate::arrays::write_safetensors;
 use crate::data::tokenizer::{TOKENIZER_FILES, copy_tokenizer};
@@ -126,6 +127,10 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         }
         sync(&copy)?;
     }
+    data_file::write(folder, &checkpoint.data)?;
+    let data = folder.join(DATA_FILE);
+    sync(&data)?;
+    sha256.insert(DATA_FILE.to_owned(), hash(&data)?);
     let state = TrainerState {
         format_version: FORMAT_VERSION,
         model: checkpoint.model.clone(),
@@ -133,7 +138,7 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         step: checkpoint.step,
         best_loss: checkpoint.best_loss,
         validated: checkpoint.validated,
-        data: checkpoint.data.clone(),
+        data: serde_json::Value::Null,
         seed: checkpoint.seed,
         optimizer_step: checkpoint.optimizer.as_ref().map(|o| o.step),
         loss_scaling: checkpoint.optimizer.as_ref().and_then(|o| o.loss_scaling),

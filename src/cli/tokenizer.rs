@@ -35,7 +35,8 @@ pub struct CheckArgs {
 /// Train a WordPiece tokenizer in MPNet's layout from text
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// UTF-8 text, one text per line: files, or folders of .txt files
+    /// UTF-8 text: files, folders or patterns with *, of .txt (one text a line), .jsonl, .json or .parquet
+    /// (their "text"), each also .gz or .zst
     #[arg(required = true, value_name = "TEXT")]
     texts: Vec<PathBuf>,
 
@@ -93,11 +94,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<u8> {
 fn train(args: &TrainArgs) -> anyhow::Result<()> {
     let mut files = Vec::new();
     for text in &args.texts {
-        if text.is_dir() {
-            files.extend(training_files(text)?);
-        } else {
-            files.push(text.clone());
-        }
+        files.extend(training_files(text)?);
     }
     let options = TokenizerTraining {
         vocab_size: args.vocab_size,

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use super::error::{DataError, Result};
+use super::hub::{Hub, HubSettings, tokenizer_folder};
 use super::words::WordCache;
 
 /// With fewer `##` tokens than this the vocabulary is not taken for WordPiece.
@@ -110,7 +111,8 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads the tokenizer called `name`: a folder with a `tokenizer.json`, or such a file.
+    /// Loads the tokenizer called `name`: a folder with a `tokenizer.json`, such a file, or a name on the
+    /// HuggingFace Hub.
     ///
     /// # Errors
     /// When nothing is there, it can't be parsed, or it lacks a mask, padding, start or end token.
@@ -295,7 +297,8 @@ impl Tokenizer {
     }
 }
 
-/// The definition of the tokenizer called `name`: a folder with a `tokenizer.json`, or such a file.
+/// The definition of the tokenizer called `name`: a folder with a `tokenizer.json`, such a file, or that of a
+/// repository on the HuggingFace Hub.
 ///
 /// # Errors
 /// When nothing is there.
@@ -309,17 +312,27 @@ pub(super) fn locate(name: &str) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path);
     }
-    Err(if given.is_dir() {
-        DataError::TokenizerInvalid {
-            path,
-            problem:
-                "the folder has no such file; transformers' save_pretrained of a fast tokenizer \
-                      writes it"
-                    .into(),
-        }
-    } else {
-        DataError::TokenizerNotFound { name: name.into() }
+    if !given.is_dir() {
+        return from_hub(name);
+    }
+    Err(DataError::TokenizerInvalid {
+        path,
+        problem: "the folder has no such file; transformers' save_pretrained of a fast tokenizer writes it".into(),
     })
+}
+
+/// The definition of the tokenizer of that name on the HuggingFace Hub, or in its cache.
+fn from_hub(name: &str) -> Result<PathBuf> {
+    let not_found = |hub| DataError::TokenizerNotFound {
+        name: name.into(),
+        hub,
+    };
+    let hub = Hub::new(HubSettings::from_env());
+    match tokenizer_folder(&hub, name, "main") {
+        Ok(Some(folder)) => Ok(folder.join(TOKENIZER_FILE)),
+        Ok(None) => Err(not_found(None)),
+        Err(error) => Err(not_found(Some(error))),
+    }
 }
 
 /// A tokenizer's files, read but not judged.

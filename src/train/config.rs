@@ -3,7 +3,8 @@
 use super::execution::Execution;
 use super::log::LogConfig;
 use super::schedule::Schedule;
-use crate::data::Masking;
+use crate::data::hub::DatasetName;
+use crate::data::{BreakMode, Masking};
 use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
@@ -70,10 +71,43 @@ impl Architecture {
 
 /// Where the text comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Text {
+    Files(TextFiles),
+    Dataset(Dataset),
+}
+
+/// Files, folders or patterns of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextFiles {
     pub train_dir: PathBuf,
     pub valid_file: PathBuf,
     pub test_file: PathBuf,
+}
+
+/// A dataset on the HuggingFace Hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dataset {
+    pub name: DatasetName,
+    pub split: String,
+    pub revision: String,
+    /// Texts to validate on, and as many to test on: the first of the split.
+    pub eval_samples: usize,
+}
+
+/// How texts become batches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batching {
+    /// Field or column of the text.
+    pub text_field: String,
+    /// Shorter texts are not trained on, in characters.
+    pub min_text_length: usize,
+    pub sample_break_mode: BreakMode,
+    /// Rows of the shuffle buffer.
+    pub buffer_size: usize,
+    pub group_by_length: bool,
+    /// Tokens of a micro-batch at most, padding included, instead of a number of rows.
+    pub max_batch_tokens: Option<usize>,
 }
 
 /// A whole run.
@@ -81,7 +115,8 @@ pub struct TextFiles {
 pub struct TrainConfig {
     pub architecture: Architecture,
     pub tokenizer: String,
-    pub text: TextFiles,
+    pub text: Text,
+    pub batching: Batching,
     /// Longest row, special tokens included.
     pub max_tokens: usize,
     /// What is predicted, and from what; checkpoints that don't say trained as MPNet.

@@ -18,4 +18,5 @@ pub mod schedule;
 pub mod session;
 mod sized;
 pub mod stop;
+mod text;
 pub mod trainer;

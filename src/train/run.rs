@@ -12,19 +12,17 @@ use super::log::{Log, machine};
 use super::saver::Saver;
 use super::session::target;
 use super::stop::StopSignal;
+use super::text;
 use super::trainer::{Ended, Position, Trainer};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Lock, Pointer};
 use crate::data::tokenizer::TOKENIZER_FILE;
-use crate::data::{EvaluationSet, LoaderConfig, LoaderState, Tokenizer, TrainLoader};
+use crate::data::{LoaderState, Tokenizer, TrainLoader};
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::{Options, training_graph};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::library::Loaded;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Batches that wait for the engine.
-const PREFETCH: usize = 8;
 
 /// The settings of a run, beside its checkpoints.
 pub const CONFIG_FILE: &str = "config.toml";
@@ -65,27 +63,11 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         }
         None => None,
     };
-    let open = |path| {
-        EvaluationSet::open(
-            path,
-            &tokenizer,
-            config.batch_size,
-            config.max_tokens,
-            config.seed,
-            &config.masking,
-        )
-    };
-    let valid = open(&config.text.valid_file).context("the validation text (--valid-file)")?;
-    let test = open(&config.text.test_file).context("the test text (--test-file)")?;
-    let loader = LoaderConfig {
-        train_dir: config.text.train_dir.clone(),
-        batch_size: config.batch_size,
-        max_tokens: config.max_tokens,
-        seed: config.seed,
-        masking: config.masking.clone(),
-        threads: config.data_threads,
-        prefetch: PREFETCH,
-    };
+    let text::Opened {
+        loader,
+        valid,
+        test,
+    } = text::open(config, &tokenizer)?;
     let resumed = config
         .resume
         .as_ref()

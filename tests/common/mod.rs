@@ -3,6 +3,8 @@
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
+pub mod hub;
+
 use assert_cmd::Command;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ pub fn repository(path: &str) -> PathBuf {
 pub fn binary(name: &str, folder: &Path) -> Command {
     let mut command = Command::cargo_bin(name).expect("the binary is built with its tests");
     command.current_dir(folder);
+    // Nothing is asked of the real Hub.
+    command.env("HF_HUB_OFFLINE", "1").env_remove("HF_ENDPOINT");
     command
 }
 

@@ -64,7 +64,6 @@ impl PretrainArgs {
     /// one is used.
     fn unavailable(&self) -> Option<&'static str> {
         [
-            (self.data.dataset_name.is_some(), "--dataset-name"),
             (self.checkpoints.hf_model_path.is_some(), "--hf-model-path"),
             (self.checkpoints.trust_checkpoint, "--trust-checkpoint"),
             (
@@ -86,8 +85,8 @@ impl PretrainArgs {
                 "{flag} is not available in this version; leave it out"
             )));
         }
-        let text = self.data.resolve()?;
         let (architecture, max_tokens) = self.architecture.resolve()?;
+        let (text, batching) = self.data.resolve(max_tokens)?;
         let (schedule, optimizer) = self.optimization.resolve()?;
         let checkpoint_interval = self.checkpoints.interval();
         let operation = self.operation();
@@ -95,6 +94,7 @@ impl PretrainArgs {
             architecture,
             tokenizer: self.data.tokenizer_name,
             text,
+            batching,
             max_tokens,
             masking: self.masking.resolve()?,
             batch_size: self.optimization.batch_size,
@@ -166,6 +166,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
 mod tests {
     use super::*;
     use crate::data::Masking;
+    use crate::train::config::Text;
     use mpnet_graphs::model::Objective;
 
     fn resolve(line: &str) -> Result<TrainConfig, String> {
@@ -302,10 +303,27 @@ mod tests {
     }
 
     #[test]
+    fn datasets_win_and_are_the_default() {
+        let name = |line: &str| match resolve(line).unwrap().text {
+            Text::Dataset(dataset) => (dataset.name.name, dataset.name.config, dataset.split),
+            Text::Files(files) => panic!("{files:?}"),
+        };
+        let fineweb = "HuggingFaceFW/fineweb-edu".to_owned();
+        assert_eq!(name(""), (fineweb, None, "train".into()));
+        let line = format!("--dataset-name a/b:c --dataset-split test {FILES}");
+        assert_eq!(name(&line), ("a/b".into(), Some("c".into()), "test".into()));
+        assert_eq!(resolve("").unwrap().batching.min_text_length, 64);
+        assert_eq!(resolve(FILES).unwrap().batching.min_text_length, 0);
+    }
+
+    #[test]
     fn contradictions_name_the_flags() {
         for (line, said) in [
-            ("", "--train-dir"),
             ("--train-dir a", "all three"),
+            ("--dataset-name a/b/c", "a/b/c"),
+            ("--dataset-name a/b --eval-samples 0", "--eval-samples"),
+            ("--max-batch-tokens 511 FILES", "--max-batch-tokens 511"),
+            ("--sample-break-mode doc FILES", "doc"),
             (
                 "--max-tokens 512 --max-positions 128 FILES",
                 "--max-positions 128",
@@ -316,7 +334,6 @@ mod tests {
             ),
             ("--resume-checkpoint x FILES", "--resume"),
             ("--hf-model-path x --resume FILES", "--resume"),
-            ("--dataset-name x", "--dataset-name"),
             ("--override FILES", "--resume"),
             ("--total-updates 0 FILES", "--total-updates"),
             ("--lr nan FILES", "--lr"),
