@@ -54,7 +54,7 @@ fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
             let config = config(activation, normalize_before);
             let artifacts = compile(&config, &options).unwrap();
             let uses = artifacts.operators.into_keys();
-            found.extend(uses.filter(|used| coverage::covers(target, used) == Some(false)));
+            found.extend(uses.filter(|used| !coverage::covers(target, used)));
         }
     }
     found
