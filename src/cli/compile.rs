@@ -222,10 +222,13 @@ fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
     let mut nodes = 0;
     let mut lacking = Vec::new();
     for (used, count) in &artifacts.operators {
-        let name = match used.domain.is_empty() {
+        let mut name = match used.domain.is_empty() {
             true => used.op_type.clone(),
             false => format!("{}::{}", used.domain, used.op_type),
         };
+        if used.open_sizes {
+            name.push_str(" with open sizes");
+        }
         let types = match used.op_type.as_str() {
             "Cast" => format!("{}>{}", used.dtype, used.result),
             _ => used.dtype.to_string(),
@@ -247,11 +250,7 @@ fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
     println!("without a kernel, training on {target} needs --allow-cpu-nodes for:");
     for (name, types, used, count) in lacking {
         let opset = if used.domain.is_empty() { OPSET } else { 1 };
-        let why = match used.open_sizes {
-            true => ", sizes not constant",
-            false => "",
-        };
-        println!("  {count} {name} {types}, opset {opset}{why}");
+        println!("  {count} {name} {types}, opset {opset}");
     }
     Ok(exit::FAILED)
 }
