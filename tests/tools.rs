@@ -93,6 +93,36 @@ fn runtime_names_the_library_and_a_file_that_is_there() {
 }
 
 #[test]
+fn compile_checks_a_provider_and_names_the_nodes_that_it_lacks() {
+    let check = |provider: &str| {
+        let arguments = [
+            "compile",
+            "--preset",
+            "tiny",
+            "--target",
+            "session",
+            "--check",
+            "--provider",
+        ];
+        mpnet(&repository(""), &[&arguments[..], &[provider]].concat())
+    };
+    let all = stdout(&mut check("cpu"));
+    assert!(all.contains(" 0 without a kernel on cpu"), "{all}");
+    assert!(!all.contains("--allow-cpu-nodes"), "{all}");
+
+    let output = check("webgpu").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let listed = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "needs --allow-cpu-nodes",
+        " LogSoftmax f32, opset 18",
+        " Less i64, opset 18",
+    ] {
+        assert!(listed.contains(line), "no '{line}': {listed}");
+    }
+}
+
+#[test]
 fn compile_writes_the_artifacts_of_a_target_and_nothing_for_a_wrong_model() {
     let folder = tempfile::tempdir().unwrap();
     stdout(&mut mpnet(
