@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use mpnet::cli::{compile, doctor, exit, graph, runtime, tokenizer, verify};
+use mpnet::cli::{compile, doctor, exit, graph, import, runtime, tokenizer, verify};
 use std::process::ExitCode;
 
 /// Compile, verify and look after MPNet training with ONNX Runtime.
@@ -26,6 +26,8 @@ enum Verb {
     Graph(graph::GraphArgs),
     /// Run golden cases and print every difference
     Verify(verify::VerifyArgs),
+    /// A HuggingFace folder or PyTorch file as a native checkpoint
+    Import(import::ImportArgs),
     /// Make a tokenizer
     Tokenizer(tokenizer::TokenizerArgs),
 }
@@ -37,6 +39,7 @@ fn run(verb: &Verb) -> Result<u8> {
         Verb::Compile(args) => return compile::run(args),
         Verb::Graph(args) => graph::run(args)?,
         Verb::Verify(args) => return verify::run(args),
+        Verb::Import(args) => import::run(args)?,
         Verb::Tokenizer(args) => tokenizer::run(args)?,
     }
     Ok(exit::DONE)

@@ -9,7 +9,7 @@ mod write;
 
 pub use error::CheckpointError;
 pub use pointer::{Pointer, resolve, set_pointer};
-pub use read::{load, load_model, load_parameters, read_state};
+pub use read::{load, load_model, load_parameters, read_checked_state, read_state};
 pub use state::TrainerState;
 pub use write::{check_writable, prepare, prune, remove, save};
 

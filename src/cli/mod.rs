@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod exit;
 pub mod graph;
 pub mod hardware;
+pub mod import;
 pub mod model_file;
 pub mod presets;
 pub mod pretrain;
