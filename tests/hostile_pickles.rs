@@ -110,7 +110,7 @@ fn corpus() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let mut copies = b"(".to_vec();
     copies.extend(b"N".repeat(1_000_000));
     copies.extend(b"tq\x000ccollections\nOrderedDict\nq\x010");
-    copies.extend(b"h\x01h\x00R0".repeat(900_000));
+    copies.extend(b"h\x01h\x00R0".repeat(2_100_000));
     let mut long_key = text(&"k".repeat(1 << 20));
     long_key.extend(b"q\x00ctorch\nFloatStorage\nq\x01");
     long_key.extend(text("storage"));

@@ -2,6 +2,7 @@
 //! in it is ever called.
 
 mod class;
+mod directory;
 mod legacy;
 mod machine;
 mod opcode;

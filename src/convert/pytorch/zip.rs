@@ -1,64 +1,19 @@
 //! `torch.save`'s present format: a zip archive without compression.
 
+use super::directory::{self, Place};
 use super::machine::unpickle;
 use super::state::PyTorchFile;
 use super::storage::storages;
 use crate::convert::ConvertError;
 use crate::convert::tensors::TensorFile;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::sync::Arc;
-use zip::{CompressionMethod, ZipArchive};
-
-/// Most entries of an archive: one for each storage and a few more.
-const MAX_ENTRIES: usize = 100_000;
-
-/// Where an entry's bytes are.
-struct Place {
-    start: u64,
-    len: u64,
-}
 
 /// Reads an archive.
 pub fn open(file: &Arc<TensorFile>) -> Result<PyTorchFile, ConvertError> {
     let path = file.path();
     let damaged = |reason: String| ConvertError::damaged(path, reason);
-    let io = ConvertError::io("read", path);
-    let reader = BufReader::new(File::open(path).map_err(&io)?);
-    let mut archive =
-        ZipArchive::new(reader).map_err(|e| damaged(format!("its zip archive is broken: {e}")))?;
-    if archive.len() > MAX_ENTRIES {
-        return Err(damaged(format!(
-            "its zip archive has {} entries",
-            archive.len()
-        )));
-    }
-    let mut places = HashMap::new();
-    for index in 0..archive.len() {
-        let broken = |e: zip::result::ZipError| damaged(format!("its zip archive is broken: {e}"));
-        let entry = archive.by_index_raw(index).map_err(broken)?;
-        let name = entry.name().map_err(broken)?.into_owned();
-        if name.starts_with('/') || name.contains('\\') || name.split('/').any(|p| p == "..") {
-            return Err(damaged(format!(
-                "its entry {name:?} leads out of the archive"
-            )));
-        }
-        if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
-            return Err(damaged(format!(
-                "its entry {name:?} is compressed or encrypted, which torch.save does not do"
-            )));
-        }
-        let (start, len) = (entry.data_start(), entry.size());
-        let place = start
-            .filter(|start| {
-                len == entry.compressed_size()
-                    && start.checked_add(len).is_some_and(|end| end <= file.len())
-            })
-            .map(|start| Place { start, len })
-            .ok_or_else(|| damaged(format!("its entry {name:?} does not lie within the file")))?;
-        places.insert(name, place);
-    }
+    let places = directory::entries(file)?;
     // Everything lies in one folder, whose name is free.
     let mut folders = places.keys().filter_map(|n| n.strip_suffix("/data.pkl"));
     let folder = match (folders.next(), folders.next()) {
