@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use mpnet::cli::{compile, doctor, exit, graph, import, runtime, tokenizer, verify};
+use mpnet::cli::{compile, doctor, exit, export, graph, import, runtime, tokenizer, verify};
 use std::process::ExitCode;
 
 /// Compile, verify and look after MPNet training with ONNX Runtime.
@@ -28,6 +28,8 @@ enum Verb {
     Verify(verify::VerifyArgs),
     /// A HuggingFace folder or PyTorch file as a native checkpoint
     Import(import::ImportArgs),
+    /// A checkpoint's encoder for other programs
+    Export(export::ExportArgs),
     /// Make a tokenizer
     Tokenizer(tokenizer::TokenizerArgs),
 }
@@ -40,6 +42,7 @@ fn run(verb: &Verb) -> Result<u8> {
         Verb::Graph(args) => graph::run(args)?,
         Verb::Verify(args) => return verify::run(args),
         Verb::Import(args) => import::run(args)?,
+        Verb::Export(args) => export::run(args)?,
         Verb::Tokenizer(args) => tokenizer::run(args)?,
     }
     Ok(exit::DONE)

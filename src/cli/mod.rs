@@ -4,6 +4,7 @@ pub mod compile;
 pub mod convert;
 pub mod doctor;
 pub mod exit;
+pub mod export;
 pub mod graph;
 pub mod hardware;
 pub mod import;

@@ -37,6 +37,14 @@ pub struct HfConfig {
     vocab_size: usize,
 }
 
+impl HfConfig {
+    /// The same for the encoder without the language model head.
+    pub fn encoder_alone(mut self) -> HfConfig {
+        self.architectures = ["MPNetModel"];
+        self
+    }
+}
+
 /// The shortest decimal of an f32, as f64: 0.1 and not 0.10000000149.
 fn decimal(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))

@@ -275,7 +275,7 @@ fn write_json(
 
 /// A tokenizer made for longer rows than the model has positions for would send transformers beyond
 /// the position table: its `model_max_length` becomes the model's.
-pub(super) fn limit_length(folder: &Path, max_positions: usize) -> Result<(), ConvertError> {
+pub(crate) fn limit_length(folder: &Path, max_positions: usize) -> Result<(), ConvertError> {
     let path = folder.join(TOKENIZER_CONFIG_FILE);
     if !path.is_file() {
         return Ok(());

@@ -8,6 +8,7 @@ mod activation;
 mod attention;
 mod builder;
 pub mod config;
+pub mod encoder;
 mod embeddings;
 #[cfg(test)]
 mod gradients;
