@@ -4,8 +4,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use mpnet::cli::hardware::HardwareArgs;
-use mpnet::data::collator::predicted_count;
-use mpnet::data::rng::{Purpose, keyed};
+use mpnet::data::synthetic::synthetic_batch;
 use mpnet::data::{Batch, MaskKey};
 use mpnet::train::config::{Architecture, Vocabulary};
 use mpnet::train::engine::start;
@@ -14,8 +13,6 @@ use mpnet::train::inputs::{batch_inputs, dropout_inputs, loss_scale};
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
-use rand::RngExt;
-use rand::seq::SliceRandom;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -69,13 +66,7 @@ fn main() -> Result<()> {
         .load(args.ort.clone())
         .context("finding ONNX Runtime")?;
     let options = Options {
-        optimizer: AdamW {
-            beta1: 0.9,
-            beta2: 0.98,
-            epsilon: 1e-6,
-            weight_decay: 0.01,
-            clip_grad_norm: 1.0,
-        },
+        optimizer: AdamW::default(),
         expose: false,
     };
     let initial = initial_parameters(&config, 1);
@@ -83,7 +74,9 @@ fn main() -> Result<()> {
     drop(initial);
     let start_s = started.elapsed().as_secs_f64();
 
-    let batches: Vec<Batch> = (0..4).map(|i| batch(&args, i)).collect();
+    let batches: Vec<Batch> = (0..4)
+        .map(|i| synthetic_batch(&config, args.batch, args.seq, i))
+        .collect();
     let mut step_ms = Vec::new();
     for step in 0..args.warmup + args.steps {
         let batch = &batches[(step % 4) as usize];
@@ -146,41 +139,6 @@ fn model(args: &Args) -> ModelConfig {
         unk: 3,
         mask: args.vocab as i64 - 1,
     })
-}
-
-/// Full rows of random tokens in random order: what a step costs depends on sizes alone.
-fn batch(args: &Args, index: u64) -> Batch {
-    let mut rng = keyed(1, Purpose::Training, 0, index);
-    let (length, predicted) = (args.seq, predicted_count(args.seq - 2));
-    let mut batch = Batch {
-        rows: args.batch,
-        length,
-        predicted,
-        input_ids: Vec::new(),
-        positions: Vec::new(),
-        targets: Vec::new(),
-        attention_mask: vec![1; args.batch * (length + 2 * predicted)],
-        tokens: args.batch * length,
-        predicted_tokens: args.batch * predicted,
-    };
-    for _ in 0..args.batch {
-        let mut order: Vec<i64> = (0..length as i64).collect();
-        order.shuffle(&mut rng);
-        let ids: Vec<i64> = order
-            .iter()
-            .map(|_| rng.random_range(4..args.vocab as i64 - 1))
-            .collect();
-        let last = length - predicted;
-        batch.input_ids.extend(&ids);
-        batch
-            .input_ids
-            .extend(vec![args.vocab as i64 - 1; 2 * predicted]);
-        batch.targets.extend(&ids[last..]);
-        batch.positions.extend(&order);
-        batch.positions.extend(&order[last..]);
-        batch.positions.extend(&order[last..]);
-    }
-    batch
 }
 
 /// Most memory that the process held at once, where the system tells.

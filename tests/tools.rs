@@ -40,6 +40,30 @@ fn verbs_that_are_not_there_yet_are_refused() {
 }
 
 #[test]
+fn doctor_names_a_truncated_library_and_the_line_that_replaces_it() {
+    let path = stdout(&mut mpnet(&repository(""), &["runtime", "path"]));
+    let library = Path::new(path.trim());
+    let is_build = |folder: &&Path| folder.join("build.json").is_file();
+    let build = library.ancestors().find(is_build).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let copy = cache
+        .path()
+        .join("onnxruntime")
+        .join(build.file_name().unwrap());
+    let truncated = copy.join(library.strip_prefix(build).unwrap());
+    std::fs::create_dir_all(truncated.parent().unwrap()).unwrap();
+    std::fs::copy(build.join("build.json"), copy.join("build.json")).unwrap();
+    std::fs::write(&truncated, &std::fs::read(library).unwrap()[..1_000_000]).unwrap();
+    let mut command = mpnet(&repository(""), &["doctor"]);
+    let output = command.env("MPNET_CACHE", cache.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("has 1000000 of "), "{printed}");
+    let fix = "fix: mpnet runtime install --force onnxruntime-training-cpu";
+    assert!(printed.contains(fix), "{printed}");
+}
+
+#[test]
 fn doctor_runs_an_op_on_the_cpu() {
     let printed = stdout(&mut mpnet(&repository(""), &["doctor"]));
     assert!(printed.contains("has the training API"), "{printed}");

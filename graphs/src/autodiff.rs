@@ -29,12 +29,13 @@ pub fn gradients(graph: &mut Graph, loss: ValueId) -> Result<Vec<Option<ValueId>
             }
         }
     }
-    let mut grads: Vec<Option<ValueId>> = vec![None; graph.values.len()];
+    let mut grads: Vec<Contributions> = vec![Contributions::default(); graph.values.len()];
     let one = graph.scalar(1.0)?;
-    grads[loss.0] = Some(one);
+    grads[loss.0].add(graph, one)?;
     for index in (0..forward).rev() {
         let node = graph.nodes[index].clone();
-        let outputs: Vec<_> = node.outputs.iter().map(|v| grads[v.0]).collect();
+        let outputs = node.outputs.iter().map(|v| grads[v.0].sum(graph));
+        let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
         if outputs.iter().all(Option::is_none) || !node.inputs.iter().any(|v| active[v.0]) {
             continue;
         }
@@ -59,13 +60,40 @@ pub fn gradients(graph: &mut Graph, loss: ValueId) -> Result<Vec<Option<ValueId>
                 continue;
             };
             let grad = undo_broadcast(graph, grad, *input)?;
-            grads[input.0] = Some(match grads[input.0] {
-                Some(sum) => graph.add(sum, grad)?,
-                None => grad,
-            });
+            grads[input.0].add(graph, grad)?;
         }
     }
-    Ok(graph.parameters.iter().map(|p| grads[p.0]).collect())
+    let parameters = graph.parameters.clone();
+    parameters.iter().map(|p| grads[p.0].sum(graph)).collect()
+}
+
+/// What the uses of one value have added to its gradient so far, summed in pairs of equally many:
+/// in 16 bits, the sum over the layers that read the position bias would otherwise lose to rounding
+/// what the later layers add.
+#[derive(Debug, Clone, Default)]
+struct Contributions(Vec<(u32, ValueId)>);
+
+impl Contributions {
+    fn add(&mut self, graph: &mut Graph, grad: ValueId) -> Result<(), GraphError> {
+        let mut merged = (1, grad);
+        while let Some((uses, sum)) = self.0.pop_if(|(uses, _)| *uses == merged.0) {
+            merged = (uses + merged.0, graph.add(sum, merged.1)?);
+        }
+        self.0.push(merged);
+        Ok(())
+    }
+
+    /// The whole gradient; none where nothing was added.
+    fn sum(&mut self, graph: &mut Graph) -> Result<Option<ValueId>, GraphError> {
+        let Some((mut uses, mut sum)) = self.0.pop() else {
+            return Ok(None);
+        };
+        while let Some((further, more)) = self.0.pop() {
+            (uses, sum) = (uses + further, graph.add(more, sum)?);
+        }
+        self.0.push((uses, sum));
+        Ok(Some(sum))
+    }
 }
 
 /// Sums a gradient over the dimensions along which its value was repeated.
@@ -123,6 +151,36 @@ mod tests {
         };
         let outputs = interpret(&graph, &sizes, &feeds).unwrap();
         assert_eq!(outputs, [feed([7.0, -1.0])]); // 2x + 1
+    }
+
+    #[test]
+    fn many_uses_are_summed_in_pairs() {
+        let mut graph = Graph::new();
+        let x = graph.parameter("x", vector(2));
+        let factors: Vec<ValueId> = (0..8)
+            .map(|i| graph.input(format!("f{i}"), vector(2)))
+            .collect();
+        let mut losses = factors.iter().map(|f| {
+            let product = graph.mul(x, *f).unwrap();
+            graph.reduce_sum(product, &[0], false).unwrap()
+        });
+        let first = losses.next().unwrap();
+        let rest: Vec<ValueId> = losses.collect();
+        let loss = rest
+            .into_iter()
+            .fold(first, |sum, loss| graph.add(sum, loss).unwrap());
+        let grad = gradients(&mut graph, loss).unwrap()[0].unwrap();
+        let producers = graph.producers();
+        fn depth(graph: &Graph, producers: &[Option<crate::ir::NodeId>], value: ValueId) -> usize {
+            match producers[value.0].map(|n| &graph.nodes[n.0]) {
+                Some(node) if matches!(node.op, crate::ops::Op::Add(_)) => {
+                    let depths = node.inputs.iter().map(|v| depth(graph, producers, *v));
+                    1 + depths.max().unwrap_or(0)
+                }
+                _ => 0,
+            }
+        }
+        assert_eq!(depth(&graph, &producers, grad), 3);
     }
 
     #[test]

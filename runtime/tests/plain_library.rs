@@ -70,6 +70,7 @@ fn loads_and_computes_but_does_not_train() {
             weight_decay: 0.0,
             gradient_norm_output: "gradient_norm".to_owned(),
             provider: Provider::Cpu,
+            device_id: 0,
             threads: None,
         },
     ) else {

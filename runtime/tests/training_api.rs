@@ -89,6 +89,7 @@ fn options(expected: &Expected, undecayed: &[String]) -> TrainingApiOptions {
         weight_decay: expected.weight_decay,
         gradient_norm_output: "gradient_norm".to_owned(),
         provider: Provider::Cpu,
+        device_id: 0,
         threads: Some(2),
     }
 }
@@ -282,12 +283,23 @@ fn options_that_do_not_fit_the_artifacts_are_errors() {
         matches!(&error, EngineError::NoGradientNorm { .. }),
         "{error}"
     );
-    let error = refused(|options| options.provider = Provider::Cuda);
+    let error = refused(|options| options.provider = Provider::WebGpu);
     assert!(
         matches!(
             &error,
             EngineError::Provider {
-                provider: Provider::Cuda
+                provider: Provider::WebGpu
+            }
+        ),
+        "{error}"
+    );
+    let error = refused(|options| options.provider = Provider::Cuda);
+    assert!(
+        matches!(
+            &error,
+            EngineError::ProviderSetUp {
+                provider: Provider::Cuda,
+                ..
             }
         ),
         "{error}"

@@ -3,23 +3,22 @@
 use super::exit;
 use super::hardware::PrecisionChoice;
 use super::model_file::ModelArgs;
-use crate::checkpoint::{self, Pointer};
 use crate::staging::Staging;
 use crate::train::engine::write_artifacts;
 use crate::train::execution::Execution;
-use crate::train::initialize::initial_parameters;
 use crate::train::session;
 use anyhow::{Context, Result, ensure};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use mpnet_graphs::ir::Dim;
 use mpnet_graphs::lower::inference;
 use mpnet_graphs::lower::ort_training::{Options, compile};
-use mpnet_graphs::lower::portable::{self, coverage};
+use mpnet_graphs::lower::portable::{self, Randomness, SizeInput, coverage};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::masked_lm;
 use mpnet_graphs::onnx::model::OPSET;
 use mpnet_graphs::optimizer::adamw::AdamW;
-use mpnet_runtime::provider::PROVIDERS;
+use mpnet_runtime::provider::{PROVIDERS, Provider};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -49,7 +48,7 @@ pub struct CompileArgs {
     /// them; exit code 1 where it lacks one
     #[arg(long, requires = "provider")]
     pub check: bool,
-    /// Provider of the session target
+    /// Provider that the models are for [default: cpu]
     #[arg(long, value_parser = PossibleValuesParser::new(PROVIDERS.iter().map(|entry| entry.name)))]
     pub provider: Option<String>,
     /// Arithmetic of the session target
@@ -110,24 +109,16 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
                 optimizer: args.optimizer(),
                 expose: args.expose,
             };
-            let artifacts = compile(&config, &options).context("compiling the model")?;
-            let parameters = match &args.model.checkpoint {
-                Some(path) => {
-                    let path = checkpoint::resolve(path, Pointer::Latest)?;
-                    checkpoint::load_model(&path)?.parameters
-                }
-                None => initial_parameters(&config, args.seed),
-            };
+            let provider = args.provider()?;
+            ensure!(
+                provider.trains(),
+                "the training API has no build for {provider}: use --target session"
+            );
+            let artifacts = compile(&config, &options, session::target(provider))
+                .context("compiling the model")?;
+            let parameters = args.model.parameters(&config, args.seed)?;
             write_artifacts(folder, &artifacts, &parameters)?;
-            for site in &artifacts.dropout {
-                let shape: Vec<String> = site.shape.iter().map(|d| d.to_string()).collect();
-                println!(
-                    "mask {} [{}] ratio {}",
-                    site.name,
-                    shape.join(", "),
-                    site.ratio
-                );
-            }
+            print_randomness(&artifacts.dropout);
         }
         Target::Encoder => {
             let graph = masked_lm(&config).context("building the encoder")?;
@@ -152,9 +143,13 @@ impl CompileArgs {
         }
     }
 
+    fn provider(&self) -> Result<Provider> {
+        Ok(self.provider.as_deref().unwrap_or("cpu").parse()?)
+    }
+
     /// The session engine's models for the provider and the arithmetic asked for.
     fn session(&self, config: &ModelConfig) -> Result<(portable::Target, portable::Artifacts)> {
-        let provider = self.provider.as_deref().unwrap_or("cpu").parse()?;
+        let provider = self.provider()?;
         let execution = Execution {
             provider: Some(provider),
             precision: self.precision.precision(),
@@ -173,6 +168,33 @@ impl CompileArgs {
     }
 }
 
+/// Prints a line of `what` a model takes: its name and dimensions, or their values where they are it.
+fn print_input(what: &str, name: &str, dims: &[Dim], further: &str) {
+    let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
+    println!("{what} {name} [{}]{further}", dims.join(", "));
+}
+
+/// Says which sizes a model takes as inputs, each an expression of the batch's.
+fn print_sizes(model: &str, sizes: &[SizeInput]) {
+    for size in sizes {
+        print_input(&format!("{model} size"), &size.name, &size.dims, "");
+    }
+}
+
+/// Says what a training model takes for its dropout.
+fn print_randomness(randomness: &Randomness) {
+    let print = print_input;
+    match randomness {
+        Randomness::Masks(sites) => sites.iter().for_each(|site| {
+            let ratio = format!(" ratio {}", site.ratio);
+            print("mask", &site.name, &site.shape, &ratio);
+        }),
+        Randomness::Factors(factors) => factors
+            .iter()
+            .for_each(|factor| print("factor", &factor.name, &factor.shape, "")),
+    }
+}
+
 fn write_session(args: &CompileArgs, config: &ModelConfig, folder: &Path) -> Result<()> {
     let (_, artifacts) = args.session(config)?;
     for (name, bytes) in [
@@ -185,6 +207,9 @@ fn write_session(args: &CompileArgs, config: &ModelConfig, folder: &Path) -> Res
         let path = folder.join(name);
         std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
     }
+    print_sizes("step", &artifacts.step_sizes);
+    print_sizes("eval", &artifacts.eval_sizes);
+    print_randomness(&artifacts.randomness);
     Ok(())
 }
 

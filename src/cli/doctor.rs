@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use mpnet_runtime::doctor::{self, ProviderState, Report};
-use mpnet_runtime::library::{LocateOptions, Origin, default_wheel, wheel_of};
+use mpnet_runtime::library::{Installed, LocateOptions, Origin, default_wheel, wheel_of};
 
 /// Arguments of `mpnet doctor`.
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ fn print_cache(report: &Report) {
                     Ok(()) => println!("           {name}: whole"),
                     Err(error) => {
                         println!("           {name}: damaged: {error}");
-                        println!("           fix: mpnet runtime install --force");
+                        println!("           fix: {}", repair(build));
                     }
                 }
             }
@@ -57,6 +57,17 @@ fn print_cache(report: &Report) {
             "           default for this machine: {}",
             wheel.requirement()
         );
+    }
+}
+
+/// The line that replaces a damaged build.
+fn repair(build: &Installed) -> String {
+    match wheel_of(&build.manifest.name) {
+        Some(wheel) => format!("mpnet runtime install --force {}", wheel.package),
+        None => format!(
+            "rm -r {}, then --ort with its wheel",
+            build.folder.display()
+        ),
     }
 }
 

@@ -1,12 +1,21 @@
 //! `mpnet graph`: a model's graph as text, and its figures.
 
+use super::hardware::PrecisionChoice;
 use super::model_file::ModelArgs;
+use crate::train::execution::Execution;
+use crate::train::session;
 use anyhow::{Result, ensure};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::ir::cost::{Cost, costs, parameter_count};
+use mpnet_graphs::ir::memory::{execution_order, memory};
 use mpnet_graphs::ir::{Bindings, Graph};
 use mpnet_graphs::lower::ort_training::{eval_graph, training_graph};
+use mpnet_graphs::lower::portable::{Options, Target, step_graph};
+use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::{masked_lm, pretraining};
+use mpnet_graphs::optimizer::adamw::AdamW;
+use mpnet_runtime::provider::PROVIDERS;
 
 /// Which graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -15,6 +24,8 @@ pub enum Stage {
     Model,
     /// Loss, gradients and accumulation, optimised
     Training,
+    /// The same as the session engine runs it on --provider in --precision
+    Step,
     /// Loss and accuracy, optimised
     Evaluation,
     /// The single-stream encoder with the LM head
@@ -29,9 +40,19 @@ pub struct GraphArgs {
     /// Which graph
     #[arg(long, value_enum, default_value_t = Stage::Training)]
     pub stage: Stage,
+    /// Provider of the step
+    #[arg(long, default_value = "cpu",
+        value_parser = PossibleValuesParser::new(PROVIDERS.iter().map(|entry| entry.name)))]
+    pub provider: String,
+    /// Arithmetic of the step
+    #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto)]
+    pub precision: PrecisionChoice,
     /// Every node, not only the figures
     #[arg(long)]
     pub nodes: bool,
+    /// What lies in memory at its fullest
+    #[arg(long)]
+    pub memory: bool,
     /// Rows of the batch that the figures are for
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
@@ -44,6 +65,22 @@ pub struct GraphArgs {
 }
 
 impl GraphArgs {
+    fn step(&self, config: &ModelConfig) -> Result<Graph> {
+        let provider = self.provider.parse()?;
+        let execution = Execution {
+            provider: Some(provider),
+            precision: self.precision.precision(),
+            ..Execution::default()
+        };
+        let options = Options {
+            optimizer: AdamW::default(),
+            target: session::target(provider),
+            precision: execution.precision(),
+            expose: false,
+        };
+        Ok(step_graph(config, &options)?.graph)
+    }
+
     /// The sizes of the batch that the figures are for.
     fn sizes(&self, longest: usize) -> Result<Bindings> {
         let length = self.length.map_or(longest, |n| n as usize);
@@ -74,7 +111,8 @@ pub fn run(args: &GraphArgs) -> Result<()> {
     let sizes = args.sizes(config.max_positions)?;
     let graph: Graph = match args.stage {
         Stage::Model => pretraining(&config, true)?.graph,
-        Stage::Training => training_graph(&config, false)?.0,
+        Stage::Training => training_graph(&config, false, Target::Cpu)?.0,
+        Stage::Step => args.step(&config)?,
         Stage::Evaluation => eval_graph(&config, false)?,
         Stage::Encoder => masked_lm(&config)?,
     };
@@ -102,6 +140,21 @@ pub fn run(args: &GraphArgs) -> Result<()> {
         parameters as f64 / 1e6,
         4.0 * parameters as f64 / 1e6
     );
+    let order = execution_order(&graph);
+    let peak = memory(&graph, &order, &sizes);
+    println!(
+        "{:.2} GB of intermediate values at most, at node {} of {}",
+        peak.peak as f64 / 1e9,
+        peak.at + 1,
+        order.len()
+    );
+    if args.memory {
+        let mut alive: Vec<_> = peak.alive.iter().collect();
+        alive.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
+        for ((op, ty), (count, bytes)) in alive {
+            println!("{:>8.3} GB  {count:>4} × {ty} of {op}", *bytes as f64 / 1e9);
+        }
+    }
     println!(
         "figures for {} rows of {} tokens, {} of them predicted",
         sizes.batch, sizes.length, sizes.predicted

@@ -2,9 +2,11 @@
 
 use super::presets::Preset;
 use crate::checkpoint::{self, Pointer};
+use crate::train::initialize::initial_parameters;
 use anyhow::{Context, Result};
 use clap::Args;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
+use mpnet_runtime::engine::NamedArray;
 use std::path::PathBuf;
 
 /// Entries of microsoft/mpnet-base's vocabulary.
@@ -47,6 +49,22 @@ impl ModelArgs {
         };
         config.validate()?;
         Ok(config)
+    }
+}
+
+impl ModelArgs {
+    /// The parameters of the checkpoint, or fresh ones for `config`, its model.
+    ///
+    /// # Errors
+    /// Where the checkpoint cannot be read.
+    pub fn parameters(&self, config: &ModelConfig, seed: u64) -> Result<Vec<NamedArray>> {
+        match &self.checkpoint {
+            Some(path) => {
+                let path = checkpoint::resolve(path, Pointer::Latest)?;
+                Ok(checkpoint::load_model(&path)?.parameters)
+            }
+            None => Ok(initial_parameters(config, seed)),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
 use mpnet_runtime::library::{self, ClientKind, InstallOptions, LocateOptions};
+use mpnet_runtime::provider::Provider;
 
 /// The verbs of `mpnet runtime`.
 #[derive(Debug, Subcommand)]
@@ -20,9 +21,9 @@ pub enum RuntimeCommand {
 /// Arguments of `mpnet runtime install`.
 #[derive(Debug, Args)]
 pub struct InstallArgs {
-    /// Package to fetch [default: the training build for this machine]
-    #[arg(value_name = "PACKAGE")]
-    pub package: Option<String>,
+    /// Package to fetch, or the provider whose build it is [default: the training build for this machine]
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
     /// Program to fetch with [default: whichever is there]
     #[arg(long, value_enum)]
     pub client: Option<Client>,
@@ -70,13 +71,13 @@ pub fn run(command: &RuntimeCommand) -> Result<()> {
 }
 
 fn install(arguments: &InstallArgs) -> Result<()> {
-    let wheel = match &arguments.package {
+    let wheel = match &arguments.name {
         None => None,
-        Some(package) => Some(
-            library::wheels_here()
-                .find(|wheel| wheel.package == *package)
-                .ok_or_else(|| unknown_package(package))?,
-        ),
+        Some(name) => {
+            let provider = name.parse::<Provider>();
+            let package = provider.map_or(name.as_str(), |provider| provider.entry().package);
+            Some(library::wheel_of(package).ok_or_else(|| unknown_package(package))?)
+        }
     };
     let options = InstallOptions {
         client: arguments.client.map(ClientKind::from),

@@ -2,17 +2,34 @@
 
 use super::exit;
 use super::hardware::HardwareArgs;
-use crate::verify::{Case, verify};
-use anyhow::{Context, Result};
+use super::model_file::ModelArgs;
+use crate::train::execution::Execution;
+use crate::verify::{Case, Report, against_f32, verify};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
+use mpnet_runtime::library::Loaded;
 use std::path::PathBuf;
+
+/// Of the parameters where no checkpoint gives them.
+const SEED: u64 = 12_345;
 
 /// Arguments of `mpnet verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// Folder of a golden case; can be given more than once
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required_unless_present = "against_fp32")]
     pub case: Vec<PathBuf>,
+    /// Compare one step of a model in --precision with the same step in fp32
+    #[arg(long)]
+    pub against_fp32: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Rows of the compared step
+    #[arg(long, default_value_t = 4)]
+    pub rows: usize,
+    /// Tokens of each of its rows
+    #[arg(long, default_value_t = 128)]
+    pub length: usize,
     /// ONNX Runtime to use
     #[arg(long, value_name = "PATH")]
     pub ort: Option<PathBuf>,
@@ -26,7 +43,7 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
-/// Verifies every case. The exit code is 1 if any quantity is outside its tolerance.
+/// Verifies every case, or the precision. The exit code is 1 if any quantity is outside its tolerance.
 ///
 /// # Errors
 /// Where a case cannot be run.
@@ -34,6 +51,13 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
     let execution = args.hardware.execution(args.threads);
     let loaded = execution.load(args.ort.clone())?;
     let mut reports = Vec::new();
+    if args.against_fp32 {
+        let report = precision(args, &loaded, &execution).context("comparing precisions")?;
+        if !args.json {
+            println!("{report}\n");
+        }
+        reports.push(report);
+    }
     for folder in &args.case {
         let context = || format!("verifying {}", folder.display());
         let case = Case::load(folder).with_context(context)?;
@@ -46,6 +70,25 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&reports)?);
     }
-    let passed = reports.iter().all(crate::verify::Report::passed);
+    let passed = reports.iter().all(Report::passed);
     Ok(if passed { exit::DONE } else { exit::FAILED })
+}
+
+fn precision(args: &VerifyArgs, loaded: &Loaded, execution: &Execution) -> Result<Report> {
+    let config = args.model.config()?;
+    ensure!(
+        args.rows >= 1 && (3..=config.max_positions).contains(&args.length),
+        "--rows {} and --length {}: at least one row is needed, and 3 to {} tokens in it",
+        args.rows,
+        args.length,
+        config.max_positions
+    );
+    let parameters = args.model.parameters(&config, SEED)?;
+    against_f32(
+        loaded,
+        &config,
+        &parameters,
+        (args.rows, args.length),
+        execution,
+    )
 }

@@ -11,6 +11,7 @@ mod fixture;
 pub mod loader;
 pub mod rng;
 pub mod source;
+pub mod synthetic;
 pub mod tokenizer;
 pub mod tokenizer_training;
 mod words;

@@ -11,7 +11,6 @@ use mpnet_runtime::checkpoint_file;
 use mpnet_runtime::engine::training_api::hidden_parameter;
 use mpnet_runtime::engine::{Engine, NamedArray, TrainingApiEngine, TrainingApiOptions};
 use mpnet_runtime::library::Loaded;
-use mpnet_runtime::provider::Provider;
 use std::path::Path;
 
 /// Writes the four files of the training API into `folder`.
@@ -79,7 +78,9 @@ pub fn start(
             ),
         });
     }
-    let artifacts = compile(config, options).context("compiling the model")?;
+    let provider = execution.provider();
+    let artifacts =
+        compile(config, options, session::target(provider)).context("compiling the model")?;
     let folder = tempfile::tempdir().context("creating a temporary folder for the artifacts")?;
     write_artifacts(folder.path(), &artifacts, initial)?;
     let names = parameters(config);
@@ -96,13 +97,14 @@ pub fn start(
             hidden: artifacts.hidden,
             weight_decay: options.optimizer.weight_decay,
             gradient_norm_output: GRADIENT_NORM.to_owned(),
-            provider: Provider::Cpu,
+            provider,
+            device_id: execution.device_id,
             threads: execution.threads,
         },
     )?;
     Ok(Running {
         engine: Box::new(engine),
-        dropout: Randomness::Masks(artifacts.dropout),
-        description: "training-api engine on cpu in fp32".to_owned(),
+        dropout: artifacts.dropout,
+        description: format!("training-api engine on {provider} in fp32"),
     })
 }

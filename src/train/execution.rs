@@ -42,6 +42,9 @@ impl Execution {
 
     /// The arithmetic: what was asked for, else what the provider's devices are fast and safe at.
     pub fn precision(&self) -> Precision {
+        if self.engine == EngineKind::TrainingApi {
+            return self.precision.unwrap_or_default();
+        }
         self.precision.unwrap_or(match self.provider() {
             Provider::Cuda | Provider::Rocm | Provider::MigraphX => Precision::BF16,
             Provider::Cpu | Provider::DirectMl | Provider::OpenVino | Provider::WebGpu => {
@@ -50,7 +53,7 @@ impl Execution {
         })
     }
 
-    /// Whether the training API may run it, where the build has it.
+    /// Whether the training API is looked for.
     pub fn wants_training_api(&self) -> bool {
         match self.engine {
             EngineKind::Session => false,
@@ -59,6 +62,8 @@ impl Execution {
         }
     }
 
+    /// Whether it is the engine of choice: on the processor it needs less memory than sessions, on a
+    /// GPU its builds are old and know f32 alone.
     fn fits_training_api(&self) -> bool {
         self.provider() == Provider::Cpu && self.precision() == Precision::F32
     }
@@ -78,16 +83,24 @@ impl Execution {
     /// # Errors
     /// Where the training API is asked for with what it can't do here.
     pub fn uses_sessions(&self, loaded: &Loaded) -> Result<bool> {
-        let fits = self.fits_training_api();
         match self.engine {
             EngineKind::Session => Ok(true),
-            EngineKind::Auto => Ok(!(fits && loaded.has_training_api)),
-            EngineKind::TrainingApi if fits => Ok(false),
-            EngineKind::TrainingApi => bail!(
-                "the training-api engine runs on cpu in fp32 only; use --engine session for {} in {}",
-                self.provider(),
-                self.precision().name()
-            ),
+            EngineKind::Auto => Ok(!(self.fits_training_api() && loaded.has_training_api)),
+            EngineKind::TrainingApi => {
+                if !self.provider().trains() {
+                    bail!(
+                        "the training API has no build for {}: use --engine session",
+                        self.provider()
+                    );
+                }
+                if self.precision() != Precision::F32 {
+                    bail!(
+                        "the training-api engine knows fp32 alone: use --engine session for {}",
+                        self.precision().name()
+                    );
+                }
+                Ok(false)
+            }
         }
     }
 }

@@ -2,9 +2,11 @@
 //! here and compared quantity by quantity.
 
 mod case;
+mod precision;
 mod report;
 
 pub use case::{Case, CaseError};
+pub use precision::against_f32;
 pub use report::{Report, Row};
 
 use crate::data::collator::Batch;

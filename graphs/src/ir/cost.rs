@@ -121,7 +121,7 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         // Normalize (2), scale's gradient (2), bias's, scaled gradient, two means (3), result (4).
         Op::LayerNormGrad(_) => 13 * input(0),
     };
-    let bytes = |v: &ValueId| elements(graph, *v, sizes) * graph.ty(*v).dtype.size() as u64;
+    let bytes = |v: &ValueId| bytes(graph, *v, sizes);
     let written: u64 = node.outputs.iter().map(bytes).sum();
     let read: u64 = node.inputs.iter().map(bytes).sum();
     let at = |i: usize| node.inputs.get(i).map_or(0, bytes);
@@ -175,6 +175,11 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
     Cost { flops, bytes }
 }
 
+/// Bytes of a value.
+pub(super) fn bytes(graph: &Graph, value: ValueId, sizes: &Bindings) -> u64 {
+    elements(graph, value, sizes) * graph.ty(value).dtype.size() as u64
+}
+
 /// Elements of a value.
 fn elements(graph: &Graph, value: ValueId, sizes: &Bindings) -> u64 {
     let shape = &graph.ty(value).shape;
@@ -191,6 +196,7 @@ mod tests {
     use super::*;
     use crate::ir::{DType, Dim, GraphError, Symbol, Type};
     use crate::lower::ort_training::{eval_graph, training_graph};
+    use crate::lower::portable::Target;
     use crate::model::parameters::{Parameter, parameters};
     use crate::model::testing::tiny;
     use crate::ops::matmul::MatMul;
@@ -244,7 +250,7 @@ mod tests {
     fn totals_are_the_sum_of_the_ops_and_training_is_about_three_evaluations()
     -> Result<(), GraphError> {
         let config = tiny();
-        let training = training_graph(&config, false)?.0;
+        let training = training_graph(&config, false, Target::Cpu)?.0;
         let trained = costs(&training, &SIZES);
         let mut sum = Cost::default();
         for (_, cost) in trained.by_op.values() {

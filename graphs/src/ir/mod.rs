@@ -5,6 +5,7 @@ pub mod cost;
 mod dim;
 mod graph;
 mod interpret;
+pub mod memory;
 mod print;
 #[cfg(test)]
 pub(crate) mod testing;

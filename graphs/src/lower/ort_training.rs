@@ -1,8 +1,8 @@
 //! The artifacts of ONNX Runtime's training API, in the layout that its own tools emit.
 
+use super::portable::{Randomness, Target};
 use crate::autodiff;
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
-use crate::model::DropoutSite;
 use crate::model::config::ModelConfig;
 use crate::model::pretraining::pretraining;
 use crate::onnx::model::to_onnx;
@@ -11,6 +11,7 @@ use crate::ops::sum_squares::SumSquares;
 use crate::ops::{Kernel, Op};
 use crate::optimizer::adamw::{AdamW, NORM_CARRIER, NORM_EPSILON, NORM_WEIGHT, optimizer_model};
 use crate::passes;
+use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
 
 /// Input of the training model that scales the loss: 1 / predicted tokens of the whole update.
@@ -45,16 +46,20 @@ pub struct Artifacts {
     pub optimizer: Vec<u8>,
     /// Parameters `[1]` of the training model that are not the model's: they serve the optimizer.
     pub hidden: Vec<String>,
-    /// Masks that the training model takes as inputs.
-    pub dropout: Vec<DropoutSite>,
+    /// What the training model takes for its dropout.
+    pub dropout: Randomness,
 }
 
-/// Compiles the training API's artifacts for `config`.
+/// Compiles the training API's artifacts for `config`, to run on `target`.
 ///
 /// # Errors
 /// Where the configuration is not valid.
-pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, GraphError> {
-    let (training, inputs, dropout) = training_graph(config, options.expose)?;
+pub fn compile(
+    config: &ModelConfig,
+    options: &Options,
+    target: Target,
+) -> Result<Artifacts, GraphError> {
+    let (training, inputs, dropout) = training_graph(config, options.expose, target)?;
     let mut eval = eval_graph(config, options.expose)?;
     // The training API gives every parameter of the training model to the evaluation model as well.
     eval.parameter(NORM_CARRIER, Type::f32([Dim::from(1)]));
@@ -68,15 +73,16 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
     })
 }
 
-/// The optimised training graph, its inputs in the order of the training API, and its dropout
-/// masks.
+/// The optimised training graph, its inputs in the order of the training API, and what it takes
+/// for its dropout.
 ///
 /// # Errors
 /// Where the configuration is not valid.
 pub fn training_graph(
     config: &ModelConfig,
     expose: bool,
-) -> Result<(Graph, Vec<ValueId>, Vec<DropoutSite>), GraphError> {
+    target: Target,
+) -> Result<(Graph, Vec<ValueId>, Randomness), GraphError> {
     let model = pretraining(config, true)?;
     let mut graph = model.graph;
     let one = Type::f32([Dim::from(1)]);
@@ -88,6 +94,10 @@ pub fn training_graph(
     graph.output(LOSS_SUM, model.loss_sum);
     graph.output(CORRECT, model.correct);
 
+    let dropout = match target.dropout_on_device() {
+        true => Randomness::Factors(device_dropout(&mut graph, &model.sites)?),
+        false => Randomness::Masks(model.sites),
+    };
     let user_inputs = graph.inputs().to_vec();
     let flag = Type::new(DType::Bool, [Dim::from(1)]);
     let reset = graph.input("lazy_reset_grad", flag);
@@ -138,19 +148,24 @@ pub fn training_graph(
     inputs.extend(graph.parameters());
     inputs.extend(buffers);
     inputs.push(reset);
-    Ok((graph, inputs, model.sites))
+    Ok((graph, inputs, dropout))
 }
 
 /// Makes `norm` the gradient of [`NORM_CARRIER`]: its buffer, and its flag with the flag's name.
 fn carry(graph: &mut Graph, norm: ValueId) -> Result<(ValueId, (String, ValueId)), GraphError> {
     let ty = Type::f32([Dim::from(1)]);
-    graph.parameter(NORM_CARRIER, ty.clone());
+    let carrier = graph.parameter(NORM_CARRIER, ty.clone());
     let buffer = graph.input(format!("{NORM_CARRIER}_grad.accumulation.buffer"), ty);
     let epsilon = graph.scalar(f64::from(NORM_EPSILON))?;
     let weight = graph.scalar(f64::from(NORM_WEIGHT))?;
     let gradient = graph.add(norm, epsilon)?;
     let gradient = graph.mul(gradient, weight)?;
     let gradient = graph.reshape(gradient, [Dim::from(1)])?;
+    // The training API keeps a parameter that no node reads on the processor, where the optimizer of
+    // a GPU cannot reach it.
+    let zero = graph.scalar(0.0)?;
+    let nothing = graph.mul(carrier, zero)?;
+    let gradient = graph.add(gradient, nothing)?;
     // The norm is of all micro-batches so far: it replaces that of the one before.
     let always = graph.constant(DType::Bool, &[1], [1.0])?;
     let outputs = graph.apply(Accumulate, &[buffer, gradient, always])?;
@@ -202,13 +217,13 @@ mod tests {
             activation_dropout: 0.0,
             ..smallest()
         };
-        insta::assert_snapshot!(training_graph(&config, false)?.0);
+        insta::assert_snapshot!(training_graph(&config, false, Target::Cpu)?.0);
         Ok(())
     }
 
     #[test]
     fn the_onnx_nodes_of_the_smallest_models() -> Result<(), GraphError> {
-        let artifacts = compile(&smallest(), &options(false))?;
+        let artifacts = compile(&smallest(), &options(false), Target::Cpu)?;
         insta::assert_snapshot!("onnx_training", listing(&artifacts.training));
         insta::assert_snapshot!("onnx_eval", listing(&artifacts.eval));
         insta::assert_snapshot!("onnx_optimizer", listing(&artifacts.optimizer));
@@ -219,7 +234,7 @@ mod tests {
     /// the user's outputs, loss first, then the accumulation flags.
     #[test]
     fn inputs_and_outputs_stand_in_the_training_apis_order() -> Result<(), GraphError> {
-        let artifacts = compile(&tiny(), &options(true))?;
+        let artifacts = compile(&tiny(), &options(true), Target::Cpu)?;
         let model: Vec<String> = crate::model::parameters::parameters(&tiny())
             .into_iter()
             .map(|p| p.name)
@@ -230,7 +245,10 @@ mod tests {
             parameters.iter().map(around).collect()
         };
         let batch = ["input_ids", "positions", "targets", "attention_mask"].map(String::from);
-        let masks: Vec<String> = artifacts.dropout.iter().map(|s| s.name.clone()).collect();
+        let Randomness::Masks(sites) = &artifacts.dropout else {
+            panic!("the CPU takes masks");
+        };
+        let masks: Vec<String> = sites.iter().map(|s| s.name.clone()).collect();
         assert_eq!(masks.len(), 1 + 2 * 4);
 
         let training = decode(&artifacts.training);
@@ -271,8 +289,8 @@ mod tests {
                 ..tiny()
             };
             let (first, second) = (
-                compile(&config, &options(true))?,
-                compile(&config, &options(true))?,
+                compile(&config, &options(true), Target::Cpu)?,
+                compile(&config, &options(true), Target::Cpu)?,
             );
             for (a, b, kernel) in [
                 (&first.training, &second.training, Kernel::Training),
@@ -287,12 +305,32 @@ mod tests {
     }
 
     #[test]
+    fn a_device_takes_factors_instead_of_masks() -> Result<(), GraphError> {
+        let artifacts = compile(&tiny(), &options(false), Target::Cuda)?;
+        let Randomness::Factors(factors) = &artifacts.dropout else {
+            panic!("masks would be copied to the device");
+        };
+        let inputs = names(&decode(&artifacts.training).graph.input);
+        for factor in factors {
+            assert!(inputs.contains(&factor.name), "{}", factor.name);
+        }
+        assert!(
+            !inputs.iter().any(|name| name.contains("mask.")),
+            "{inputs:?}"
+        );
+        assert_eq!(check(&artifacts.training), Kernel::Training);
+        Ok(())
+    }
+
+    #[test]
     fn an_invalid_model_is_refused() {
         let config = ModelConfig {
             encoder_layers: 0,
             ..tiny()
         };
-        let error = compile(&config, &options(false)).map(|_| ()).unwrap_err();
+        let error = compile(&config, &options(false), Target::Cpu)
+            .map(|_| ())
+            .unwrap_err();
         assert_eq!(error.to_string(), "encoder_layers must be at least 1");
     }
 
@@ -306,8 +344,8 @@ mod tests {
         };
         let mut options = options(false);
         options.optimizer.clip_grad_norm = 0.0;
-        let artifacts = compile(&config, &options)?;
-        assert!(artifacts.dropout.is_empty());
+        let artifacts = compile(&config, &options, Target::Cpu)?;
+        assert_eq!(artifacts.dropout, Randomness::Masks(Vec::new()));
         assert!(!listing(&artifacts.training).contains("Dropout"));
         assert!(!listing(&artifacts.optimizer).contains("Clip"));
         Ok(())

@@ -8,6 +8,7 @@ use crate::autodiff;
 use crate::ir::testing::random_feeds;
 use crate::ir::{Array, Graph, GraphError, interpret};
 use crate::lower::ort_training::{GRADIENT_NORM, LOSS_SCALE, TRAIN_OUTPUTS, training_graph};
+use crate::lower::portable::{Randomness, Target};
 use crate::ops::Op;
 use crate::passes;
 use rand::SeedableRng;
@@ -74,8 +75,12 @@ fn compare(graph: &Graph, feeds: &Values, loss: impl Fn(&Values) -> f64, gradien
 fn check(config: &ModelConfig) {
     let mut model = pretraining(config, true).expect("a model");
     model.graph.output("loss", model.loss_sum);
-    let (training, _, sites) = training_graph(config, true).expect("a training graph");
-    assert!(!sites.is_empty(), "no dropout is tested");
+    let (training, _, dropout) =
+        training_graph(config, true, Target::Cpu).expect("a training graph");
+    assert!(
+        matches!(dropout, Randomness::Masks(sites) if !sites.is_empty()),
+        "no dropout is tested"
+    );
     let mut feeds = batch(&training, 0);
     let scale = 0.3;
     feeds.insert(LOSS_SCALE.to_owned(), ndarray::arr1(&[scale]).into_dyn());
@@ -152,7 +157,7 @@ fn the_tied_embeddings_two_gradients_are_one_scatter() {
             ..tiny()
         };
         check(&config);
-        let (training, ..) = training_graph(&config, false).expect("a training graph");
+        let (training, ..) = training_graph(&config, false, Target::Cpu).expect("a training graph");
         let scatters = training
             .nodes()
             .iter()
@@ -163,7 +168,7 @@ fn the_tied_embeddings_two_gradients_are_one_scatter() {
 
 #[test]
 fn gradients_accumulate_unless_reset() {
-    let (training, ..) = training_graph(&tiny(), true).expect("a training graph");
+    let (training, ..) = training_graph(&tiny(), true, Target::Cpu).expect("a training graph");
     let mut feeds = batch(&training, 0);
     let mut with_reset = |reset: f64| {
         let flag = ndarray::arr1(&[reset]).into_dyn();

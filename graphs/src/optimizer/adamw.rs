@@ -17,6 +17,19 @@ pub struct AdamW {
     pub clip_grad_norm: f32,
 }
 
+/// annotated-mpnet's defaults.
+impl Default for AdamW {
+    fn default() -> AdamW {
+        AdamW {
+            beta1: 0.9,
+            beta2: 0.98,
+            epsilon: 1e-6,
+            weight_decay: 0.01,
+            clip_grad_norm: 1.0,
+        }
+    }
+}
+
 /// A parameter of one element that no model reads. Its gradient is the norm of all others times
 /// [`NORM_WEIGHT`], which makes clipping reproducible.
 ///

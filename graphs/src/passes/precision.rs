@@ -1,12 +1,15 @@
-//! Mixed precision: matrix products and what lies between them in 16 bits, the loss and everything
-//! that sums over a batch's rows into a table in f32.
+//! Mixed precision: matrix products and what lies between them in 16 bits; the residual stream that
+//! the layers add to, the loss, and everything that sums over a batch's rows into a table in f32.
 //!
-//! Parameters stay f32 and are converted where they are read; so do the graph's outputs. Softmax,
-//! layer normalization and sums read and write 16 bits but compute in f32 inside their kernels.
+//! A stream in 16 bits would be rounded twice in each layer, and these errors add up over the depth to
+//! most of what the gradients differ by. A number that a whole row of scores is shifted by keeps f32's
+//! precision too, as its error is the same for the whole row. Parameters stay f32 and are converted where they are read; so
+//! do the graph's outputs. Softmax and sums read and write 16 bits but compute in f32 inside their
+//! kernels.
 
 use crate::ir::{DType, Graph, GraphError, Node, ValueId};
 use crate::ops::{Op, cast::Cast};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How an operator takes its floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +18,13 @@ enum Class {
     Low,
     /// In f32, whatever they come in.
     Full,
-    /// In 16 bits where any of them is.
+    /// In f32, whatever they come in: what starts the stream anew.
+    Stream,
+    /// In f32 where one of them is the stream, which the sum becomes; else as `Follow`.
+    Join,
+    /// In f32 where they are the stream, which the result stays; else as `Follow`.
+    Move,
+    /// In 16 bits where any of them is, or is the stream.
     Follow,
 }
 
@@ -31,36 +40,34 @@ fn class(op: &Op) -> Class {
         | Op::ScatterAdd(_)
         | Op::ScatterElements(_)
         | Op::SumSquares(_) => Class::Full,
-        Op::Add(_)
-        | Op::And(_)
+        Op::LayerNorm(_) | Op::LayerNormGrad(_) | Op::LayerNormOutput(_) => Class::Stream,
+        Op::Add(_) => Class::Join,
+        Op::Concat(_)
+        | Op::Expand(_)
+        | Op::Pad(_)
+        | Op::Reshape(_)
+        | Op::Slice(_)
+        | Op::Transpose(_) => Class::Move,
+        Op::And(_)
         | Op::Cast(_)
-        | Op::Concat(_)
         | Op::Constant(_)
         | Op::Div(_)
         | Op::Dropout(_)
         | Op::Erf(_)
         | Op::Exp(_)
-        | Op::Expand(_)
         | Op::Gelu(_)
         | Op::GeluGrad(_)
         | Op::Iota(_)
-        | Op::LayerNorm(_)
-        | Op::LayerNormGrad(_)
-        | Op::LayerNormOutput(_)
         | Op::Mul(_)
-        | Op::Pad(_)
         | Op::ReduceSum(_)
         | Op::Relu(_)
         | Op::ReluGrad(_)
-        | Op::Reshape(_)
         | Op::Sigmoid(_)
-        | Op::Slice(_)
         | Op::Softmax(_)
         | Op::SoftmaxGrad(_)
         | Op::Sqrt(_)
         | Op::Sub(_)
         | Op::Tanh(_)
-        | Op::Transpose(_)
         | Op::Where(_)
         | Op::WrappingMul(_) => Class::Follow,
     }
@@ -72,17 +79,50 @@ fn class(op: &Op) -> Class {
 /// Where the result would not be a graph.
 pub fn lower_precision(graph: &mut Graph, low: DType) -> Result<(), GraphError> {
     let mut casts = HashMap::new();
+    let mut stream = HashSet::new();
+    let shifts = row_sums(graph);
     for mut node in std::mem::take(&mut graph.nodes) {
         let is_float = |v: &ValueId| graph.ty(*v).dtype.is_float();
-        let wanted = match class(&node.op) {
+        let floats: Vec<bool> = node.inputs.iter().map(is_float).collect();
+        let inputs = || node.inputs.iter().filter(|v| is_float(v));
+        let any_stream = inputs().any(|v| stream.contains(v));
+        let class = match node.outputs.iter().any(|v| shifts.contains(v)) {
+            true => Class::Full,
+            false => class(&node.op),
+        };
+        let in_stream = match class {
+            Class::Low | Class::Full | Class::Follow => false,
+            Class::Stream => true,
+            Class::Join => any_stream,
+            Class::Move => any_stream && inputs().all(|v| stream.contains(v)),
+        };
+        let wanted = match class {
             Class::Low => low,
             Class::Full => DType::F32,
-            Class::Follow => match node.inputs.iter().any(|v| graph.ty(*v).dtype == low) {
-                true => low,
-                false => DType::F32,
-            },
+            Class::Stream | Class::Join | Class::Move | Class::Follow => {
+                let any_low = inputs().any(|v| graph.ty(*v).dtype == low);
+                match !in_stream && (any_stream || any_low) {
+                    true => low,
+                    false => DType::F32,
+                }
+            }
         };
-        let floats: Vec<bool> = node.inputs.iter().map(is_float).collect();
+        if let (Op::Sub(_), true, &[x, shift]) = (&node.op, wanted == low, &node.inputs[..])
+            && shifts.contains(&shift)
+        {
+            // Its 16 upper bits, then what they lack.
+            let x = cast(graph, &mut casts, x, low)?;
+            let upper = cast(graph, &mut casts, shift, low)?;
+            let rounded = cast(graph, &mut casts, upper, DType::F32)?;
+            let lack = graph.sub(shift, rounded)?;
+            let lower = cast(graph, &mut casts, lack, low)?;
+            node.inputs = vec![graph.sub(x, upper)?, lower];
+            push(graph, node)?;
+            continue;
+        }
+        if in_stream {
+            stream.extend(node.outputs.iter().copied());
+        }
         for (input, is_float) in node.inputs.iter_mut().zip(floats) {
             if is_float {
                 *input = cast(graph, &mut casts, *input, wanted)?;
@@ -97,6 +137,24 @@ pub fn lower_precision(graph: &mut Graph, low: DType) -> Result<(), GraphError> 
         }
     }
     Ok(())
+}
+
+/// Sums of the products of two rows, `[.., n] · [.., n]` to `[.., 1]`, and these products.
+fn row_sums(graph: &Graph) -> HashSet<ValueId> {
+    let producers = graph.producers();
+    let mut found = HashSet::new();
+    for node in &graph.nodes {
+        let Op::ReduceSum(op) = &node.op else {
+            continue;
+        };
+        let product = node.inputs[0];
+        let is_product =
+            producers[product.0].is_some_and(|id| matches!(graph.nodes[id.0].op, Op::Mul(_)));
+        if op.keep_dims && op.axes == [graph.ty(product).rank() - 1] && is_product {
+            found.extend([product, node.outputs[0]]);
+        }
+    }
+    found
 }
 
 /// `value` as `dtype`, converted once for all its readers.

@@ -13,13 +13,20 @@ pub enum EngineError {
     #[error(transparent)]
     Library(#[from] LibraryError),
     /// The training-api engine does not run there.
-    #[error(
-        "the training-api engine does not run on the provider {provider} (it needs {}); use --provider cpu",
-        provider.entry().needs
-    )]
+    #[error("the training API has no build for the provider {provider}; use --engine session")]
     Provider {
         /// The provider asked for.
         provider: Provider,
+    },
+    /// The build lacks the provider, or it cannot be set up on this machine.
+    #[error(
+        "this build of ONNX Runtime cannot run on {provider}; `mpnet doctor` says what is missing"
+    )]
+    ProviderSetUp {
+        /// The provider asked for.
+        provider: Provider,
+        /// ONNX Runtime's message.
+        source: ort::Error,
     },
     /// An artifact or a temporary file could not be read or written.
     #[error("cannot {doing} {}", path.display())]

@@ -82,13 +82,13 @@ pub struct SessionOptions {
 
 /// Trains through ordinary sessions.
 pub struct SessionEngine {
-    // Sessions before the memory that their bindings refer to.
+    // Before the sessions: memory goes back to the device through the first one's allocator.
+    segments: Vec<SegmentMemory>,
     step: Model,
     evaluation: Model,
     optimizer: BoundSession,
     clear: BoundSession,
     copy: BoundSession,
-    segments: Vec<SegmentMemory>,
     options: SessionOptions,
     /// Updates made.
     updates: i64,
@@ -97,10 +97,38 @@ pub struct SessionEngine {
 }
 
 struct SegmentMemory {
-    parameters: DeviceVector,
-    gradients: DeviceVector,
-    first_moments: DeviceVector,
-    second_moments: DeviceVector,
+    parameters: Swapping,
+    gradients: Swapping,
+    first_moments: Swapping,
+    second_moments: Swapping,
+}
+
+/// A vector and, where a model may not write what it reads, another that takes its place when it is written.
+struct Swapping {
+    current: DeviceVector,
+    next: Option<DeviceVector>,
+}
+
+impl Swapping {
+    fn new(allocator: &Rc<Allocator>, len: usize, in_place: bool) -> ort::Result<Self> {
+        let next = (!in_place).then(|| DeviceVector::new(allocator, len));
+        Ok(Self {
+            current: DeviceVector::new(allocator, len)?,
+            next: next.transpose()?,
+        })
+    }
+
+    /// What a model writes.
+    fn next(&self) -> &DeviceVector {
+        self.next.as_ref().unwrap_or(&self.current)
+    }
+
+    /// Makes what was written current.
+    fn swap(&mut self) {
+        if let Some(next) = &mut self.next {
+            std::mem::swap(&mut self.current, next);
+        }
+    }
 }
 
 /// A model that takes batches.
@@ -122,8 +150,8 @@ enum Kind {
 }
 
 impl SegmentMemory {
-    fn new(allocator: &Rc<Allocator>, len: usize) -> ort::Result<Self> {
-        let vector = || DeviceVector::new(allocator, len);
+    fn new(allocator: &Rc<Allocator>, len: usize, in_place: bool) -> ort::Result<Self> {
+        let vector = || Swapping::new(allocator, len, in_place);
         Ok(Self {
             parameters: vector()?,
             gradients: vector()?,
@@ -132,12 +160,21 @@ impl SegmentMemory {
         })
     }
 
-    fn vector(&self, kind: Kind) -> &DeviceVector {
+    fn current(&self, kind: Kind) -> &DeviceVector {
         match kind {
-            Kind::Parameter => &self.parameters,
-            Kind::FirstMoment => &self.first_moments,
-            Kind::SecondMoment => &self.second_moments,
+            Kind::Parameter => &self.parameters.current,
+            Kind::FirstMoment => &self.first_moments.current,
+            Kind::SecondMoment => &self.second_moments.current,
         }
+    }
+
+    fn all(&self) -> [&Swapping; 4] {
+        [
+            &self.parameters,
+            &self.gradients,
+            &self.first_moments,
+            &self.second_moments,
+        ]
     }
 }
 
@@ -167,10 +204,11 @@ impl SessionEngine {
 
         let room = || EngineError::runtime("make room for parameters, gradients and moments");
         let allocator = allocator(step.session(), &options).map_err(room())?;
+        let in_place = options.provider.updates_in_place();
         let segments = options
             .segments
             .iter()
-            .map(|&len| SegmentMemory::new(&allocator, len))
+            .map(|&len| SegmentMemory::new(&allocator, len, in_place))
             .collect::<ort::Result<Vec<_>>>()
             .map_err(room())?;
         let taken = |name: &str| options.names.is_bound(name, &options.parameters);
@@ -190,7 +228,10 @@ impl SessionEngine {
             scaling,
         };
         engine
-            .bind()
+            .optimizer
+            .fetch([engine.options.names.gradient_norm.clone()])
+            .and_then(|()| engine.bind_state())
+            .and_then(|()| engine.bind_gradients())
             .map_err(EngineError::runtime("bind the parameters"))?;
         engine.zero()?;
         engine.check_complete(initial, |name| EngineError::MissingParameter { name })?;
@@ -199,54 +240,92 @@ impl SessionEngine {
         Ok(engine)
     }
 
-    /// Binds what never changes: every parameter, gradient and moment, new ones over old ones.
-    fn bind(&mut self) -> ort::Result<()> {
+    /// Binds parameters and moments, new ones over old ones or beside them.
+    fn bind_state(&mut self) -> ort::Result<()> {
         let names = &self.options.names;
         for slot in &self.options.parameters {
-            let memory = &self.segments[slot.segment];
-            let parameter = memory.parameters.view(slot.offset, &slot.shape)?;
-            self.step.session.bind_input(&slot.name, &*parameter)?;
-            self.evaluation
-                .session
-                .bind_input(&slot.name, &*parameter)?;
-            let gradient = memory.gradients.view(slot.offset, &slot.shape)?;
-            let name = names.gradient(&slot.name);
-            self.step.session.bind_input(&name, &*gradient)?;
-            self.step
-                .session
-                .bind_output(&names.replacement(&name), &*gradient)?;
+            let current = &self.segments[slot.segment].parameters.current;
+            let parameter = current.view(slot.offset, &slot.shape)?;
+            for model in [&mut self.step, &mut self.evaluation] {
+                model.session.bind_input(&slot.name, &*parameter)?;
+            }
         }
-        self.optimizer.fetch([names.gradient_norm.clone()])?;
         for (index, memory) in self.segments.iter().enumerate() {
             let shape = [self.options.segments[index]];
-            let gradients = memory.gradients.view(0, &shape)?;
-            let name = names.segment(index, &names.gradients);
-            self.optimizer.bind_input(&name, &*gradients)?;
-            self.clear
-                .bind_output(&names.replacement(&name), &*gradients)?;
             for (kind, vector) in [
                 (&names.parameters, &memory.parameters),
                 (&names.first_moments, &memory.first_moments),
                 (&names.second_moments, &memory.second_moments),
             ] {
                 let name = names.segment(index, kind);
-                let view = vector.view(0, &shape)?;
-                self.optimizer.bind_input(&name, &*view)?;
+                let (current, next) = (vector.current.view(0, &shape)?, vector.next());
+                self.optimizer.bind_input(&name, &*current)?;
                 self.optimizer
-                    .bind_output(&names.replacement(&name), &*view)?;
+                    .bind_output(&names.replacement(&name), &*next.view(0, &shape)?)?;
             }
         }
         Ok(())
     }
 
+    /// Binds gradients, new ones over old ones or beside them.
+    fn bind_gradients(&mut self) -> ort::Result<()> {
+        let names = &self.options.names;
+        for slot in &self.options.parameters {
+            let gradients = &self.segments[slot.segment].gradients;
+            let name = names.gradient(&slot.name);
+            let current = gradients.current.view(slot.offset, &slot.shape)?;
+            self.step.session.bind_input(&name, &*current)?;
+            let next = gradients.next().view(slot.offset, &slot.shape)?;
+            self.step
+                .session
+                .bind_output(&names.replacement(&name), &*next)?;
+        }
+        for (index, memory) in self.segments.iter().enumerate() {
+            let shape = [self.options.segments[index]];
+            let gradients = memory.gradients.current.view(0, &shape)?;
+            let name = names.segment(index, &names.gradients);
+            self.optimizer.bind_input(&name, &*gradients)?;
+            self.clear
+                .bind_output(&names.replacement(&name), &*gradients)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the gradients that a step has written the current ones.
+    fn swap_gradients(&mut self) -> ort::Result<()> {
+        if self.options.provider.updates_in_place() {
+            return Ok(());
+        }
+        self.segments.iter_mut().for_each(|s| s.gradients.swap());
+        self.bind_gradients()
+    }
+
+    /// Makes the parameters and moments that the optimizer has written the current ones.
+    fn swap_state(&mut self) -> ort::Result<()> {
+        if self.options.provider.updates_in_place() {
+            return Ok(());
+        }
+        for segment in &mut self.segments {
+            segment.parameters.swap();
+            segment.first_moments.swap();
+            segment.second_moments.swap();
+        }
+        self.bind_state()
+    }
+
     /// Fills everything with zeros, the gaps between parameters included.
     fn zero(&mut self) -> Result<()> {
         let zeros = vec![0.0; self.options.segments.iter().copied().max().unwrap_or(0)];
-        for index in 0..self.segments.len() {
-            let len = self.options.segments[index];
-            for kind in [Kind::Parameter, Kind::FirstMoment, Kind::SecondMoment] {
-                self.upload(kind, index, 0, &zeros[..len])
-                    .map_err(EngineError::runtime("clear the parameters"))?;
+        let names = &self.options.names.copy;
+        for (segment, &len) in self.segments.iter().zip(&self.options.segments) {
+            for vector in segment.all() {
+                for vector in [Some(&vector.current), vector.next.as_ref()]
+                    .into_iter()
+                    .flatten()
+                {
+                    upload(&mut self.copy, names, vector, 0, &zeros[..len])
+                        .map_err(EngineError::runtime("clear the parameters"))?;
+                }
             }
         }
         Ok(())
@@ -261,28 +340,11 @@ impl SessionEngine {
         Ok(())
     }
 
-    fn upload(
-        &mut self,
-        kind: Kind,
-        segment: usize,
-        offset: usize,
-        values: &[f32],
-    ) -> ort::Result<()> {
-        let shape = [values.len()];
-        let source = TensorRef::from_array_view((shape, values))?;
-        let target = self.segments[segment].vector(kind).view(offset, &shape)?;
-        let (from, to) = &self.options.names.copy;
-        self.copy.bind_input(from, &*source)?;
-        self.copy.fetch([])?;
-        self.copy.bind_output(to, &*target)?;
-        self.copy.run().map(drop)
-    }
-
     fn download(&mut self, kind: Kind, slot: usize) -> Result<Vec<f32>> {
         let slot = &self.options.parameters[slot];
         let (from, to) = self.options.names.copy.clone();
         let shape = [slot.shape.iter().product::<usize>()];
-        let vector = self.segments[slot.segment].vector(kind);
+        let vector = self.segments[slot.segment].current(kind);
         let mut copy = || {
             let source = vector.view(slot.offset, &shape)?;
             self.copy.bind_input(&from, &*source)?;
@@ -367,8 +429,9 @@ impl SessionEngine {
     fn write(&mut self, kind: Kind, arrays: &[NamedArray]) -> Result<()> {
         for array in arrays {
             let slot = &self.options.parameters[self.slot(&array.name)?];
-            let (segment, offset) = (slot.segment, slot.offset);
-            self.upload(kind, segment, offset, &array.values)
+            let vector = self.segments[slot.segment].current(kind);
+            let names = &self.options.names.copy;
+            upload(&mut self.copy, names, vector, slot.offset, &array.values)
                 .map_err(EngineError::runtime(format!("write '{}'", array.name)))?;
         }
         Ok(())
@@ -429,6 +492,8 @@ impl SessionEngine {
                 }
             }
         }
+        self.swap_gradients()
+            .map_err(EngineError::runtime("swap the gradients"))?;
         self.has_gradients = true;
         Ok(outputs)
     }
@@ -473,6 +538,8 @@ impl Engine for SessionEngine {
                 name: name.clone(),
                 shape: Vec::new(),
             })?;
+        self.swap_state()
+            .map_err(EngineError::runtime("swap the parameters"))?;
         self.clear_gradients()?;
         let skipped = self
             .scaling
@@ -583,6 +650,24 @@ impl Model {
     }
 }
 
+/// Copies floats to a device by way of the session of the copying model, whose input and output `names` are.
+fn upload(
+    copy: &mut BoundSession,
+    names: &(String, String),
+    target: &DeviceVector,
+    offset: usize,
+    values: &[f32],
+) -> ort::Result<()> {
+    let shape = [values.len()];
+    let source = TensorRef::from_array_view((shape, values))?;
+    let target = target.view(offset, &shape)?;
+    let (from, to) = names;
+    copy.bind_input(from, &*source)?;
+    copy.fetch([])?;
+    copy.bind_output(to, &*target)?;
+    copy.run().map(drop)
+}
+
 /// Loads a model on the provider; where some of its nodes do not run there, says which.
 fn load(
     loaded: &Loaded,
@@ -620,7 +705,9 @@ fn session_options(
 ) -> ort::Result<SessionBuilder> {
     let mut builder = Session::builder(loaded.environment())?
         // Five sessions, each with its own threads: those of a model that rests must not spin.
-        .with_config_entry("session.force_spinning_stop", "1")?;
+        .with_config_entry("session.force_spinning_stop", "1")?
+        // A pattern is one more block of the size of everything that a first run has already allocated.
+        .with_memory_pattern(false)?;
     if let Some(threads) = options.threads {
         builder = builder.with_intra_threads(threads)?;
     }

@@ -16,7 +16,7 @@ use super::error::EngineError;
 use super::session_handle::{Graph, Models, SessionHandle};
 use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
 use crate::checkpoint_file;
-use crate::library::Loaded;
+use crate::library::{self, Loaded};
 use crate::provider::Provider;
 
 /// What a [`TrainingApiEngine`] is made from.
@@ -35,8 +35,10 @@ pub struct TrainingApiOptions {
     pub weight_decay: f32,
     /// The training graph's output that holds the norm of the gradients gathered so far.
     pub gradient_norm_output: String,
-    /// Where to execute; only the processor for now.
+    /// Where to execute: one that [trains](Provider::trains).
     pub provider: Provider,
+    /// Which of the provider's devices.
+    pub device_id: i32,
     /// Threads of one operation; all cores if absent.
     pub threads: Option<usize>,
 }
@@ -72,6 +74,9 @@ impl TrainingApiEngine {
     pub fn new(loaded: &Loaded, options: TrainingApiOptions) -> Result<Self> {
         options.provider.require_training_api()?;
         loaded.require_training_api()?;
+        if options.provider == Provider::Cuda {
+            library::preload_cuda(&loaded.path)?;
+        }
         let path = options.artifacts.join("checkpoint");
         let listed = [&options.parameters[..], &options.hidden].concat();
         check_parameters(&path, &listed)?;
@@ -87,8 +92,11 @@ impl TrainingApiEngine {
         {
             return Err(EngineError::UnknownParameter { name: name.clone() });
         }
-        let session_options = session_options(loaded, &options)
-            .map_err(EngineError::runtime("set up the session options"))?;
+        let session_options =
+            session_options(loaded, &options).map_err(|source| EngineError::ProviderSetUp {
+                provider: options.provider,
+                source,
+            })?;
         let models = read_models(&options.artifacts)?;
         let session =
             SessionHandle::new(loaded.environment(), &session_options, checkpoint, &models)
@@ -583,7 +591,8 @@ fn session_options(loaded: &Loaded, options: &TrainingApiOptions) -> ort::Result
     if let Some(threads) = options.threads {
         builder = builder.with_intra_threads(threads)?;
     }
-    Ok(builder)
+    // The graphs compute shapes, which ONNX Runtime does on the processor.
+    crate::provider::register(builder, options.provider, options.device_id, true)
 }
 
 fn read_models(artifacts: &Path) -> Result<Models> {

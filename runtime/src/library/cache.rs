@@ -106,15 +106,20 @@ impl Cache {
 
     /// The build of that key, if it is whole.
     pub(super) fn find(&self, key: &str) -> Option<Installed> {
-        let folder = self.root.join(key);
-        let manifest = fs::read(folder.join(MANIFEST)).ok()?;
-        let manifest: Manifest = serde_json::from_slice(&manifest).ok()?;
-        let installed = Installed { manifest, folder };
+        let installed = self.read(key)?;
         let length = installed.library().metadata().ok()?.len();
         (length == installed.manifest.library_bytes).then_some(installed)
     }
 
-    /// Every whole build, by name.
+    /// The build of that key, whole or not.
+    fn read(&self, key: &str) -> Option<Installed> {
+        let folder = self.root.join(key);
+        let manifest = fs::read(folder.join(MANIFEST)).ok()?;
+        let manifest = serde_json::from_slice(&manifest).ok()?;
+        Some(Installed { manifest, folder })
+    }
+
+    /// Every build, damaged ones too, by name.
     pub(super) fn list(&self) -> Result<Vec<Installed>> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
@@ -124,7 +129,7 @@ impl Cache {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(io("read the folder", &self.root))?;
-            found.extend(entry.file_name().to_str().and_then(|key| self.find(key)));
+            found.extend(entry.file_name().to_str().and_then(|key| self.read(key)));
         }
         found.sort_by(|a, b| a.folder.cmp(&b.folder));
         Ok(found)

@@ -12,8 +12,8 @@ use super::error::{LibraryError, Result};
 
 /// The provider beside the build's library.
 const PROVIDER: &str = "libonnxruntime_providers_cuda.so";
-/// Loaded by the provider when it first needs it.
-const LAZY: &[&str] = &["libcudnn.so.9"];
+/// Loaded by the provider when it first needs it, where it does not ask for another one at once.
+const LAZY: &str = "libcudnn.so.9";
 
 /// Loads what the CUDA provider of the build `library` needs and the system does not find by itself.
 ///
@@ -27,18 +27,18 @@ pub(crate) fn preload(library: &Path) -> Result<()> {
     }
     let folders = wheel_folders(library);
     let mut missing = Vec::new();
-    for name in needed(&provider)? {
+    let needed = needed(&provider)?;
+    let knows_cudnn = needed.iter().any(|name| name.starts_with("libcudnn."));
+    for name in needed {
         if !load(&name, &folders) {
             missing.push(name);
         }
     }
-    for name in LAZY {
-        if !load(name, &folders) {
-            tracing::warn!(
-                "{name} is not found; operators that need it will fail. `pip install {}` brings it",
-                package(name).unwrap_or("nvidia-cudnn-cu13")
-            );
-        }
+    if !knows_cudnn && !load(LAZY, &folders) {
+        tracing::warn!(
+            "{LAZY} is not found; operators that need it will fail. `pip install {}` brings it",
+            package(LAZY).unwrap_or("nvidia-cudnn-cu13")
+        );
     }
     if missing.is_empty() {
         return Ok(());

@@ -98,6 +98,48 @@ pub const WHEELS: &[PinnedWheel] = &[
         ],
     },
     PinnedWheel {
+        package: "onnxruntime-training",
+        version: "1.19.2",
+        python: "3.11",
+        abi: "cp311",
+        pip_platforms: &["manylinux_2_28_x86_64", "manylinux_2_27_x86_64"],
+        uv_platform: "x86_64-manylinux_2_28",
+        os: "linux",
+        arch: "x86_64",
+        wheel: PinnedFile {
+            path: "onnxruntime_training-1.19.2-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+            bytes: 299_339_819,
+            sha256: "6bfa1c02e6986947b18c502669beb9f1246bb52239394f7a5a3b99c10967eacf",
+        },
+        library: PinnedFile {
+            path: "onnxruntime/capi/onnxruntime_pybind11_state.cpython-311-x86_64-linux-gnu.so",
+            bytes: 25_535_648,
+            sha256: "c9045c5802d994f18a428ae0480d77add59818090c82d2861cf129532c5d6d01",
+        },
+        companions: &[
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_shared.so",
+                bytes: 14_632,
+                sha256: "950dbbe7c7a6f73b7f574c0e2308417e1e90e1f73b6472d799e25b47c6fdee82",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_cuda.so",
+                bytes: 810_805_528,
+                sha256: "6db1583612e6c409241d84adc369463dd64f06bc7a4f6d50fee8002352e5bacd",
+            },
+            PinnedFile {
+                path: "onnxruntime/LICENSE",
+                bytes: 1_073,
+                sha256: "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+            },
+            PinnedFile {
+                path: "onnxruntime/ThirdPartyNotices.txt",
+                bytes: 338_538,
+                sha256: "cf7342f7ba482ef715ae58f5f497a8d3564fa255164175aea324cd293c5701a0",
+            },
+        ],
+    },
+    PinnedWheel {
         package: "onnxruntime",
         version: "1.32.0",
         python: "3.12",
@@ -235,6 +277,127 @@ pub const WHEELS: &[PinnedWheel] = &[
                 path: "onnxruntime/capi/libtbbmalloc.so",
                 bytes: 158_129,
                 sha256: "d7166b1e54c17d8f25be63e22fc2366bbe7b1b8cc3a7ea629dea59caeba9c020",
+            },
+            PinnedFile {
+                path: "onnxruntime/LICENSE",
+                bytes: 1_073,
+                sha256: "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+            },
+            PinnedFile {
+                path: "onnxruntime/ThirdPartyNotices.txt",
+                bytes: 325_054,
+                sha256: "0e07b95f3a8d6230037707c5c4a2b554d12c4cb67369669ac255635528ffcee2",
+            },
+        ],
+    },
+    PinnedWheel {
+        package: "onnxruntime-migraphx",
+        version: "1.27.1",
+        python: "3.12",
+        abi: "cp312",
+        pip_platforms: &["manylinux_2_34_x86_64"],
+        uv_platform: "x86_64-manylinux_2_34",
+        os: "linux",
+        arch: "x86_64",
+        wheel: PinnedFile {
+            path: "onnxruntime_migraphx-1.27.1-cp312-cp312-manylinux_2_34_x86_64.whl",
+            bytes: 21_474_043,
+            sha256: "089c992442b6bff9f7786173ce6a31db111b104ae66be34d5467593951d905a4",
+        },
+        library: PinnedFile {
+            path: "onnxruntime/capi/libonnxruntime.so.1.27.1",
+            bytes: 30_421_904,
+            sha256: "9364e82a085a7ade66ebe46dd5d21700cdafa0da856ff23744dc4049bf157d59",
+        },
+        companions: &[
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_shared.so",
+                bytes: 15_408,
+                sha256: "98cc35d20a8701b425d3b51ebbbd9186744c9abcec5d2270879f6c165a735228",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_migraphx.so",
+                bytes: 554_440,
+                sha256: "f3675ea398cf58f4926e25b42871682e0b0fc4948c046047bbd362842de15c4e",
+            },
+            PinnedFile {
+                path: "onnxruntime/LICENSE",
+                bytes: 1_073,
+                sha256: "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+            },
+            PinnedFile {
+                path: "onnxruntime/ThirdPartyNotices.txt",
+                bytes: 325_054,
+                sha256: "0e07b95f3a8d6230037707c5c4a2b554d12c4cb67369669ac255635528ffcee2",
+            },
+        ],
+    },
+    PinnedWheel {
+        package: "onnxruntime-rocm",
+        version: "1.22.2.post3",
+        python: "3.12",
+        abi: "cp312",
+        pip_platforms: &["manylinux_2_34_x86_64"],
+        uv_platform: "x86_64-manylinux_2_34",
+        os: "linux",
+        arch: "x86_64",
+        wheel: PinnedFile {
+            path: "onnxruntime_rocm-1.22.2.post3-cp312-cp312-manylinux_2_34_x86_64.whl",
+            bytes: 56_871_179,
+            sha256: "ccd3b2dba26fe73687f3a29d10fcc154c73b23d5b9ecc938b8c045471743fe52",
+        },
+        library: PinnedFile {
+            path: "onnxruntime/capi/libonnxruntime.so.1.22.2",
+            bytes: 26_422_248,
+            sha256: "406e676e115eee92e382c105705bf00aa27c742844b3798d202642a04bf72dc2",
+        },
+        companions: &[
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_shared.so",
+                bytes: 15_408,
+                sha256: "98cc35d20a8701b425d3b51ebbbd9186744c9abcec5d2270879f6c165a735228",
+            },
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_rocm.so",
+                bytes: 513_394_976,
+                sha256: "48d8ecef148d07e3d08f3babd7f2b2e17ed6545ebcb6a034ee660e192dc37d21",
+            },
+            PinnedFile {
+                path: "onnxruntime/LICENSE",
+                bytes: 1_073,
+                sha256: "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c",
+            },
+            PinnedFile {
+                path: "onnxruntime/ThirdPartyNotices.txt",
+                bytes: 326_866,
+                sha256: "e9e90971a8e75a9a8ac0c6412e29c1202d079998389915aa485f46c816c3b4cc",
+            },
+        ],
+    },
+    PinnedWheel {
+        package: "onnxruntime-webgpu",
+        version: "1.27.0",
+        python: "3.12",
+        abi: "cp312",
+        pip_platforms: &["manylinux_2_28_x86_64"],
+        uv_platform: "x86_64-manylinux_2_28",
+        os: "linux",
+        arch: "x86_64",
+        wheel: PinnedFile {
+            path: "onnxruntime_webgpu-1.27.0-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+            bytes: 25_163_729,
+            sha256: "fe5e49e00ad71bc667316d57670bfbf525438783d4a3468e0d337314ec985cbe",
+        },
+        library: PinnedFile {
+            path: "onnxruntime/capi/libonnxruntime.so.1.27.0",
+            bytes: 32_018_832,
+            sha256: "882f54a76dde1b6c7e66ed353f29bf167c2a2d4e77875b093205074b31d2c7f4",
+        },
+        companions: &[
+            PinnedFile {
+                path: "onnxruntime/capi/libonnxruntime_providers_shared.so",
+                bytes: 14_632,
+                sha256: "086ec1d5388f64153d9c63470d126693db9a182c8ce236d3a1119068471b8a0d",
             },
             PinnedFile {
                 path: "onnxruntime/LICENSE",

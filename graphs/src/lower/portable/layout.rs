@@ -40,8 +40,9 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays out `parameters`, those that decay apart from those that don't.
-    pub fn new(parameters: &[Parameter]) -> Layout {
+    /// Lays out `parameters`, those that decay apart from those that don't; with `shared` segments
+    /// several to one buffer, else each in its own.
+    pub fn new(parameters: &[Parameter], shared: bool) -> Layout {
         let mut segments: Vec<Segment> = Vec::new();
         let mut open: [Option<usize>; 2] = [None, None];
         let slots = parameters
@@ -50,7 +51,7 @@ impl Layout {
                 let size = parameter.len().next_multiple_of(ALIGNMENT);
                 let open = &mut open[usize::from(parameter.decays())];
                 let index = match *open {
-                    Some(index) if segments[index].len + size <= MAX_ELEMENTS => index,
+                    Some(index) if shared && segments[index].len + size <= MAX_ELEMENTS => index,
                     Some(_) | None => {
                         segments.push(Segment {
                             len: 0,
@@ -96,7 +97,12 @@ mod tests {
             parameter("c.weight", &[2, 2]),
             parameter("b.bias", &[200]),
         ];
-        let layout = Layout::new(&list);
+        let alone = Layout::new(&list, false);
+        for (index, slot) in alone.slots.iter().enumerate() {
+            assert_eq!((slot.segment, slot.offset), (index, 0));
+            assert_eq!(alone.segments[index].decays, list[index].decays());
+        }
+        let layout = Layout::new(&list, true);
         for (slot, parameter) in layout.slots.iter().zip(&list) {
             let segment = &layout.segments[slot.segment];
             assert_eq!(segment.decays, parameter.decays());

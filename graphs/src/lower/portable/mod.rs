@@ -126,7 +126,7 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
         simplify(&mut graph, target)?;
         Ok::<_, GraphError>(graph)
     };
-    let layout = Layout::new(&parameters(config));
+    let layout = Layout::new(&parameters(config), target.has_addresses());
     let step = step_graph(config, options)?;
     let optimizer = optimizer::optimizer_graph(
         &options.optimizer,

@@ -32,6 +32,9 @@ struct Row {
     scatter_nd_adds: bool,
     /// Whether dropout masks are computed there from a few counters, instead of being copied there.
     dropout_on_device: bool,
+    /// Whether its buffers have addresses that offsets can be added to. Where they are handles, a
+    /// part of a buffer cannot be bound.
+    addresses: bool,
 }
 
 /// The fused kernels that the graphs use, in ONNX Runtime's list of kernels for CPU, CUDA and
@@ -48,6 +51,7 @@ const TABLE: &[Row] = &[
         scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: false,
+        addresses: true,
     },
     Row {
         target: Target::Cuda,
@@ -57,6 +61,7 @@ const TABLE: &[Row] = &[
         scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: true,
+        addresses: true,
     },
     Row {
         target: Target::Rocm,
@@ -66,6 +71,7 @@ const TABLE: &[Row] = &[
         scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: true,
+        addresses: true,
     },
     Row {
         target: Target::MigraphX,
@@ -75,6 +81,7 @@ const TABLE: &[Row] = &[
         scatter_adds: true,
         scatter_nd_adds: true,
         dropout_on_device: true,
+        addresses: true,
     },
     Row {
         target: Target::DirectMl,
@@ -84,6 +91,7 @@ const TABLE: &[Row] = &[
         scatter_adds: false,
         scatter_nd_adds: false,
         dropout_on_device: true,
+        addresses: false,
     },
     Row {
         target: Target::OpenVino,
@@ -93,6 +101,7 @@ const TABLE: &[Row] = &[
         scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: false,
+        addresses: true,
     },
     Row {
         target: Target::WebGpu,
@@ -102,6 +111,7 @@ const TABLE: &[Row] = &[
         scatter_adds: false,
         scatter_nd_adds: false,
         dropout_on_device: true,
+        addresses: false,
     },
 ];
 
@@ -127,6 +137,11 @@ impl Target {
     /// Whether dropout masks are computed there from a few counters.
     pub fn dropout_on_device(self) -> bool {
         self.row().dropout_on_device
+    }
+
+    /// Whether offsets can be added to the addresses of its buffers.
+    pub fn has_addresses(self) -> bool {
+        self.row().addresses
     }
 
     /// Whether it runs `op` as it is emitted.

@@ -182,7 +182,7 @@ fn every_target_and_precision_computes_the_same_gradients() {
             config.attention_dropout,
             config.activation_dropout,
         ) = (0.0, 0.0, 0.0);
-        let (reference, _, _) = ort_training::training_graph(&config, true).unwrap();
+        let (reference, _, _) = ort_training::training_graph(&config, true, Target::Cpu).unwrap();
         let expected = run(&reference, &feeds(&reference));
         for target in TARGETS {
             for precision in [Precision::F32, Precision::BF16, Precision::F16] {
@@ -202,7 +202,10 @@ fn dropout_on_the_device_is_dropout_with_the_masks_of_its_factors() {
     let config = config(Activation::Gelu, false);
     let step = step_graph(&config, &options(Target::Cuda, Precision::F32)).unwrap();
     let device = feeds(&step.graph);
-    let (reference, _, sites) = ort_training::training_graph(&config, true).unwrap();
+    let (reference, _, dropout) = ort_training::training_graph(&config, true, Target::Cpu).unwrap();
+    let Randomness::Masks(sites) = dropout else {
+        panic!("the CPU takes masks");
+    };
     let mut masked = feeds(&reference);
     let limit = (f64::from(config.dropout) * 2f64.powi(32)).round() as u32;
     let (mut kept, mut all) = (0.0, 0.0);
