@@ -232,7 +232,11 @@ fn shards_types_and_a_trimmed_vocabulary_come_back() {
     for (name, shard) in map {
         let shard = &written[Path::new(shard.as_str().unwrap())];
         let tensors = SafeTensors::deserialize(shard).unwrap();
-        assert!(tensors.len() == 1 || shard.len() < 22_000, "{}", shard.len());
+        assert!(
+            tensors.len() == 1 || shard.len() < 22_000,
+            "{}",
+            shard.len()
+        );
         bytes += tensors.tensor(name).unwrap().data().len();
     }
     assert_eq!(index["metadata"]["total_size"], bytes);
@@ -248,7 +252,10 @@ fn shards_types_and_a_trimmed_vocabulary_come_back() {
     let (rows, width) = (case.model.vocab_size, case.model.encoder_embed_dim);
     assert!(rows < case.model.padded_vocab_size);
     assert_eq!(trimmed.model.padded_vocab_size, rows);
-    assert_eq!(trimmed.parameters[0].values, case.weights[0].values[..rows * width]);
+    assert_eq!(
+        trimmed.parameters[0].values,
+        case.weights[0].values[..rows * width]
+    );
     assert_eq!(trimmed.parameters.last().unwrap().shape, [rows]);
 
     for (dtype, bits) in [("float16", 11), ("bfloat16", 8)] {
@@ -273,7 +280,11 @@ fn the_card_tells_the_runs_figures() {
     native(&folder.path().join("run"), "postln-gelu");
     stdout(&mut convert(folder.path(), "run"));
     let card = std::fs::read_to_string(folder.path().join("hf/README.md")).unwrap();
-    for words in ["pipeline_tag: fill-mask", "| layers | 2 |", "| updates made | 7 |"] {
+    for words in [
+        "pipeline_tag: fill-mask",
+        "| layers | 2 |",
+        "| updates made | 7 |",
+    ] {
         assert!(card.contains(words), "no '{words}': {card}");
     }
 }

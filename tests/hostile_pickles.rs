@@ -21,11 +21,19 @@ fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn pickle(parts: &[&[u8]]) -> Vec<u8> {
-    archive(&[("data.pkl", &[b"\x80\x02", &parts.concat()[..], b"."].concat())])
+    archive(&[(
+        "data.pkl",
+        &[b"\x80\x02", &parts.concat()[..], b"."].concat(),
+    )])
 }
 
 fn text(text: &str) -> Vec<u8> {
-    [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+    [
+        b"X",
+        &(text.len() as u32).to_le_bytes()[..],
+        text.as_bytes(),
+    ]
+    .concat()
 }
 
 fn int(n: i32) -> Vec<u8> {
@@ -52,13 +60,24 @@ fn tensor(len: i32, offset: i32, shape: i32, stride: i32) -> Vec<u8> {
 }
 
 fn with_tensor(tensor: &[u8]) -> Vec<u8> {
-    let pickle = [b"\x80\x02}(", &text("model_states")[..], b"}", &text("x"), tensor, b"su."].concat();
+    let pickle = [
+        b"\x80\x02}(",
+        &text("model_states")[..],
+        b"}",
+        &text("x"),
+        tensor,
+        b"su.",
+    ]
+    .concat();
     archive(&[("data.pkl", &pickle), ("data/0", &[0; 16])])
 }
 
 /// An archive with one entry of any name, as no well-behaved program writes it.
 fn traversing() -> Vec<u8> {
-    let bytes = archive(&[("data.pkl", b"\x80\x02}."), ("xx/../../../../tmp/owned", b"x")]);
+    let bytes = archive(&[
+        ("data.pkl", b"\x80\x02}."),
+        ("xx/../../../../tmp/owned", b"x"),
+    ]);
     assert!(bytes.windows(5).any(|w| w == b"/../."));
     bytes
 }
@@ -97,7 +116,8 @@ fn legacy(rest: &[u8]) -> Vec<u8> {
 fn corpus() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let system = b"cposix\nsystem\nX\x08\x00\x00\x00touch ow\x85R";
     let real = std::fs::read(repository("tests/data/pytorch/annotated-postln-gelu.pt")).unwrap();
-    let nested = |open: &[u8], close: &[u8], n: usize| pickle(&[&open.repeat(n), b"N", &close.repeat(n)]);
+    let nested =
+        |open: &[u8], close: &[u8], n: usize| pickle(&[&open.repeat(n), b"N", &close.repeat(n)]);
     // Each level holds the one below ten times: 10^40 leaves, were they ever counted.
     let mut bomb = b"]q\x00N\x61".to_vec();
     for level in 1..40u8 {
@@ -117,47 +137,178 @@ fn corpus() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     long_key.extend(b"q\x02");
     long_key.extend(b"(h\x02h\x01h\x00h\x00K\x04tQ0".repeat(1000));
     vec![
-        ("a __reduce__ to os.system", pickle(&[system]), "\"posix\".\"system\""),
-        ("the same by the stack", pickle(&[b"\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R"]), "\"system\""),
-        ("the same in an old object", pickle(&[b"(X\x04\x00\x00\x00trueios\nsystem\n"]), "Inst"),
-        ("the same by eval", pickle(&[b"cbuiltins\neval\nX\x03\x00\x00\x001+1\x85R"]), "\"eval\""),
-        ("getattr to reach another", pickle(&[b"cbuiltins\ngetattr\n"]), "\"getattr\""),
-        ("a name with dots", pickle(&[b"ctorch\nserialization.os.system\n"]), "serialization.os.system"),
+        (
+            "a __reduce__ to os.system",
+            pickle(&[system]),
+            "\"posix\".\"system\"",
+        ),
+        (
+            "the same by the stack",
+            pickle(&[b"\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R"]),
+            "\"system\"",
+        ),
+        (
+            "the same in an old object",
+            pickle(&[b"(X\x04\x00\x00\x00trueios\nsystem\n"]),
+            "Inst",
+        ),
+        (
+            "the same by eval",
+            pickle(&[b"cbuiltins\neval\nX\x03\x00\x00\x001+1\x85R"]),
+            "\"eval\"",
+        ),
+        (
+            "getattr to reach another",
+            pickle(&[b"cbuiltins\ngetattr\n"]),
+            "\"getattr\"",
+        ),
+        (
+            "a name with dots",
+            pickle(&[b"ctorch\nserialization.os.system\n"]),
+            "serialization.os.system",
+        ),
         ("a registered extension", pickle(&[b"\x82\x01"]), "Ext1"),
-        ("the legacy format with os.system", legacy(&[b"\x80\x02", &system[..], b"."].concat()), "system"),
+        (
+            "the legacy format with os.system",
+            legacy(&[b"\x80\x02", &system[..], b"."].concat()),
+            "system",
+        ),
         ("CVE-2025-32434: a tar archive", tar(), "tar archive"),
         // CVE-2026-24747: items set in a tensor, and a storage smaller than it is declared.
-        ("CVE-2026-24747: items of a tensor", with_tensor(&[&tensor(4, 0, 4, 1)[..], b"K\x00K\x01s"].concat()), "no dictionary"),
-        ("CVE-2026-24747: many items", with_tensor(&[&tensor(4, 0, 4, 1)[..], b"(K\x00K\x01u"].concat()), "no dictionary"),
-        ("CVE-2026-24747: a short storage", with_tensor(&tensor(1 << 30, 0, 1 << 30, 1)), "16 bytes"),
-        ("a storage that is longer", with_tensor(&tensor(3, 0, 3, 1)), "16 bytes"),
-        ("a tensor beyond its storage", with_tensor(&tensor(4, 1, 4, 1)), "outside its storage"),
-        ("a stride beyond its storage", with_tensor(&tensor(4, 0, 2, 4)), "outside its storage"),
-        ("a tensor larger than its storage", with_tensor(&tensor(4, 0, i32::MAX, 0)), "outside its storage"),
-        ("a negative size", with_tensor(&tensor(4, 0, -1, 1)), "no storage or shape"),
-        ("a missing storage", archive(&[("data.pkl", &[b"\x80\x02", &tensor(4, 0, 4, 1)[..], b"."].concat())]), "not there"),
-        ("the state of a tensor", with_tensor(&[&tensor(4, 0, 4, 1)[..], b"}b"].concat()), "has none"),
+        (
+            "CVE-2026-24747: items of a tensor",
+            with_tensor(&[&tensor(4, 0, 4, 1)[..], b"K\x00K\x01s"].concat()),
+            "no dictionary",
+        ),
+        (
+            "CVE-2026-24747: many items",
+            with_tensor(&[&tensor(4, 0, 4, 1)[..], b"(K\x00K\x01u"].concat()),
+            "no dictionary",
+        ),
+        (
+            "CVE-2026-24747: a short storage",
+            with_tensor(&tensor(1 << 30, 0, 1 << 30, 1)),
+            "16 bytes",
+        ),
+        (
+            "a storage that is longer",
+            with_tensor(&tensor(3, 0, 3, 1)),
+            "16 bytes",
+        ),
+        (
+            "a tensor beyond its storage",
+            with_tensor(&tensor(4, 1, 4, 1)),
+            "outside its storage",
+        ),
+        (
+            "a stride beyond its storage",
+            with_tensor(&tensor(4, 0, 2, 4)),
+            "outside its storage",
+        ),
+        (
+            "a tensor larger than its storage",
+            with_tensor(&tensor(4, 0, i32::MAX, 0)),
+            "outside its storage",
+        ),
+        (
+            "a negative size",
+            with_tensor(&tensor(4, 0, -1, 1)),
+            "no storage or shape",
+        ),
+        (
+            "a missing storage",
+            archive(&[(
+                "data.pkl",
+                &[b"\x80\x02", &tensor(4, 0, 4, 1)[..], b"."].concat(),
+            )]),
+            "not there",
+        ),
+        (
+            "the state of a tensor",
+            with_tensor(&[&tensor(4, 0, 4, 1)[..], b"}b"].concat()),
+            "has none",
+        ),
         ("a memo bomb", pickle(&[&bomb]), "neither 'model_states'"),
         ("copies of a long tuple", pickle(&[&copies]), "values"),
         ("copies of a long key", pickle(&[&long_key]), "no storage"),
-        ("a million lists in each other", nested(b"]", b"a", 1_000_000), "neither 'model_states'"),
-        ("a million tuples in each other", nested(b"", b"\x85", 1_000_000), "neither 'model_states'"),
-        ("a million brackets", pickle(&[&b"(".repeat(1_000_000)]), "empty stack"),
-        ("a dictionary in itself", pickle(&[b"}q\x00X\x0c\x00\x00\x00model_statesh\x00s"]), "args"),
-        ("more values than any model has", pickle(&[&b"N".repeat(3_000_000)]), "more than"),
-        ("a text of four gigabytes", pickle(&[b"X\xff\xff\xff\xff"]), "MiB"),
-        ("a text of 2^63 bytes", pickle(&[b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f"]), "MiB"),
-        ("a text that breaks off", pickle(&[b"X\xff\xff\xff\x00abc"]), "breaks off"),
+        (
+            "a million lists in each other",
+            nested(b"]", b"a", 1_000_000),
+            "neither 'model_states'",
+        ),
+        (
+            "a million tuples in each other",
+            nested(b"", b"\x85", 1_000_000),
+            "neither 'model_states'",
+        ),
+        (
+            "a million brackets",
+            pickle(&[&b"(".repeat(1_000_000)]),
+            "empty stack",
+        ),
+        (
+            "a dictionary in itself",
+            pickle(&[b"}q\x00X\x0c\x00\x00\x00model_statesh\x00s"]),
+            "args",
+        ),
+        (
+            "more values than any model has",
+            pickle(&[&b"N".repeat(3_000_000)]),
+            "more than",
+        ),
+        (
+            "a text of four gigabytes",
+            pickle(&[b"X\xff\xff\xff\xff"]),
+            "MiB",
+        ),
+        (
+            "a text of 2^63 bytes",
+            pickle(&[b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f"]),
+            "MiB",
+        ),
+        (
+            "a text that breaks off",
+            pickle(&[b"X\xff\xff\xff\x00abc"]),
+            "breaks off",
+        ),
         ("an unknown opcode", pickle(&[b"\xff"]), "unknown opcode"),
         ("an empty stack", pickle(&[b"0"]), "empty stack"),
-        ("a value that was not kept", pickle(&[b"h\x07"]), "did not keep"),
-        ("an archive without a pickle", archive(&[("data/0", b"x")]), "no data.pkl"),
-        ("an archive that leads out of itself", traversing(), "leads out"),
-        ("a truncated archive", real[..real.len() / 2].to_vec(), "zip archive is broken"),
-        ("a truncated legacy file", LEGACY[..10].to_vec(), "neither a zip"),
-        ("a legacy file that ends early", legacy(b"\x80\x02}"), "breaks off"),
+        (
+            "a value that was not kept",
+            pickle(&[b"h\x07"]),
+            "did not keep",
+        ),
+        (
+            "an archive without a pickle",
+            archive(&[("data/0", b"x")]),
+            "no data.pkl",
+        ),
+        (
+            "an archive that leads out of itself",
+            traversing(),
+            "leads out",
+        ),
+        (
+            "a truncated archive",
+            real[..real.len() / 2].to_vec(),
+            "zip archive is broken",
+        ),
+        (
+            "a truncated legacy file",
+            LEGACY[..10].to_vec(),
+            "neither a zip",
+        ),
+        (
+            "a legacy file that ends early",
+            legacy(b"\x80\x02}"),
+            "breaks off",
+        ),
         ("an empty file", Vec::new(), "neither a zip"),
-        ("a text file", b"import os; os.system('true')".to_vec(), "neither a zip"),
+        (
+            "a text file",
+            b"import os; os.system('true')".to_vec(),
+            "neither a zip",
+        ),
     ]
 }
 

@@ -54,7 +54,14 @@ fn every_format_gives_the_golden_weights_bit_for_bit() {
         assert_eq!(a.padded_vocab_size, b.padded_vocab_size, "{model}");
         assert_eq!(a.max_positions, b.max_positions, "{model}");
         assert_eq!(a.encoder_attention_heads, b.encoder_attention_heads);
-        assert_eq!(found.step, if model.contains("fairseq") { 500_000 } else { 0 });
+        assert_eq!(
+            found.step,
+            if model.contains("fairseq") {
+                500_000
+            } else {
+                0
+            }
+        );
     }
 }
 
@@ -63,11 +70,17 @@ fn a_stored_row_of_token_types_is_added_to_every_word() {
     let found = imported("pytorch/hf-bin");
     let mut expected = golden("postln-gelu").weights;
     let width = expected[0].shape[1];
-    let bytes = std::fs::read(repository("tests/data/golden/postln-gelu/hf/model.safetensors"));
+    let bytes = std::fs::read(repository(
+        "tests/data/golden/postln-gelu/hf/model.safetensors",
+    ));
     assert!(bytes.is_ok() && expected[0].name.ends_with("embed_tokens.weight"));
     // The row that make_peer_files.py stored: torch.linspace(-0.5, 0.5, width).
     let step = 1.0 / (width - 1) as f32;
-    for (word, found) in expected[0].values.iter_mut().zip(&found.parameters[0].values) {
+    for (word, found) in expected[0]
+        .values
+        .iter_mut()
+        .zip(&found.parameters[0].values)
+    {
         assert!((found - *word).abs() <= 0.5 + 1e-6);
         *word = *found;
     }
@@ -75,7 +88,10 @@ fn a_stored_row_of_token_types_is_added_to_every_word() {
     let before = golden("postln-gelu").weights.remove(0).values;
     let (first, last) = (row(&found.parameters[0].values, 0), row(&before, 0));
     for (i, (now, before)) in first.iter().zip(last).enumerate() {
-        assert!((now - before - (-0.5 + i as f32 * step)).abs() < 1e-6, "{i}");
+        assert!(
+            (now - before - (-0.5 + i as f32 * step)).abs() < 1e-6,
+            "{i}"
+        );
     }
     assert_same(&found.parameters, &expected);
 }
@@ -86,7 +102,8 @@ fn a_run_of_annotated_mpnet_comes_with_its_moments() {
     assert_eq!((found.step, found.best_loss), (2, Some(7.25)));
     let optimizer = found.optimizer.unwrap();
     assert_eq!(optimizer.step, 2);
-    let bytes = std::fs::read(repository("tests/data/pytorch/trained-moments.safetensors")).unwrap();
+    let bytes =
+        std::fs::read(repository("tests/data/pytorch/trained-moments.safetensors")).unwrap();
     let expected = SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(expected.len(), 2 * found.parameters.len());
     for (prefix, moments) in [
@@ -94,7 +111,9 @@ fn a_run_of_annotated_mpnet_comes_with_its_moments() {
         ("exp_avg_sq.", &optimizer.second_moments),
     ] {
         for moment in moments {
-            let theirs = expected.tensor(&format!("{prefix}{}", moment.name)).unwrap();
+            let theirs = expected
+                .tensor(&format!("{prefix}{}", moment.name))
+                .unwrap();
             let ours: Vec<u8> = moment.values.iter().flat_map(|v| v.to_le_bytes()).collect();
             assert!(ours == theirs.data(), "{prefix}{} differs", moment.name);
         }
@@ -133,7 +152,9 @@ fn what_is_missing_misshapen_or_too_much_is_listed() {
     std::fs::write(hf.join("config.json"), config).unwrap();
     let write = |change: &dyn Fn(&str) -> Option<String>| {
         let tensors = SafeTensors::deserialize(weights).unwrap();
-        let kept = tensors.iter().filter_map(|(name, t)| Some((change(name)?, t)));
+        let kept = tensors
+            .iter()
+            .filter_map(|(name, t)| Some((change(name)?, t)));
         safetensors::serialize_to_file(kept, None, &hf.join("model.safetensors")).unwrap();
     };
     let refused = |words: &[&str]| {
@@ -148,12 +169,36 @@ fn what_is_missing_misshapen_or_too_much_is_listed() {
     let text = String::from_utf8(config.clone()).unwrap();
     write(&|name| Some(name.to_owned()));
     for (old, new, words) in [
-        ("\"intermediate_size\": 64", "\"intermediate_size\": 63", "[63, 32]"),
-        ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "layer.2."),
-        ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 99999999999", "describe"),
-        ("\"hidden_size\": 32", "\"hidden_size\": 9999999999999", "describe"),
-        ("\"model_type\": \"mpnet\"", "\"model_type\": \"bert\"", "bert"),
-        ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"mish\"", "mish"),
+        (
+            "\"intermediate_size\": 64",
+            "\"intermediate_size\": 63",
+            "[63, 32]",
+        ),
+        (
+            "\"num_hidden_layers\": 2",
+            "\"num_hidden_layers\": 3",
+            "layer.2.",
+        ),
+        (
+            "\"num_hidden_layers\": 2",
+            "\"num_hidden_layers\": 99999999999",
+            "describe",
+        ),
+        (
+            "\"hidden_size\": 32",
+            "\"hidden_size\": 9999999999999",
+            "describe",
+        ),
+        (
+            "\"model_type\": \"mpnet\"",
+            "\"model_type\": \"bert\"",
+            "bert",
+        ),
+        (
+            "\"hidden_act\": \"gelu\"",
+            "\"hidden_act\": \"mish\"",
+            "mish",
+        ),
     ] {
         assert!(text.contains(old), "{old}");
         std::fs::write(hf.join("config.json"), text.replace(old, new)).unwrap();

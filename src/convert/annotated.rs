@@ -47,7 +47,11 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Source, ConvertError
 
     let mut notes = Vec::new();
     let mut model = model(path, layout, args, &tensors)?;
-    let mut own: Vec<PathBuf> = path.parent().map(|p| p.join("tokenizer")).into_iter().collect();
+    let mut own: Vec<PathBuf> = path
+        .parent()
+        .map(|p| p.join("tokenizer"))
+        .into_iter()
+        .collect();
     let named = args.field("tokenizer_name").and_then(Entry::text);
     own.extend(named.map(PathBuf::from));
     let tokenizer = tokenizer(options, &own)?;
@@ -192,7 +196,10 @@ fn moments(
 ) -> Result<(), ConvertError> {
     let damaged = |reason: String| ConvertError::damaged(path, reason);
     let file = pytorch::open(path)?;
-    let state = file.root().field("optimizer").and_then(|o| o.field("state"));
+    let state = file
+        .root()
+        .field("optimizer")
+        .and_then(|o| o.field("state"));
     let states = state
         .and_then(Entry::numbered)
         .ok_or_else(|| damaged("it has no state of an optimizer".into()))?;

@@ -176,8 +176,8 @@ impl FoundConfig {
     pub fn read(folder: &Path) -> Result<FoundConfig, ConvertError> {
         let path = folder.join(CONFIG_FILE);
         let text = std::fs::read(&path).map_err(ConvertError::io("read", &path))?;
-        let found: FoundConfig = serde_json::from_slice(&text)
-            .map_err(|e| ConvertError::model(&path, e.to_string()))?;
+        let found: FoundConfig =
+            serde_json::from_slice(&text).map_err(|e| ConvertError::model(&path, e.to_string()))?;
         match found.model_type.as_str() {
             "mpnet" => Ok(found),
             other => Err(ConvertError::model(

@@ -131,7 +131,8 @@ pub fn write_hf_folder(
         (true, None) => return Err(ConvertError::NoTokenizer),
     };
     refuse_strangers(target)?;
-    let folder = Staging::new(target).map_err(ConvertError::io("create a folder beside", target))?;
+    let folder =
+        Staging::new(target).map_err(ConvertError::io("create a folder beside", target))?;
 
     let vocabulary = match options.trim_vocab {
         true => config.vocab_size,
@@ -218,7 +219,11 @@ fn write_weights(
             1 => MODEL_FILE.to_owned(),
             _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
         };
-        weight_map.extend(shard.iter().map(|o| (o.planned.name.as_str(), name.clone())));
+        weight_map.extend(
+            shard
+                .iter()
+                .map(|o| (o.planned.name.as_str(), name.clone())),
+        );
         let path = folder.join(&name);
         let planned: Vec<Planned> = shard.iter().map(|o| o.planned.clone()).collect();
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);

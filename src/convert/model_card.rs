@@ -5,7 +5,8 @@ use super::source::Source;
 use std::fmt::Write;
 
 /// By this a card that this program wrote is known, and replaced by the next one.
-pub const MARK: &str = "<!-- Written by convert-to-hf: edit it, without this line, and it stays. -->";
+pub const MARK: &str =
+    "<!-- Written by convert-to-hf: edit it, without this line, and it stays. -->";
 
 /// The settings of a run that its card names: where in the configuration, and in words.
 const SETTINGS: [(&str, &str); 8] = [
@@ -46,7 +47,11 @@ pub fn model_card(source: &Source, vocabulary: usize, dtype: WeightType) -> Stri
     row("vocabulary", vocabulary.to_string());
     row(
         "parameters",
-        format!("{:.1} M, {}", (parameters - removed) as f64 / 1e6, dtype.name()),
+        format!(
+            "{:.1} M, {}",
+            (parameters - removed) as f64 / 1e6,
+            dtype.name()
+        ),
     );
     if source.step > 0 {
         row("updates made", source.step.to_string());

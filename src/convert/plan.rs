@@ -106,7 +106,11 @@ pub fn plan(
         let whole = found.len() == line.parts.len() || (found.len() == 1 && line.tied.is_some());
         if !whole || found.is_empty() {
             let absent = line.parts.iter();
-            missing.extend(absent.filter(|n| found.iter().all(|(f, _)| f != n)).cloned());
+            missing.extend(
+                absent
+                    .filter(|n| found.iter().all(|(f, _)| f != n))
+                    .cloned(),
+            );
             continue;
         }
         let mut expected = parameter.shape.clone();
@@ -114,10 +118,17 @@ pub fn plan(
         for (name, tensor) in &found {
             check_tensor(path, name, tensor, &expected)?;
         }
-        let added = match line.folded.as_ref().and_then(|n| Some((n, tensors.remove(n)?))) {
+        let added = match line
+            .folded
+            .as_ref()
+            .and_then(|n| Some((n, tensors.remove(n)?)))
+        {
             Some((name, row)) => {
                 check_tensor(path, name, &row, &[1, config.encoder_embed_dim])?;
-                notes.push(format!("{name} is added to every row of {}", parameter.name));
+                notes.push(format!(
+                    "{name} is added to every row of {}",
+                    parameter.name
+                ));
                 Some(row.read(0..1)?)
             }
             None => None,
@@ -144,7 +155,9 @@ pub fn plan(
                 names: missing,
             });
         }
-        notes.push("it has no LM head: that of the new checkpoint is fresh and knows nothing".into());
+        notes.push(
+            "it has no LM head: that of the new checkpoint is fresh and knows nothing".into(),
+        );
         let fresh = initial_parameters(config, FRESH_SEED).into_iter();
         let head = fresh.filter(|p| p.name.starts_with("lm_head."));
         stored.extend(head.map(|p| Stored {
@@ -158,7 +171,10 @@ pub fn plan(
         .filter(|name| !ignored(layout, name))
         .collect();
     if !left.is_empty() {
-        notes.push(format!("not a part of this model, left out: {}", left.join(", ")));
+        notes.push(format!(
+            "not a part of this model, left out: {}",
+            left.join(", ")
+        ));
     }
     Ok((stored, notes))
 }

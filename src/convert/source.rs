@@ -261,7 +261,10 @@ fn shards(index: &Path) -> Result<Vec<String>, ConvertError> {
     let json: serde_json::Value =
         serde_json::from_slice(&text).map_err(|e| ConvertError::damaged(index, e.to_string()))?;
     let map = json["weight_map"].as_object();
-    let names = map.map(|m| m.values().map(|v| v.as_str().unwrap_or_default().to_owned()));
+    let names = map.map(|m| {
+        m.values()
+            .map(|v| v.as_str().unwrap_or_default().to_owned())
+    });
     let mut names: Vec<String> = names.into_iter().flatten().collect();
     names.sort();
     names.dedup();

@@ -218,7 +218,9 @@ pub struct Mapped {
 pub fn mapped(layout: Layout, config: &ModelConfig) -> Vec<Mapped> {
     let mut lines = Vec::new();
     for entry in TABLE {
-        let final_norm = entry.native.starts_with("sentence_encoder.final_layer_norm.");
+        let final_norm = entry
+            .native
+            .starts_with("sentence_encoder.final_layer_norm.");
         if final_norm && !config.normalize_before {
             continue;
         }

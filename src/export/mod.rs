@@ -70,7 +70,8 @@ impl ExportError {
 /// Where the target holds other things, or a file cannot be read or written; what was there stays.
 pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), ExportError> {
     refuse_strangers(target)?;
-    let staging = Staging::new(target).map_err(ExportError::io("create a folder beside", target))?;
+    let staging =
+        Staging::new(target).map_err(ExportError::io("create a folder beside", target))?;
     write_model(source, staging.path(), options)?;
     let config = HfConfig::new(
         &source.model,
@@ -102,9 +103,8 @@ pub fn write_model(source: &Source, folder: &Path, options: &Options) -> Result<
         .sum();
     let external = options.external_data || elements.saturating_mul(4) > MOST_INSIDE;
     let model_path = folder.join(MODEL_FILE);
-    let mut model = BufWriter::new(
-        File::create(&model_path).map_err(ExportError::io("create", &model_path))?,
-    );
+    let mut model =
+        BufWriter::new(File::create(&model_path).map_err(ExportError::io("create", &model_path))?);
     let data_path = folder.join(DATA_FILE);
     let mut data: Box<dyn Write> = match external {
         true => Box::new(BufWriter::new(
@@ -140,7 +140,9 @@ pub fn write_model(source: &Source, folder: &Path, options: &Options) -> Result<
         &mut model,
         &mut data,
     )?;
-    model.flush().map_err(ExportError::io("write", &model_path))?;
+    model
+        .flush()
+        .map_err(ExportError::io("write", &model_path))?;
     data.flush().map_err(ExportError::io("write", &data_path))
 }
 

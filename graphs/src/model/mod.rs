@@ -8,8 +8,8 @@ mod activation;
 mod attention;
 mod builder;
 pub mod config;
-pub mod encoder;
 mod embeddings;
+pub mod encoder;
 #[cfg(test)]
 mod gradients;
 mod layer;

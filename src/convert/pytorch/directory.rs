@@ -79,7 +79,10 @@ pub fn entries(file: &TensorFile) -> Result<HashMap<String, Place>, ConvertError
             .filter(|_| local.starts_with(LOCAL))
             .ok_or_else(broken)?;
         let start = entry.local + LOCAL_LEN as u64 + name_len + extra_len;
-        if start.checked_add(entry.len).is_none_or(|end| end > file.len()) {
+        if start
+            .checked_add(entry.len)
+            .is_none_or(|end| end > file.len())
+        {
             return Err(damaged(format!(
                 "its entry {name:?} does not lie within the file"
             )));

@@ -1,8 +1,8 @@
 //! `torch.save`'s format before 1.6: pickles one after the other, then the storages.
 
+use super::machine::Refusal;
 use super::machine::unpickle;
 use super::state::PyTorchFile;
-use super::machine::Refusal;
 use super::storage::storages;
 use super::value::{Node, Values};
 use crate::convert::ConvertError;
@@ -57,9 +57,11 @@ pub fn open(file: &Arc<TensorFile>) -> Result<PyTorchFile, ConvertError> {
     let mut offsets = HashMap::new();
     for key in listed {
         let key = keys.text(*key).unwrap_or_default();
-        let storage = known
-            .remove(key)
-            .ok_or_else(|| damaged(format!("its list of storages names '{key}', no tensor does")))?;
+        let storage = known.remove(key).ok_or_else(|| {
+            damaged(format!(
+                "its list of storages names '{key}', no tensor does"
+            ))
+        })?;
         let mut len = [0; 8];
         reader
             .read_exact(&mut len)

@@ -65,10 +65,7 @@ impl Machine<'_> {
     fn advance(&mut self, len: u64) -> Result<(), Refusal> {
         self.position = self.position.saturating_add(len);
         match self.position > MAX_BYTES {
-            true => Err(format!(
-                "its pickle is longer than {} MiB",
-                MAX_BYTES >> 20
-            )),
+            true => Err(format!("its pickle is longer than {} MiB", MAX_BYTES >> 20)),
             false => Ok(()),
         }
     }
@@ -94,7 +91,9 @@ impl Machine<'_> {
                 [byte] => line.push(byte),
             }
             if line.len() > MAX_NAME {
-                return Err(format!("a name in its pickle is longer than {MAX_NAME} bytes"));
+                return Err(format!(
+                    "a name in its pickle is longer than {MAX_NAME} bytes"
+                ));
             }
         }
         String::from_utf8(line).map_err(|_| "a name in its pickle is not UTF-8".into())
@@ -304,7 +303,9 @@ impl Machine<'_> {
             Opcode::Stop => Ok(()),
             Opcode::Proto => match self.bytes::<1>()? {
                 [version] if version <= 5 => Ok(()),
-                [version] => Err(format!("its pickle has protocol {version}; 5 is the newest")),
+                [version] => Err(format!(
+                    "its pickle has protocol {version}; 5 is the newest"
+                )),
             },
             Opcode::Frame => self.bytes::<8>().map(|_| ()),
             Opcode::Mark => {

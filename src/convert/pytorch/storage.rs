@@ -70,9 +70,7 @@ pub fn declared_view(nodes: &[Node], arguments: &[Id]) -> Result<View, Refusal> 
     ) else {
         return Err("its pickle has a tensor of no storage or shape".into());
     };
-    let count = shape
-        .iter()
-        .try_fold(1usize, |n, &dim| n.checked_mul(dim));
+    let count = shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim));
     let last = shape
         .iter()
         .zip(&strides)
@@ -106,7 +104,10 @@ pub fn storages(values: &Values) -> Result<Vec<Storage>, Refusal> {
         if let Node::Storage(storage) = node {
             let known = found.entry(&storage.key).or_insert(storage);
             if *known != storage {
-                return Err(format!("its storage '{}' is declared in two ways", storage.key));
+                return Err(format!(
+                    "its storage '{}' is declared in two ways",
+                    storage.key
+                ));
             }
         }
     }

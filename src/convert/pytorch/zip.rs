@@ -58,7 +58,12 @@ pub fn open(file: &Arc<TensorFile>) -> Result<PyTorchFile, ConvertError> {
                     place.len
                 )));
             }
-            None => return Err(damaged(format!("its storage '{}' is not there", storage.key))),
+            None => {
+                return Err(damaged(format!(
+                    "its storage '{}' is not there",
+                    storage.key
+                )));
+            }
         }
     }
     Ok(PyTorchFile::new(file, values, offsets))
