@@ -8,12 +8,14 @@ use std::path::Path;
 
 const CASES: [&str; 3] = ["postln-gelu", "postln-padded", "preln-relu"];
 
-/// On the ordinary build that is pinned: fp32 at the tolerances of the training API, fp16 at its own.
+/// On the ordinary build that is pinned: fp32 at the tolerances of the training API, with attention in
+/// ordinary operators and as one of ours, fp16 at its own.
 #[test]
 fn every_golden_case_passes_in_fp32_and_fp16() {
-    for precision in ["fp32", "fp16"] {
+    for (precision, attention) in [("fp32", "expanded"), ("fp32", "fused"), ("fp16", "auto")] {
         let mut command = binary("mpnet", &repository(""));
         command.args(["verify", "--engine", "session", "--precision", precision]);
+        command.args(["--attention", attention]);
         for name in CASES {
             command
                 .arg("--case")
@@ -73,6 +75,10 @@ fn a_run_goes_on_with_the_other_engine_as_if_it_were_the_same() {
         }
     };
     assert_equal(&runs[1].1, &runs[0].1);
+    // With dropout by the same masks.
+    let folder = tempfile::tempdir().unwrap();
+    let fused = train(folder.path(), "session", &["--attention", "fused"]);
+    assert_equal(&fused, &runs[0].1);
     for (from, to) in [(0, 1), (1, 0)] {
         let checkpoint = runs[from].0.path().join("out/checkpoint-6");
         let folder = tempfile::tempdir().unwrap();

@@ -5,5 +5,6 @@
 pub mod checkpoint_file;
 pub mod doctor;
 pub mod engine;
+mod kernels;
 pub mod library;
 pub mod provider;

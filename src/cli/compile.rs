@@ -160,6 +160,7 @@ impl CompileArgs {
             optimizer: self.optimizer(),
             target,
             precision: execution.precision(),
+            fused_attention: execution.fused_attention(),
             expose: self.expose,
         };
         let artifacts = portable::compile(config, &options)

@@ -76,6 +76,7 @@ impl GraphArgs {
             optimizer: AdamW::default(),
             target: session::target(provider),
             precision: execution.precision(),
+            fused_attention: execution.fused_attention(),
             expose: false,
         };
         Ok(step_graph(config, &options)?.graph)

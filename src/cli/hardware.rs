@@ -1,6 +1,6 @@
 //! The flags that say what runs the graph and where.
 
-use crate::train::execution::{EngineKind, Execution};
+use crate::train::execution::{AttentionKind, EngineKind, Execution};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::lower::portable::Precision;
@@ -41,6 +41,17 @@ impl PrecisionChoice {
     }
 }
 
+/// `--attention`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttentionChoice {
+    /// By one operator of ours where that is faster
+    Auto,
+    /// By one operator of ours where the provider has a kernel of it
+    Fused,
+    /// In ONNX Runtime's operators
+    Expanded,
+}
+
 /// What runs the graph, and where.
 #[derive(Debug, Clone, Args)]
 pub struct HardwareArgs {
@@ -58,6 +69,9 @@ pub struct HardwareArgs {
     /// Arithmetic
     #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto, help_heading = "Hardware")]
     pub precision: PrecisionChoice,
+    /// How the session engine computes attention
+    #[arg(long, value_enum, default_value_t = AttentionChoice::Auto, help_heading = "Hardware")]
+    pub attention: AttentionChoice,
     /// Accept that operators which the provider lacks run on the processor
     #[arg(long, help_heading = "Hardware")]
     pub allow_cpu_nodes: bool,
@@ -75,6 +89,11 @@ impl HardwareArgs {
             provider: self.provider.parse::<Provider>().ok(),
             device_id: self.device_id.into(),
             precision: self.precision.precision(),
+            attention: match self.attention {
+                AttentionChoice::Auto => AttentionKind::Auto,
+                AttentionChoice::Fused => AttentionKind::Fused,
+                AttentionChoice::Expanded => AttentionKind::Expanded,
+            },
             allow_cpu_nodes: self.allow_cpu_nodes,
             threads,
         }

@@ -18,6 +18,18 @@ pub enum EngineKind {
     Session,
 }
 
+/// How attention is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AttentionKind {
+    /// By this project's kernel where that is faster.
+    #[default]
+    Auto,
+    /// By this project's kernel where the provider has one.
+    Fused,
+    /// In ordinary operators.
+    Expanded,
+}
+
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Execution {
@@ -28,6 +40,7 @@ pub struct Execution {
     pub device_id: i32,
     /// What suits the provider where absent.
     pub precision: Option<Precision>,
+    pub attention: AttentionKind,
     /// Accept nodes on the processor that the provider has no kernel for.
     pub allow_cpu_nodes: bool,
     /// Threads of ONNX Runtime; all cores where absent.
@@ -51,6 +64,15 @@ impl Execution {
                 Precision::F32
             }
         })
+    }
+
+    /// Whether attention is one operator, where the provider has a kernel of it.
+    pub fn fused_attention(&self) -> bool {
+        match self.attention {
+            AttentionKind::Auto => self.provider() == Provider::Cuda,
+            AttentionKind::Fused => true,
+            AttentionKind::Expanded => false,
+        }
     }
 
     /// Whether the training API is looked for.

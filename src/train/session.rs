@@ -46,6 +46,7 @@ pub fn start(
         optimizer: *optimizer,
         target: target(provider),
         precision: execution.precision(),
+        fused_attention: execution.fused_attention(),
         expose,
     };
     let artifacts =

@@ -71,6 +71,18 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
             let shared = node.inputs.first().map(|a| op.contracted(graph.ty(*a)));
             2 * output(0) * shared.map_or(0, |k| size(k.eval(sizes)))
         }
+        // Scores and context; of the derivative five products, the scores once more among them.
+        Op::TwoStreamAttention(_) | Op::TwoStreamAttentionGrad(_) => {
+            let (query, products) = match node.op {
+                Op::TwoStreamAttention(_) => (0, 2),
+                _ => (3, 5),
+            };
+            let keys = node
+                .inputs
+                .get(query + 1)
+                .and_then(|k| graph.ty(*k).shape.first());
+            2 * products * input(query) * keys.map_or(0, |k| size(k.eval(sizes)))
+        }
         // Data only moves.
         Op::Cast(_)
         | Op::Concat(_)
@@ -169,6 +181,8 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         | Op::SumSquares(_)
         | Op::Tanh(_)
         | Op::Transpose(_)
+        | Op::TwoStreamAttention(_)
+        | Op::TwoStreamAttentionGrad(_)
         | Op::Where(_)
         | Op::WrappingMul(_) => read + written,
     };

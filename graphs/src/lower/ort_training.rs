@@ -3,8 +3,9 @@
 use super::portable::{Randomness, Target};
 use crate::autodiff;
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::model::AttentionForm;
 use crate::model::config::ModelConfig;
-use crate::model::pretraining::pretraining;
+use crate::model::pretraining::{pretraining, pretraining_with};
 use crate::onnx::model::to_onnx;
 use crate::ops::accumulate::Accumulate;
 use crate::ops::sum_squares::SumSquares;
@@ -178,7 +179,19 @@ fn carry(graph: &mut Graph, norm: ValueId) -> Result<(ValueId, (String, ValueId)
 /// # Errors
 /// Where the configuration is not valid.
 pub fn eval_graph(config: &ModelConfig, expose: bool) -> Result<Graph, GraphError> {
-    let model = pretraining(config, false)?;
+    eval_graph_with(config, expose, AttentionForm::Expanded)
+}
+
+/// [`eval_graph`] with attention in the form asked for.
+///
+/// # Errors
+/// Where the configuration is not valid.
+pub(crate) fn eval_graph_with(
+    config: &ModelConfig,
+    expose: bool,
+    attention: AttentionForm,
+) -> Result<Graph, GraphError> {
+    let model = pretraining_with(config, false, attention)?;
     let mut graph = model.graph;
     graph.output(LOSS_SUM, model.loss_sum);
     graph.output(CORRECT, model.correct);

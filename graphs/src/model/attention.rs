@@ -4,16 +4,31 @@ use super::builder::Builder;
 use crate::ir::{Dim, GraphError, ValueId};
 use crate::ops::matmul::MatMul;
 use crate::ops::split::Split;
+use crate::ops::two_stream_attention::{Dropping, TwoStreamAttention};
 
-/// Attention of `rows` `[R, B, D]` over `content` `[S, B, D]` with the additive `bias`
-/// `[B, H, R, S]`; `layer` names the parameters. Returns `[R, B, D]`.
+/// What is added to the scores, and who sees whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Scores {
+    /// Both in one tensor `[B, H, R, S]`, −∞ where a row may not see a key.
+    Added(ValueId),
+    /// Positions i64 `[B, Q]`, the mask of keys bool `[B, S]` and the bias `[H, 2M − 1]` by distance,
+    /// for one operator, which knows the rule.
+    Fused {
+        positions: ValueId,
+        keep: ValueId,
+        bias: ValueId,
+    },
+}
+
+/// Attention of `rows` `[R, B, D]` over `content` `[S, B, D]` with `scores`;
+/// `layer` names the parameters. Returns `[R, B, D]`.
 pub(super) fn attend(
     b: &mut Builder,
     layer: &str,
     site: &str,
     rows: ValueId,
     content: ValueId,
-    bias: ValueId,
+    scores: Scores,
 ) -> Result<ValueId, GraphError> {
     let d = b.config.encoder_embed_dim;
     let weight = b.parameter(&format!("{layer}.self_attn.in_proj_weight"))?;
@@ -27,12 +42,69 @@ pub(super) fn attend(
     let mut project = |x: ValueId, i: usize| {
         let y = b.graph.linear(x, weights[i])?;
         let y = b.graph.add(y, biases[i])?;
-        heads(b, y)
+        match scores {
+            Scores::Added(_) => heads(b, y),
+            Scores::Fused { .. } => Ok(y),
+        }
     };
-    let query = project(rows, 0)?; // [B, H, R, d]
-    let key = project(content, 1)?; // [B, H, S, d]
-    let value = project(content, 2)?; // [B, H, S, d]
+    let projected = [
+        project(rows, 0)?,    // [R, B, D] or [B, H, R, d]
+        project(content, 1)?, // [S, B, D] or [B, H, S, d]
+        project(content, 2)?, // as the keys
+    ];
+    let context = match scores {
+        Scores::Added(bias) => {
+            let context = expanded(b, site, projected, bias)?; // [B, H, R, d]
+            let context = b.graph.transpose(context, &[2, 0, 1, 3])?; // [R, B, H, d]
+            let shape = b.graph.ty(rows).shape.clone();
+            b.graph.reshape(context, shape)?
+        }
+        Scores::Fused {
+            positions,
+            keep,
+            bias,
+        } => fused(b, site, projected, [positions, keep, bias])?,
+    };
+    b.linear(context, &format!("{layer}.self_attn.out_proj"))
+}
 
+/// The context `[R, B, D]` by one operator.
+fn fused(
+    b: &mut Builder,
+    site: &str,
+    [query, key, value]: [ValueId; 3],
+    [positions, keep, bias]: [ValueId; 3],
+) -> Result<ValueId, GraphError> {
+    let rows = |v: ValueId| b.graph.ty(v).shape.clone();
+    let (of_queries, of_keys) = (rows(query), rows(key));
+    let mask = [
+        of_queries[1].clone(),
+        b.config.encoder_attention_heads.into(),
+        of_queries[0].clone(),
+        of_keys[0].clone(),
+    ];
+    let ratio = b.config.attention_dropout;
+    let mask = b.dropout_mask(&mask, ratio, &format!("{site}.attention"));
+    let op = TwoStreamAttention {
+        scale: (b.config.head_dim() as f32).powf(-0.5),
+        ratio,
+        dropping: match mask {
+            Some(_) => Dropping::Mask,
+            None => Dropping::Nothing,
+        },
+    };
+    let mut inputs = vec![query, key, value, positions, keep, bias];
+    inputs.extend(mask);
+    Ok(b.graph.apply(op, &inputs)?[0])
+}
+
+/// The context `[B, H, R, d]` by ordinary operators.
+fn expanded(
+    b: &mut Builder,
+    site: &str,
+    [query, key, value]: [ValueId; 3],
+    bias: ValueId,
+) -> Result<ValueId, GraphError> {
     let scaled = MatMul {
         trans_b: true,
         alpha: (b.config.head_dim() as f32).powf(-0.5),
@@ -43,11 +115,7 @@ pub(super) fn attend(
     let probabilities = b.graph.softmax(scores)?;
     let ratio = b.config.attention_dropout;
     let probabilities = b.dropout(probabilities, ratio, &format!("{site}.attention"))?;
-    let context = b.graph.matmul(probabilities, value, MatMul::default())?; // [B, H, R, d]
-    let context = b.graph.transpose(context, &[2, 0, 1, 3])?; // [R, B, H, d]
-    let shape = b.graph.ty(rows).shape.clone();
-    let context = b.graph.reshape(context, shape)?;
-    b.linear(context, &format!("{layer}.self_attn.out_proj"))
+    b.graph.matmul(probabilities, value, MatMul::default())
 }
 
 /// `[R, B, D]` as `[B, H, R, d]`.

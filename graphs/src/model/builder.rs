@@ -15,6 +15,16 @@ pub struct DropoutSite {
     pub ratio: f32,
 }
 
+/// How attention is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AttentionForm {
+    /// In ordinary operators, with scores in memory.
+    #[default]
+    Expanded,
+    /// As one operator.
+    Fused,
+}
+
 /// What the model functions build into.
 pub struct Builder<'a> {
     pub graph: Graph,
@@ -86,20 +96,28 @@ impl<'a> Builder<'a> {
             .layer_norm(x, scale, bias, super::config::LAYER_NORM_EPSILON)
     }
 
+    /// The mask of dropout at a site of that shape, in a training graph with a positive ratio.
+    pub fn dropout_mask(&mut self, shape: &[Dim], ratio: f32, site: &str) -> Option<ValueId> {
+        if !self.training || ratio == 0.0 {
+            return None;
+        }
+        let name = format!("dropout.{site}");
+        let shape = shape.to_vec();
+        let ty = Type::new(DType::U8, shape.clone());
+        let keep = self.graph.input(name.clone(), ty);
+        self.sites.push(DropoutSite { name, shape, ratio });
+        Some(keep)
+    }
+
     /// Dropout of `x` in a training graph with a positive ratio, else `x`.
     ///
     /// # Errors
     /// Never in practice.
     pub fn dropout(&mut self, x: ValueId, ratio: f32, site: &str) -> Result<ValueId, GraphError> {
-        if !self.training || ratio == 0.0 {
-            return Ok(x);
-        }
-        let name = format!("dropout.{site}");
         let shape = self.graph.ty(x).shape.clone();
-        let keep = self
-            .graph
-            .input(name.clone(), Type::new(DType::U8, shape.clone()));
-        self.sites.push(DropoutSite { name, shape, ratio });
-        self.graph.dropout(x, keep, ratio)
+        match self.dropout_mask(&shape, ratio, site) {
+            Some(keep) => self.graph.dropout(x, keep, ratio),
+            None => Ok(x),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One encoder layer: attention and feed-forward, each with residual and layer normalization.
 
 use super::activation;
-use super::attention::attend;
+use super::attention::{Scores, attend};
 use super::builder::Builder;
 use crate::ir::{Dim, GraphError, ValueId};
 
@@ -14,14 +14,15 @@ pub(super) struct Rows {
     pub end: Dim,
 }
 
-/// Layer `index` over `x` `[rows, B, D]` with `bias` `[B, H, R, S]`, where R = `end − start`.
+/// Layer `index` over `x` `[rows, B, D]` with the `scores` of rows
+/// `start` to `end`, R of them.
 /// Returns `[R, B, D]`.
 pub(super) fn layer(
     b: &mut Builder,
     index: usize,
     x: ValueId,
     rows: &Rows,
-    bias: ValueId,
+    scores: Scores,
 ) -> Result<ValueId, GraphError> {
     let name = format!("sentence_encoder.layers.{index}");
     let site = format!("layers.{index}");
@@ -41,7 +42,7 @@ pub(super) fn layer(
     let content = slice(b, normal, &Dim::from(0), &rows.content)?; // [S, B, D]
     let queries = slice(b, normal, &rows.start, &rows.end)?; // [R, B, D]
     let residual = slice(b, x, &rows.start, &rows.end)?; // [R, B, D]
-    let y = attend(b, &name, &site, queries, content, bias)?;
+    let y = attend(b, &name, &site, queries, content, scores)?;
     let y = b.dropout(y, dropout, &format!("{site}.self_attn"))?;
     let x = b.graph.add(residual, y)?;
     let x = norm(b, x, "self_attn_layer_norm", !pre)?;

@@ -22,5 +22,5 @@ mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use builder::DropoutSite;
+pub use builder::{AttentionForm, DropoutSite};
 pub use relative_bias::relative_position_bucket;

@@ -1,11 +1,12 @@
 //! Two-stream pretraining and its evaluation, and the single-stream encoder with the LM head.
 
-use super::builder::{Builder, DropoutSite};
+use super::attention::Scores;
+use super::builder::{AttentionForm, Builder, DropoutSite};
 use super::config::ModelConfig;
 use super::layer::{Rows, final_norm, layer};
 use super::lm_head::lm_head;
 use super::loss::loss_and_correct;
-use super::relative_bias::relative_bias;
+use super::relative_bias::{bias_by_distance, relative_bias};
 use super::streams::{Sizes, block, visibility};
 use super::{embeddings::embed, streams};
 use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type, ValueId};
@@ -34,6 +35,18 @@ pub struct Pretraining {
 /// # Errors
 /// Where the configuration is not valid.
 pub fn pretraining(config: &ModelConfig, training: bool) -> Result<Pretraining, GraphError> {
+    pretraining_with(config, training, AttentionForm::Expanded)
+}
+
+/// [`pretraining`] with attention in the form asked for.
+///
+/// # Errors
+/// Where the configuration is not valid.
+pub fn pretraining_with(
+    config: &ModelConfig,
+    training: bool,
+    attention: AttentionForm,
+) -> Result<Pretraining, GraphError> {
     let sizes = Sizes::new();
     let mut b = Builder::new(config, training)?;
     let batch = Type::new(DType::I64, [sizes.b.clone(), sizes.q.clone()]);
@@ -49,26 +62,39 @@ pub fn pretraining(config: &ModelConfig, training: bool) -> Result<Pretraining, 
     let prefix = |b: &mut Builder, x: ValueId| b.graph.slice(x, 1, Dim::from(0), sizes.s.clone());
     let key_positions = prefix(&mut b, positions)?; // [B, S]
     let key_keep = prefix(&mut b, keep)?; // [B, S]
-    let bias = relative_bias(&mut b, positions, key_positions)?; // [B, H, Q, S]
-    let visible = visibility(&mut b, &sizes)?; // [Q, S]
-    let bias = block(&mut b, bias, Some(visible), key_keep)?;
-
-    let query_bias = b.graph.slice(bias, 2, sizes.s.clone(), sizes.q.clone())?; // [B, H, P, S]
+    // Of all rows, and of the last layer's.
+    let (all_scores, last_scores) = match attention {
+        AttentionForm::Fused => {
+            let scores = Scores::Fused {
+                positions,
+                keep: key_keep,
+                bias: bias_by_distance(&mut b)?,
+            };
+            (scores, scores)
+        }
+        AttentionForm::Expanded => {
+            let bias = relative_bias(&mut b, positions, key_positions)?; // [B, H, Q, S]
+            let visible = visibility(&mut b, &sizes)?; // [Q, S]
+            let bias = block(&mut b, bias, Some(visible), key_keep)?;
+            let of_queries = b.graph.slice(bias, 2, sizes.s.clone(), sizes.q.clone())?;
+            (Scores::Added(bias), Scores::Added(of_queries)) // [B, H, P, S]
+        }
+    };
     let last = config.encoder_layers - 1;
     let mut x = x;
     for index in 0..config.encoder_layers {
         // Nobody reads the last layer's content rows.
-        let (start, bias) = if index == last {
-            (sizes.s.clone(), query_bias)
+        let (start, scores) = if index == last {
+            (sizes.s.clone(), last_scores)
         } else {
-            (Dim::from(0), bias)
+            (Dim::from(0), all_scores)
         };
         let rows = Rows {
             content: sizes.s.clone(),
             start,
             end: sizes.q.clone(),
         };
-        x = layer(&mut b, index, x, &rows, bias)?;
+        x = layer(&mut b, index, x, &rows, scores)?;
     }
     let x = final_norm(&mut b, x)?; // [P, B, D]
     let x = b.graph.transpose(x, &[1, 0, 2])?;
@@ -123,7 +149,7 @@ pub fn masked_lm(config: &ModelConfig) -> Result<Graph, GraphError> {
             start: Dim::from(0),
             end: length.clone(),
         };
-        x = layer(&mut b, index, x, &all, bias)?;
+        x = layer(&mut b, index, x, &all, Scores::Added(bias))?;
     }
     let x = final_norm(&mut b, x)?;
     let x = b.graph.transpose(x, &[1, 0, 2])?; // [B, L, D]

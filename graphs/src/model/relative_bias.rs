@@ -38,7 +38,24 @@ pub(super) fn relative_bias(
     let last = graph.index(longest as i64 - 1)?;
     let keys = graph.add(keys, last)?;
     let distance = graph.sub(keys, queries)?; // [B, R, S], from 0 for −(longest − 1)
-    let reach = longest as i64 - 1;
+    let buckets = buckets(b)?;
+    let bucket = b.graph.gather(buckets, distance)?; // [B, R, S]
+    let table = b.parameter("sentence_encoder.relative_attention_bias.weight")?;
+    let bias = b.graph.gather(table, bucket)?; // [B, R, S, H]
+    b.graph.transpose(bias, &[0, 3, 1, 2])
+}
+
+/// The bias of every head by distance, `[H, 2M − 1]`, from −(M − 1) on, M positions being the longest.
+pub(super) fn bias_by_distance(b: &mut Builder) -> Result<ValueId, GraphError> {
+    let buckets = buckets(b)?;
+    let table = b.parameter("sentence_encoder.relative_attention_bias.weight")?;
+    let bias = b.graph.gather(table, buckets)?; // [2M − 1, H]
+    b.graph.transpose(bias, &[1, 0])
+}
+
+/// The bucket of every distance, i64 `[2M − 1]`, from −(M − 1) on.
+fn buckets(b: &mut Builder) -> Result<ValueId, GraphError> {
+    let reach = b.config.max_positions as i64 - 1;
     let buckets = (-reach..=reach).map(|relative| {
         relative_position_bucket(
             relative,
@@ -46,11 +63,8 @@ pub(super) fn relative_bias(
             b.config.relative_attention_max_distance,
         ) as f64
     });
-    let buckets = graph.constant(DType::I64, &[2 * longest - 1], buckets)?;
-    let bucket = graph.gather(buckets, distance)?; // [B, R, S]
-    let table = b.parameter("sentence_encoder.relative_attention_bias.weight")?;
-    let bias = b.graph.gather(table, bucket)?; // [B, R, S, H]
-    b.graph.transpose(bias, &[0, 3, 1, 2])
+    let count = 2 * b.config.max_positions - 1;
+    b.graph.constant(DType::I64, &[count], buckets)
 }
 
 #[cfg(test)]

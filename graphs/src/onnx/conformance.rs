@@ -1,6 +1,6 @@
 //! Checks emitted models against ONNX's rules for the declared opset, for tests.
 
-use super::emitter::CONTRIB_DOMAIN;
+use super::emitter::{CONTRIB_DOMAIN, OWN_DOMAIN};
 use super::model::{IR_VERSION, OPSET};
 use crate::ops::Kernel;
 use onnx_protobuf::tensor_shape_proto::dimension;
@@ -100,6 +100,8 @@ const STANDARD: &[Standard] = &[
 
 /// `com.microsoft` operators of ordinary builds.
 const CONTRIB: &[&str] = &["FastGelu", "FusedMatMul", "Gelu"];
+/// Operators that the runtime registers.
+const OWN: &[&str] = &["TwoStreamAttention", "TwoStreamAttentionGrad"];
 /// `com.microsoft` operators of training builds only.
 const TRAINING: &[&str] = &[
     "AdamWOptimizer",
@@ -127,7 +129,11 @@ pub(crate) fn check(model: &[u8]) -> Kernel {
         .iter()
         .map(|o| (o.domain.as_str(), o.version))
         .collect();
-    assert_eq!(opsets, [("", OPSET), (CONTRIB_DOMAIN, 1)]);
+    let mut expected = vec![("", OPSET), (CONTRIB_DOMAIN, 1)];
+    if model.graph.node.iter().any(|n| n.domain == OWN_DOMAIN) {
+        expected.push((OWN_DOMAIN, 1));
+    }
+    assert_eq!(opsets, expected);
     let graph = &model.graph;
     let mut defined = HashSet::new();
     let inputs = graph.input.iter().map(|i| &i.name);
@@ -180,6 +186,7 @@ fn kernel(node: &NodeProto) -> Kernel {
             }
             Kernel::Standard
         }
+        OWN_DOMAIN if OWN.contains(&op_type) => Kernel::Own,
         CONTRIB_DOMAIN if CONTRIB.contains(&op_type) => Kernel::Contrib,
         CONTRIB_DOMAIN if TRAINING.contains(&op_type) => Kernel::Training,
         domain => panic!("'{domain}' has no {op_type}"),

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 
 /// Domain of ONNX Runtime's own operators.
 pub const CONTRIB_DOMAIN: &str = "com.microsoft";
+/// Domain of this project's operators, which the runtime registers.
+pub const OWN_DOMAIN: &str = "mpnet";
 
 /// One attribute of an ONNX node.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,6 +247,17 @@ impl Emitter {
         attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) {
         self.push(CONTRIB_DOMAIN, op_type, inputs, outputs, attributes);
+    }
+
+    /// A node of this project's domain.
+    pub fn own(
+        &mut self,
+        op_type: &str,
+        inputs: &[String],
+        outputs: &[String],
+        attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
+    ) {
+        self.push(OWN_DOMAIN, op_type, inputs, outputs, attributes);
     }
 
     /// A node of the ONNX standard between the nodes of one operator; returns its output.

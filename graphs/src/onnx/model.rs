@@ -1,6 +1,6 @@
 //! A whole ONNX model from a graph.
 
-use super::emitter::{CONTRIB_DOMAIN, Emitter, SizeInput, emit_nodes, onnx_type};
+use super::emitter::{CONTRIB_DOMAIN, Emitter, OWN_DOMAIN, SizeInput, emit_nodes, onnx_type};
 use super::usage::{OperatorUse, operators};
 use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type, ValueId, verify};
 use crate::ops::{Kernel, Op};
@@ -157,11 +157,15 @@ pub(crate) fn serialize(graph: GraphProto) -> Result<Vec<u8>, GraphError> {
         version,
         ..OperatorSetIdProto::default()
     };
+    let mut domains = vec![opset("", OPSET), opset(CONTRIB_DOMAIN, 1)];
+    if graph.node.iter().any(|node| node.domain == OWN_DOMAIN) {
+        domains.push(opset(OWN_DOMAIN, 1));
+    }
     let model = ModelProto {
         ir_version: IR_VERSION,
         producer_name: env!("CARGO_PKG_NAME").to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        opset_import: vec![opset("", OPSET), opset(CONTRIB_DOMAIN, 1)],
+        opset_import: domains,
         graph: Some(graph).into(),
         ..ModelProto::default()
     };

@@ -86,6 +86,8 @@ fn node_types(node: &NodeProto, types: &HashMap<&str, DType>) -> Option<(DType, 
         "ArgMax" | "Shape" => (first, vec![DType::I64]),
         "DequantizeLinear" => (first, vec![DType::F32]),
         "LayerNormalization" => (first, vec![first, DType::F32, DType::F32]),
+        "TwoStreamAttention" => (first, vec![first, DType::F32]),
+        "TwoStreamAttentionGrad" => (first, vec![first, first, first, DType::F32]),
         "Where" => (input(1)?, vec![input(1)?]),
         _ => (first, vec![first]),
     })

@@ -48,6 +48,8 @@ pub mod sub;
 pub mod sum_squares;
 pub mod tanh;
 pub mod transpose;
+pub mod two_stream_attention;
+pub mod two_stream_attention_grad;
 pub mod where_select;
 pub mod wrapping_mul;
 
@@ -132,6 +134,8 @@ operators! {
     sum_squares::SumSquares,
     tanh::Tanh,
     transpose::Transpose,
+    two_stream_attention::TwoStreamAttention,
+    two_stream_attention_grad::TwoStreamAttentionGrad,
     where_select::Where,
     wrapping_mul::WrappingMul,
 }

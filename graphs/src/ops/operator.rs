@@ -10,6 +10,8 @@ pub enum Kernel {
     Standard,
     /// `com.microsoft` kernels of ordinary builds.
     Contrib,
+    /// Kernels of this project, registered with whichever build runs the model.
+    Own,
     /// `com.microsoft` kernels of training builds only.
     Training,
 }

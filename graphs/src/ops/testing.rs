@@ -171,6 +171,15 @@ impl Example {
         example
     }
 
+    /// Random odd factors of dropout's hash.
+    pub fn factors<D: Into<Dim>>(mut self, shape: impl IntoIterator<Item = D>) -> Example {
+        let ty = typed(DType::U32, shape);
+        let draw = || f64::from(self.rng.random::<u32>() | 1);
+        let array = Array::from_shape_simple_fn(sizes_of(&ty), draw);
+        self.inputs.push((ty, array));
+        self
+    }
+
     /// An input of these values.
     pub fn given(mut self, ty: Type, values: &[f64]) -> Example {
         let array = array(&sizes_of(&ty), values);

@@ -11,6 +11,7 @@ use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
 use crate::model::DropoutSite;
 use crate::ops::Op;
 use crate::ops::split::Split;
+use crate::ops::two_stream_attention::Dropping;
 use std::collections::HashMap;
 
 /// A factor of the masks: an input of odd u32.
@@ -46,6 +47,19 @@ pub fn device_dropout(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Vec<Fa
         for input in &mut node.inputs {
             *input = map[input.0];
         }
+        if let Some((dropping, mask)) = attention_mask(&mut node.op) {
+            let input = node.inputs[mask];
+            let site = sites
+                .iter()
+                .position(|site| site.name == graph.label(input));
+            if let Some(site) = site {
+                *dropping = Dropping::Factors;
+                let factors = factors.apart(graph, site, &sites[site])?;
+                node.inputs.splice(mask..=mask, factors);
+            }
+            graph.nodes.push(node);
+            continue;
+        }
         let dropout = match &node.op {
             Op::Dropout(op) => masks.get(&node.inputs[1]).map(|mask| (op.ratio, *mask)),
             _ => None,
@@ -61,6 +75,16 @@ pub fn device_dropout(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Vec<Fa
     map.extend((map.len()..graph.values.len()).map(ValueId));
     graph.replace_uses(&map);
     Ok(factors.declared)
+}
+
+/// Where an attention says what it drops, and the place of its mask among its inputs.
+fn attention_mask(op: &mut Op) -> Option<(&mut Dropping, usize)> {
+    let (dropping, place) = match op {
+        Op::TwoStreamAttention(op) => (&mut op.dropping, 6),
+        Op::TwoStreamAttentionGrad(op) => (&mut op.forward.dropping, 9),
+        _ => return None,
+    };
+    (*dropping == Dropping::Mask).then_some((dropping, place))
 }
 
 fn invalid(reason: String) -> GraphError {
@@ -147,6 +171,24 @@ impl Factors {
             .get(name)
             .ok_or_else(|| invalid(format!("no site needs '{name}'")))?;
         graph.slice(*input, 0, Dim::from(0), len.clone())
+    }
+
+    /// The factors of an attention's `site`, of heads, queries and keys.
+    fn apart(
+        &self,
+        graph: &mut Graph,
+        index: usize,
+        site: &DropoutSite,
+    ) -> Result<[ValueId; 3], GraphError> {
+        let [batch, _, queries, keys] = &site.shape[..] else {
+            return Err(invalid(format!("'{}' is no attention's", site.name)));
+        };
+        let heads = self.first(graph, HEADS, batch)?;
+        Ok([
+            graph.wrapping_mul(self.sites[index], heads)?,
+            self.first(graph, QUERIES, queries)?,
+            self.first(graph, KEYS, keys)?,
+        ])
     }
 
     /// The mask of `site`, bool of its shape, true where an element is kept.

@@ -20,6 +20,8 @@ enum Class {
     Full,
     /// In f32, whatever they come in: what starts the stream anew.
     Stream,
+    /// In 16 bits but for tables and sums, which are in f32.
+    Attention,
     /// In f32 where one of them is the stream, which the sum becomes; else as `Follow`.
     Join,
     /// In f32 where they are the stream, which the result stays; else as `Follow`.
@@ -40,6 +42,7 @@ fn class(op: &Op) -> Class {
         | Op::ScatterAdd(_)
         | Op::ScatterElements(_)
         | Op::SumSquares(_) => Class::Full,
+        Op::TwoStreamAttention(_) | Op::TwoStreamAttentionGrad(_) => Class::Attention,
         Op::LayerNorm(_) | Op::LayerNormGrad(_) | Op::LayerNormOutput(_) => Class::Stream,
         Op::Add(_) => Class::Join,
         Op::Concat(_)
@@ -73,6 +76,15 @@ fn class(op: &Op) -> Class {
     }
 }
 
+/// Inputs of an attention that are f32 in every precision: the log-sum-exp and the bias.
+fn always_full(op: &Op) -> &'static [usize] {
+    match class(op) {
+        Class::Attention if matches!(op, Op::TwoStreamAttention(_)) => &[5],
+        Class::Attention => &[2, 8],
+        Class::Low | Class::Full | Class::Stream | Class::Join | Class::Move | Class::Follow => &[],
+    }
+}
+
 /// Rewrites an f32 graph to work in `low` wherever that is safe.
 ///
 /// # Errors
@@ -91,13 +103,13 @@ pub fn lower_precision(graph: &mut Graph, low: DType) -> Result<(), GraphError> 
             false => class(&node.op),
         };
         let in_stream = match class {
-            Class::Low | Class::Full | Class::Follow => false,
+            Class::Low | Class::Full | Class::Attention | Class::Follow => false,
             Class::Stream => true,
             Class::Join => any_stream,
             Class::Move => any_stream && inputs().all(|v| stream.contains(v)),
         };
         let wanted = match class {
-            Class::Low => low,
+            Class::Low | Class::Attention => low,
             Class::Full => DType::F32,
             Class::Stream | Class::Join | Class::Move | Class::Follow => {
                 let any_low = inputs().any(|v| graph.ty(*v).dtype == low);
@@ -123,9 +135,13 @@ pub fn lower_precision(graph: &mut Graph, low: DType) -> Result<(), GraphError> 
         if in_stream {
             stream.extend(node.outputs.iter().copied());
         }
-        for (input, is_float) in node.inputs.iter_mut().zip(floats) {
+        for (index, is_float) in floats.into_iter().enumerate() {
             if is_float {
-                *input = cast(graph, &mut casts, *input, wanted)?;
+                let wanted = match always_full(&node.op).contains(&index) {
+                    true => DType::F32,
+                    false => wanted,
+                };
+                node.inputs[index] = cast(graph, &mut casts, node.inputs[index], wanted)?;
             }
         }
         push(graph, node)?;

@@ -711,6 +711,7 @@ fn session_options(
     if let Some(threads) = options.threads {
         builder = builder.with_intra_threads(threads)?;
     }
+    let builder = crate::kernels::register(builder, options.provider, options.device_id)?;
     crate::provider::register(
         builder,
         options.provider,

@@ -23,14 +23,27 @@ const LOCK: &str = ".lock";
 /// # Errors
 /// [`LibraryError::NoCacheFolder`] where there is neither.
 pub fn cache_folder() -> Result<PathBuf> {
-    let root = match std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty()) {
-        Some(folder) => PathBuf::from(folder),
-        None => ProjectDirs::from("", "", "mpnet")
-            .ok_or(LibraryError::NoCacheFolder)?
-            .cache_dir()
-            .to_owned(),
-    };
-    Ok(root.join("onnxruntime"))
+    Ok(root()?.join("onnxruntime"))
+}
+
+/// The folder of compiled kernels, beside that of builds.
+///
+/// # Errors
+/// [`LibraryError::NoCacheFolder`] where there is none.
+pub(crate) fn kernel_folder() -> Result<PathBuf> {
+    Ok(root()?.join("kernels"))
+}
+
+fn root() -> Result<PathBuf> {
+    Ok(
+        match std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty()) {
+            Some(folder) => PathBuf::from(folder),
+            None => ProjectDirs::from("", "", "mpnet")
+                .ok_or(LibraryError::NoCacheFolder)?
+                .cache_dir()
+                .to_owned(),
+        },
+    )
 }
 
 /// What a folder of the cache holds.

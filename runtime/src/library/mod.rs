@@ -25,6 +25,7 @@ mod pinned;
 mod python_symbols;
 mod wheel;
 
+pub(crate) use cache::kernel_folder;
 pub use cache::{Installed, Manifest, cache_folder};
 pub use client::ClientKind;
 pub use error::{LibraryError, Result};

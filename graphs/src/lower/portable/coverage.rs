@@ -2,6 +2,7 @@
 
 use super::target::Target;
 use crate::ir::DType;
+use crate::onnx::emitter::OWN_DOMAIN;
 use crate::onnx::usage::OperatorUse;
 
 /// Where a provider's list of kernels comes from.
@@ -123,6 +124,10 @@ const DIRECTML: Kernels = &[
 
 /// Whether `target` has a kernel for `used`; `None` where no list tells.
 pub fn covers(target: Target, used: &OperatorUse) -> Option<bool> {
+    // The runtime registers them; where it has none, the graph has none.
+    if used.domain == OWN_DOMAIN {
+        return Some(true);
+    }
     let kernels = match target {
         Target::Cuda | Target::Rocm => CUDA,
         Target::DirectMl => DIRECTML,

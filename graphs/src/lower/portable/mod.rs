@@ -17,10 +17,10 @@ pub use crate::passes::device_dropout::Factor;
 use super::ort_training::{self, CORRECT, GRADIENT_NORM, LOSS_SCALE, LOSS_SUM, TRAIN_OUTPUTS};
 use crate::autodiff;
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId, verify};
-use crate::model::DropoutSite;
 use crate::model::config::ModelConfig;
 use crate::model::parameters::parameters;
-use crate::model::pretraining::pretraining;
+use crate::model::pretraining::pretraining_with;
+use crate::model::{AttentionForm, DropoutSite};
 use crate::onnx::model::to_onnx_with_sizes;
 use crate::ops::Op;
 use crate::ops::matmul::MatMul;
@@ -64,9 +64,21 @@ pub struct Options {
     pub optimizer: AdamW,
     pub target: Target,
     pub precision: Precision,
+    /// Whether attention is one operator, where the target has a kernel of it.
+    pub fused_attention: bool,
     /// Gradients as further outputs `grad.<parameter>` of the step, and logits of the evaluation:
     /// for verification, not for training.
     pub expose: bool,
+}
+
+impl Options {
+    /// How attention is written down for `config`.
+    fn form(&self, config: &ModelConfig) -> AttentionForm {
+        match self.fused_attention && self.target.attends(config, self.precision) {
+            true => AttentionForm::Fused,
+            false => AttentionForm::Expanded,
+        }
+    }
 }
 
 /// The compiled models and what a caller has to know of them.
@@ -196,7 +208,7 @@ pub struct Step {
 /// # Errors
 /// Where the configuration is not valid or the target lacks an operator.
 pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, GraphError> {
-    let model = pretraining(config, true)?;
+    let model = pretraining_with(config, true, options.form(config))?;
     let mut graph = model.graph;
     let scale = graph.input(LOSS_SCALE, Type::f32([Dim::from(1)]));
     let scale = graph.reshape(scale, [])?;
@@ -233,7 +245,8 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
 
 /// The evaluation for a target and a precision.
 fn eval_graph(config: &ModelConfig, options: &Options) -> Result<Graph, GraphError> {
-    let mut graph = ort_training::eval_graph(config, options.expose)?;
+    let form = options.form(config);
+    let mut graph = ort_training::eval_graph_with(config, options.expose, form)?;
     simplify(&mut graph, options.target)?;
     convert(&mut graph, options.precision)?;
     passes::run(&mut graph, passes::PASSES)?;

@@ -1,5 +1,7 @@
 //! What each execution provider of ordinary builds has beside the ONNX standard.
 
+use super::Precision;
+use crate::model::config::ModelConfig;
 use crate::ops::{Kernel, Op};
 use std::fmt;
 use std::str::FromStr;
@@ -32,6 +34,8 @@ struct Row {
     scatter_nd_adds: bool,
     /// Whether dropout masks are computed there from a few counters, instead of being copied there.
     dropout_on_device: bool,
+    /// Precisions in which the runtime brings a kernel of two-stream attention.
+    attention: &'static [Precision],
     /// Whether its buffers have addresses that offsets can be added to. Where they are handles, a
     /// part of a buffer cannot be bound.
     addresses: bool,
@@ -51,6 +55,7 @@ const TABLE: &[Row] = &[
         scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: false,
+        attention: &[Precision::F32],
         addresses: true,
     },
     Row {
@@ -61,6 +66,7 @@ const TABLE: &[Row] = &[
         scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: true,
+        attention: &[Precision::BF16, Precision::F16],
         addresses: true,
     },
     Row {
@@ -71,6 +77,7 @@ const TABLE: &[Row] = &[
         scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: true,
+        attention: &[],
         addresses: true,
     },
     Row {
@@ -81,6 +88,7 @@ const TABLE: &[Row] = &[
         scatter_adds: true,
         scatter_nd_adds: true,
         dropout_on_device: true,
+        attention: &[],
         addresses: true,
     },
     Row {
@@ -91,6 +99,7 @@ const TABLE: &[Row] = &[
         scatter_adds: false,
         scatter_nd_adds: false,
         dropout_on_device: true,
+        attention: &[],
         addresses: false,
     },
     Row {
@@ -101,6 +110,7 @@ const TABLE: &[Row] = &[
         scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: false,
+        attention: &[],
         addresses: true,
     },
     Row {
@@ -111,6 +121,7 @@ const TABLE: &[Row] = &[
         scatter_adds: false,
         scatter_nd_adds: false,
         dropout_on_device: true,
+        attention: &[],
         addresses: false,
     },
 ];
@@ -139,6 +150,25 @@ impl Target {
         self.row().dropout_on_device
     }
 
+    /// Whether the runtime has a kernel of two-stream attention for a model: on GPUs for heads of 32,
+    /// 64, 96 or 128 columns and as many positions as their shared memory holds.
+    pub fn attends(self, config: &ModelConfig, precision: Precision) -> bool {
+        let fits = match self {
+            Target::Cuda => {
+                config.head_dim().is_multiple_of(32)
+                    && config.head_dim() <= 128
+                    && config.max_positions <= 2048
+            }
+            Target::Cpu => true,
+            Target::Rocm
+            | Target::MigraphX
+            | Target::DirectMl
+            | Target::OpenVino
+            | Target::WebGpu => false,
+        };
+        fits && self.row().attention.contains(&precision)
+    }
+
     /// Whether offsets can be added to the addresses of its buffers.
     pub fn has_addresses(self) -> bool {
         self.row().addresses
@@ -152,6 +182,7 @@ impl Target {
             Kernel::Contrib => operator
                 .contrib()
                 .is_some_and(|kernel| self.row().contrib.contains(&kernel)),
+            Kernel::Own => !self.row().attention.is_empty(),
             Kernel::Training => false,
         }
     }

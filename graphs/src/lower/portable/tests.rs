@@ -12,9 +12,9 @@ use std::collections::HashMap;
 fn config(activation_fn: Activation, normalize_before: bool) -> ModelConfig {
     ModelConfig {
         encoder_layers: 2,
-        encoder_embed_dim: 32,
+        encoder_embed_dim: 64,
         encoder_ffn_dim: 64,
-        encoder_attention_heads: 4,
+        encoder_attention_heads: 2,
         activation_fn,
         normalize_before,
         max_positions: 16,
@@ -48,6 +48,7 @@ fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
                 },
                 target,
                 precision,
+                fused_attention: true,
                 expose: true,
             };
             let config = config(activation, normalize_before);
@@ -103,6 +104,7 @@ fn options(target: Target, precision: Precision) -> Options {
         optimizer: adamw(),
         target,
         precision,
+        fused_attention: true,
         expose: true,
     }
 }
@@ -169,6 +171,12 @@ fn assert_same(found: &HashMap<String, Array>, expected: &HashMap<String, Array>
     assert!(compared > 30, "{what}: only {compared} outputs");
 }
 
+/// Whether attention is one operator.
+fn is_fused(graph: &Graph) -> bool {
+    let fused = |n: &crate::ir::Node| matches!(n.op, Op::TwoStreamAttention(_));
+    graph.nodes().iter().any(fused)
+}
+
 #[test]
 fn every_target_and_precision_computes_the_same_gradients() {
     for (activation, pre) in [
@@ -188,6 +196,7 @@ fn every_target_and_precision_computes_the_same_gradients() {
             for precision in [Precision::F32, Precision::BF16, Precision::F16] {
                 let step = step_graph(&config, &options(target, precision)).unwrap();
                 let found = run(&step.graph, &feeds(&step.graph));
+                assert_eq!(is_fused(&step.graph), target.attends(&config, precision));
                 let what = format!("{target} in {} with {activation:?}", precision.name());
                 assert_same(&found, &expected, &what);
             }
@@ -199,8 +208,16 @@ fn every_target_and_precision_computes_the_same_gradients() {
 /// training API's dropout with the same masks.
 #[test]
 fn dropout_on_the_device_is_dropout_with_the_masks_of_its_factors() {
+    // With attention in ordinary operators, and as one.
+    for precision in [Precision::F32, Precision::BF16] {
+        check_device_dropout(precision);
+    }
+}
+
+fn check_device_dropout(precision: Precision) {
     let config = config(Activation::Gelu, false);
-    let step = step_graph(&config, &options(Target::Cuda, Precision::F32)).unwrap();
+    let step = step_graph(&config, &options(Target::Cuda, precision)).unwrap();
+    assert_eq!(is_fused(&step.graph), precision == Precision::BF16);
     let device = feeds(&step.graph);
     let (reference, _, dropout) = ort_training::training_graph(&config, true, Target::Cpu).unwrap();
     let Randomness::Masks(sites) = dropout else {

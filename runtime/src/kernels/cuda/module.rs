@@ -1,0 +1,181 @@
+//! Compiled kernels on a GPU, and their launch.
+
+use std::ffi::{CString, c_void};
+use std::ptr;
+
+use cudarc::driver::sys::{self, CUfunction, CUresult, CUstream};
+
+use super::compile::machine_code;
+
+/// Oldest compute capability with asynchronous copies and bf16 products.
+const OLDEST: i32 = 8;
+
+/// A GPU's kernels; never unloaded, as a process needs them until it ends.
+#[derive(Debug)]
+pub(super) struct Module {
+    module: sys::CUmodule,
+}
+
+// SAFETY: a module is a handle that any thread may use.
+unsafe impl Send for Module {}
+// SAFETY: as above.
+unsafe impl Sync for Module {}
+
+/// A kernel and the shared memory it may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kernel {
+    function: CUfunction,
+}
+
+// SAFETY: a function is a handle that any thread may use.
+unsafe impl Send for Kernel {}
+
+/// Blocks, threads of each, bytes of shared memory of each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Launch {
+    pub grid: [usize; 3],
+    pub threads: usize,
+    pub shared: usize,
+}
+
+impl Module {
+    /// Compiles `source` for the GPU and loads it there.
+    ///
+    /// # Errors
+    /// The GPU is older than the kernels, or a library of CUDA fails.
+    pub(super) fn new(
+        source: &str,
+        definitions: &[(&str, usize)],
+        device_id: i32,
+    ) -> Result<Self, String> {
+        // SAFETY: loading the driver's library does no more than set it up.
+        if !unsafe { sys::is_culib_present() } {
+            return Err("NVIDIA's driver is not found: install it".to_owned());
+        }
+        let (mut device, mut driver) = (0, 0);
+        let (mut major, mut minor) = (0, 0);
+        use sys::CUdevice_attribute::{
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        };
+        // SAFETY: plain queries into live variables.
+        unsafe {
+            check("start", sys::cuInit(0))?;
+            check(
+                "be asked for its version",
+                sys::cuDriverGetVersion(&mut driver),
+            )?;
+            check("find the GPU", sys::cuDeviceGet(&mut device, device_id))?;
+            let attribute = sys::cuDeviceGetAttribute;
+            check(
+                "describe the GPU",
+                attribute(
+                    &mut major,
+                    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+                    device,
+                ),
+            )?;
+            check(
+                "describe the GPU",
+                attribute(
+                    &mut minor,
+                    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+                    device,
+                ),
+            )?;
+        }
+        if major < OLDEST {
+            return Err(format!(
+                "the attention kernel needs compute capability {OLDEST}.0 or newer, this GPU has {major}.{minor}: \
+                 use --attention expanded"
+            ));
+        }
+        let code = machine_code(source, definitions, (major, minor), driver)?;
+        let mut context = ptr::null_mut();
+        let mut module = ptr::null_mut();
+        // SAFETY: the device's own context is the one ONNX Runtime works in; it is made current while the code is
+        // loaded and stays retained, as the module does.
+        unsafe {
+            check(
+                "open the GPU",
+                sys::cuDevicePrimaryCtxRetain(&mut context, device),
+            )?;
+            check("enter the GPU", sys::cuCtxPushCurrent_v2(context))?;
+            let loaded = check(
+                "load the kernels",
+                sys::cuModuleLoadData(&mut module, code.as_ptr().cast()),
+            );
+            check("leave the GPU", sys::cuCtxPopCurrent_v2(&mut context))?;
+            loaded?;
+        }
+        Ok(Self { module })
+    }
+
+    /// A kernel that takes at most `shared` bytes of shared memory a block.
+    pub(super) fn kernel(&self, name: &str, shared: usize) -> Result<Kernel, String> {
+        use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let mut function = ptr::null_mut();
+        let text = CString::new(name).map_err(|e| e.to_string())?;
+        // SAFETY: the module is live, the name ends in NUL.
+        unsafe {
+            check(
+                "find a kernel",
+                sys::cuModuleGetFunction(&mut function, self.module, text.as_ptr()),
+            )?;
+            check(
+                &format!(
+                    "give '{name}' {shared} bytes of shared memory; --attention expanded needs none"
+                ),
+                sys::cuFuncSetAttribute(
+                    function,
+                    CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                    shared as i32,
+                ),
+            )?;
+        }
+        Ok(Kernel { function })
+    }
+}
+
+impl Kernel {
+    /// Starts the kernel on `stream`.
+    ///
+    /// # Safety
+    /// `arguments` point to values of the kernel's parameter types, in their order, whose own pointers are to the
+    /// GPU's memory, large enough for what the kernel does with them until the stream has passed it.
+    pub(super) unsafe fn launch(
+        self,
+        launch: Launch,
+        stream: *mut c_void,
+        arguments: &mut [*mut c_void],
+    ) -> Result<(), String> {
+        let [x, y, z] = launch.grid.map(|n| n as u32);
+        if x == 0 || y == 0 || z == 0 {
+            return Ok(());
+        }
+        // SAFETY: the caller's promise.
+        let started = unsafe {
+            sys::cuLaunchKernel(
+                self.function,
+                x,
+                y,
+                z,
+                launch.threads as u32,
+                1,
+                1,
+                launch.shared as u32,
+                stream as CUstream,
+                arguments.as_mut_ptr(),
+                ptr::null_mut(),
+            )
+        };
+        check("start a kernel", started)
+    }
+}
+
+fn check(doing: &str, result: CUresult) -> Result<(), String> {
+    match result {
+        CUresult::CUDA_SUCCESS => Ok(()),
+        error => Err(format!("the CUDA driver cannot {doing}: {error:?}")),
+    }
+}
