@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use mpnet::cli::{compile, doctor, exit, export, graph, import, runtime, tokenizer, verify};
+use mpnet::cli::{compile, doctor, eval, exit, export, graph, import, runtime, tokenizer, verify};
 use std::process::ExitCode;
 
 /// Compile, verify and look after MPNet training with ONNX Runtime.
@@ -30,6 +30,8 @@ enum Verb {
     Import(import::ImportArgs),
     /// A checkpoint's encoder for other programs
     Export(export::ExportArgs),
+    /// Loss and accuracy of a model, in any format, on text
+    Eval(eval::EvalArgs),
     /// Make a tokenizer
     Tokenizer(tokenizer::TokenizerArgs),
 }
@@ -43,6 +45,7 @@ fn run(verb: &Verb) -> Result<u8> {
         Verb::Verify(args) => return verify::run(args),
         Verb::Import(args) => import::run(args)?,
         Verb::Export(args) => export::run(args)?,
+        Verb::Eval(args) => eval::run(args)?,
         Verb::Tokenizer(args) => tokenizer::run(args)?,
     }
     Ok(exit::DONE)

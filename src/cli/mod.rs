@@ -3,6 +3,7 @@
 pub mod compile;
 pub mod convert;
 pub mod doctor;
+pub mod eval;
 pub mod exit;
 pub mod export;
 pub mod graph;

@@ -4,6 +4,7 @@ pub mod config;
 pub mod engine;
 pub mod evaluate;
 pub mod execution;
+mod foreign;
 pub mod initialize;
 pub mod inputs;
 pub mod progress;

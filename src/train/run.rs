@@ -2,6 +2,7 @@
 
 use super::config::{TrainConfig, Vocabulary};
 use super::engine::start;
+use super::foreign::Foreign;
 use super::initialize::initial_parameters;
 use super::progress::Progress;
 use super::stop::StopSignal;
@@ -38,7 +39,16 @@ pub fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary {
 pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Result<Ended> {
     let stop = StopSignal::listen()?;
     let tokenizer = Arc::new(Tokenizer::load(&config.tokenizer)?);
-    let model = config.architecture.model(&vocabulary(&tokenizer));
+    let foreign = config
+        .start_from
+        .as_ref()
+        .map(|path| Foreign::open(path, config, &tokenizer))
+        .transpose()
+        .context("opening the model to start from (--hf-model-path)")?;
+    let model = match &foreign {
+        Some(foreign) => foreign.model.clone(),
+        None => config.architecture.model(&vocabulary(&tokenizer)),
+    };
     model.validate().context("the model's settings")?;
     checkpoint::check_writable(&config.checkpoint_dir)?;
     let open = |path| {
@@ -86,9 +96,17 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
             },
         ),
     };
-    let fresh = checkpoint
-        .is_none()
-        .then(|| initial_parameters(&model, config.seed));
+    let fresh = match (&checkpoint, foreign) {
+        (Some(_), _) => None,
+        (None, None) => Some(initial_parameters(&model, config.seed)),
+        (None, Some(foreign)) => {
+            let (parameters, notes) = foreign.parameters(config.seed)?;
+            for note in notes {
+                eprintln!("note: {note}");
+            }
+            Some(parameters)
+        }
+    };
     let initial = match (&checkpoint, &fresh) {
         (Some(checkpoint), _) => checkpoint.parameters.as_slice(),
         (None, fresh) => fresh.as_deref().unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! The single-stream encoder as other programs take it, with a head of choice: position by position
 //! what transformers computes, padding included.
 
+use super::attention::Scores;
 use super::builder::Builder;
 use super::config::{ModelConfig, POSITION_OFFSET};
 use super::layer::{Rows, final_norm, layer};
@@ -66,7 +67,7 @@ pub fn encoder(config: &ModelConfig, head: Head) -> Result<Graph, GraphError> {
             start: Dim::from(0),
             end: length.clone(),
         };
-        x = layer(&mut b, index, x, &all, bias)?;
+        x = layer(&mut b, index, x, &all, Scores::Added(bias))?;
     }
     let x = final_norm(&mut b, x)?;
     let x = b.graph.transpose(x, &[1, 0, 2])?; // [B, L, D]

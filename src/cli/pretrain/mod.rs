@@ -55,7 +55,6 @@ impl PretrainArgs {
         let logs = self.logging.tensorboard_log_dir.is_some();
         [
             (self.data.dataset_name.is_some(), "--dataset-name"),
-            (self.checkpoints.hf_model_path.is_some(), "--hf-model-path"),
             (self.checkpoints.trust_checkpoint, "--trust-checkpoint"),
             (
                 self.architecture.gradient_checkpointing,
@@ -100,6 +99,7 @@ impl PretrainArgs {
                 .logging
                 .eval_interval(checkpoint_interval, schedule.total_updates),
             logging_steps: self.logging.logging_steps.max(1),
+            start_from: self.checkpoints.hf_model_path,
             resume: self
                 .checkpoints
                 .resume
