@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod convert;
 pub mod data;
+pub mod export;
 pub mod report;
 pub mod staging;
 pub mod train;

@@ -13,7 +13,7 @@ mod write;
 pub use error::CheckpointError;
 pub use lock::Lock;
 pub use pointer::{Pointer, candidates, resolve, set_pointer};
-pub use read::{load, load_model, load_parameters, read_state};
+pub use read::{load, load_model, load_parameters, read_checked_state, read_state};
 pub use state::TrainerState;
 pub use sums::verify;
 pub use write::{check_writable, hash_text, prepare, prune, remove, save};

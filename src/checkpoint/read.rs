@@ -140,6 +140,16 @@ pub fn read_state(folder: &Path) -> Result<TrainerState> {
     Ok(state)
 }
 
+/// [`read_state`], once the parameters beside it have the hash that it gives.
+///
+/// # Errors
+/// As [`read_state`], or where they have another.
+pub fn read_checked_state(folder: &Path) -> Result<TrainerState> {
+    let state = read_state(folder)?;
+    check_hash(folder, MODEL_FILE, &state)?;
+    Ok(state)
+}
+
 fn check_hash(folder: &Path, name: &str, state: &TrainerState) -> Result<()> {
     let path = folder.join(name);
     let expected = state.sha256.get(name).ok_or_else(|| {

@@ -140,6 +140,9 @@ pub struct TrainConfig {
     pub eval_interval: u64,
     /// Updates between two log lines.
     pub logging_steps: u64,
+    /// Start from the weights of this model.
+    #[serde(default)]
+    pub start_from: Option<PathBuf>,
     /// Go on from this checkpoint, or from the latest of `checkpoint_dir` where the path is empty. Not
     /// saved, so that a resumed run leaves the checkpoints of one that was not stopped.
     #[serde(skip)]

@@ -6,6 +6,7 @@ use super::dry_run;
 use super::engine::start;
 use super::feeder::Feeder;
 use super::figures::{Figures, Peak};
+use super::foreign::Foreign;
 use super::initialize::initial_parameters;
 use super::log::record::{Start, now};
 use super::log::{Log, machine};
@@ -47,7 +48,16 @@ pub fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary {
 pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Result<Ended> {
     let stop = StopSignal::listen()?;
     let tokenizer = Arc::new(Tokenizer::load(&config.tokenizer)?);
-    let mut model = config.architecture.model(&vocabulary(&tokenizer));
+    let foreign = config
+        .start_from
+        .as_ref()
+        .map(|path| Foreign::open(path, config, &tokenizer))
+        .transpose()
+        .context("opening the model to start from (--hf-model-path)")?;
+    let mut model = match &foreign {
+        Some(foreign) => foreign.model.clone(),
+        None => config.architecture.model(&vocabulary(&tokenizer)),
+    };
     model.objective = config.masking.objective;
     model.validate().context("the model's settings")?;
     checkpoint::check_writable(&config.checkpoint_dir)?;
@@ -105,9 +115,17 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
             None,
         ),
     };
-    let fresh = checkpoint
-        .is_none()
-        .then(|| initial_parameters(&model, config.seed));
+    let fresh = match (&checkpoint, foreign) {
+        (Some(_), _) => None,
+        (None, None) => Some(initial_parameters(&model, config.seed)),
+        (None, Some(foreign)) => {
+            let (parameters, notes) = foreign.parameters(config.seed)?;
+            for note in notes {
+                eprintln!("note: {note}");
+            }
+            Some(parameters)
+        }
+    };
     let initial = match (&checkpoint, &fresh) {
         (Some(checkpoint), _) => checkpoint.parameters.as_slice(),
         (None, fresh) => fresh.as_deref().unwrap_or_default(),

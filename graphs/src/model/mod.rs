@@ -9,6 +9,7 @@ mod attention;
 mod builder;
 pub mod config;
 mod embeddings;
+pub mod encoder;
 #[cfg(test)]
 mod gradients;
 mod layer;

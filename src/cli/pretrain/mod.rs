@@ -64,7 +64,6 @@ impl PretrainArgs {
     /// one is used.
     fn unavailable(&self) -> Option<&'static str> {
         [
-            (self.checkpoints.hf_model_path.is_some(), "--hf-model-path"),
             (self.checkpoints.trust_checkpoint, "--trust-checkpoint"),
             (
                 self.architecture.gradient_checkpointing,
@@ -109,6 +108,7 @@ impl PretrainArgs {
                 .logging
                 .eval_interval(checkpoint_interval, schedule.total_updates),
             logging_steps: self.logging.logging_steps.max(1),
+            start_from: self.checkpoints.hf_model_path,
             resume: self
                 .checkpoints
                 .resume
