@@ -4,7 +4,7 @@
 mod common;
 
 use common::{
-    binary, failure, failure_without_a_trace, files, pretrain, repository, small_text, stdout,
+    binary, failure, failure_without_a_trace, files, pretrain, repository, stdout,
 };
 use mpnet::checkpoint;
 use mpnet_runtime::engine::NamedArray;
