@@ -3,9 +3,7 @@
 
 mod common;
 
-use common::{
-    binary, failure, failure_without_a_trace, files, pretrain, repository, stdout,
-};
+use common::{binary, failure, failure_without_a_trace, files, pretrain, repository, stdout};
 use mpnet::checkpoint;
 use mpnet_runtime::engine::NamedArray;
 use safetensors::SafeTensors;
@@ -56,7 +54,12 @@ fn run(folder: &Path, ids: &[i64], mask: &[i64], shape: [usize; 2]) -> Vec<f32> 
     let model = model.into_optimized().unwrap().into_runnable().unwrap();
     let input = |values: &[i64]| Tensor::from_shape(&shape, values).unwrap().into_tvalue();
     let outputs = model.run(tvec!(input(ids), input(mask))).unwrap();
-    outputs[0].as_slice::<f32>().unwrap().to_vec()
+    outputs[0]
+        .try_as_plain_ram()
+        .unwrap()
+        .as_slice::<f32>()
+        .unwrap()
+        .to_vec()
 }
 
 fn assert_close(ours: &[f32], theirs: &[f32], mask: &[i64], tolerance: f32, what: &str) {

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use mpnet::cli::{compile, doctor, eval, exit, export, graph, import, runtime, tokenizer, verify};
+use mpnet::cli::{
+    compile, doctor, eval, exit, export, graph, import, report, runtime, tokenizer, verify,
+};
 use std::process::ExitCode;
 
 /// Compile, verify and look after MPNet training with ONNX Runtime.
@@ -32,7 +34,9 @@ enum Verb {
     Export(export::ExportArgs),
     /// Loss and accuracy of a model, in any format, on text
     Eval(eval::EvalArgs),
-    /// Make a tokenizer
+    /// One HTML page of a run: curves, events, settings
+    Report(report::ReportArgs),
+    /// Make or check a tokenizer
     Tokenizer(tokenizer::TokenizerArgs),
 }
 
@@ -46,7 +50,8 @@ fn run(verb: &Verb) -> Result<u8> {
         Verb::Import(args) => import::run(args)?,
         Verb::Export(args) => export::run(args)?,
         Verb::Eval(args) => eval::run(args)?,
-        Verb::Tokenizer(args) => tokenizer::run(args)?,
+        Verb::Report(args) => report::run(args)?,
+        Verb::Tokenizer(args) => return tokenizer::run(args),
     }
     Ok(exit::DONE)
 }

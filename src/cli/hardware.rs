@@ -44,8 +44,6 @@ impl PrecisionChoice {
 /// `--attention`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AttentionChoice {
-    /// By one operator of ours where that is faster
-    Auto,
     /// By one operator of ours where the provider has a kernel of it
     Fused,
     /// In ONNX Runtime's operators
@@ -70,7 +68,7 @@ pub struct HardwareArgs {
     #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto, help_heading = "Hardware")]
     pub precision: PrecisionChoice,
     /// How the session engine computes attention
-    #[arg(long, value_enum, default_value_t = AttentionChoice::Auto, help_heading = "Hardware")]
+    #[arg(long, value_enum, default_value_t = AttentionChoice::Fused, help_heading = "Hardware")]
     pub attention: AttentionChoice,
     /// Accept that operators which the provider lacks run on the processor
     #[arg(long, help_heading = "Hardware")]
@@ -90,7 +88,6 @@ impl HardwareArgs {
             device_id: self.device_id.into(),
             precision: self.precision.precision(),
             attention: match self.attention {
-                AttentionChoice::Auto => AttentionKind::Auto,
                 AttentionChoice::Fused => AttentionKind::Fused,
                 AttentionChoice::Expanded => AttentionKind::Expanded,
             },

@@ -12,6 +12,7 @@ pub mod import;
 pub mod model_file;
 pub mod presets;
 pub mod pretrain;
+pub mod report;
 pub mod runtime;
 pub mod spelling;
 pub mod tokenizer;

@@ -6,6 +6,7 @@ use super::pytorch::{self, Entry};
 use super::source::{Source, SourceOptions, apply_tokenizer, tokenizer};
 use super::tensors::Tensor;
 use super::weight_map::Layout;
+use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -170,6 +171,7 @@ fn model(
         eos_token_id: token("eos_token_id", 2),
         unk_token_id: token("unk_token_id", 3),
         mask_token_id: token("mask_token_id", vocab_size as i64 - 1),
+        objective: Objective::default(),
         dropout: ratio("dropout"),
         attention_dropout: ratio("attention_dropout"),
         activation_dropout: ratio("activation_dropout"),

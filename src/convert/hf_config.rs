@@ -1,6 +1,7 @@
 //! HuggingFace's `config.json`, written and read, and what HuggingFace cannot represent.
 
 use super::ConvertError;
+use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, LAYER_NORM_EPSILON, ModelConfig, POSITION_OFFSET};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -235,6 +236,7 @@ impl FoundConfig {
             eos_token_id: self.eos_token_id.unwrap_or(2),
             unk_token_id: 3,
             mask_token_id: rows as i64 - 1,
+            objective: Objective::default(),
             dropout: self.hidden_dropout_prob,
             attention_dropout: self.attention_probs_dropout_prob,
             activation_dropout: self.hidden_dropout_prob,

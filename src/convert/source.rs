@@ -114,6 +114,7 @@ impl Source {
             step: i64::try_from(self.step).unwrap_or(i64::MAX),
             first_moments: arrays(first)?,
             second_moments: arrays(second)?,
+            loss_scaling: None,
         }))
     }
 }

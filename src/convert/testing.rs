@@ -1,5 +1,6 @@
 //! Small models for tests.
 
+use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::model::parameters::parameters;
 use mpnet_runtime::engine::NamedArray;
@@ -23,6 +24,7 @@ pub(crate) fn config(layers: usize, heads: usize, width: usize, vocab: usize) ->
         eos_token_id: 2,
         unk_token_id: 3,
         mask_token_id: vocab as i64 - 1,
+        objective: Objective::default(),
         dropout: 0.0,
         attention_dropout: 0.0,
         activation_dropout: 0.0,

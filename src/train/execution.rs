@@ -21,10 +21,8 @@ pub enum EngineKind {
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AttentionKind {
-    /// By this project's kernel where that is faster.
-    #[default]
-    Auto,
     /// By this project's kernel where the provider has one.
+    #[default]
     Fused,
     /// In ordinary operators.
     Expanded,
@@ -69,7 +67,6 @@ impl Execution {
     /// Whether attention is one operator, where the provider has a kernel of it.
     pub fn fused_attention(&self) -> bool {
         match self.attention {
-            AttentionKind::Auto => self.provider() == Provider::Cuda,
             AttentionKind::Fused => true,
             AttentionKind::Expanded => false,
         }

@@ -15,6 +15,7 @@ mod gradients;
 mod layer;
 mod lm_head;
 mod loss;
+mod objective;
 pub mod parameters;
 pub mod pretraining;
 mod relative_bias;
@@ -23,4 +24,5 @@ mod streams;
 pub(crate) mod testing;
 
 pub use builder::{AttentionForm, DropoutSite};
+pub use objective::Objective;
 pub use relative_bias::relative_position_bucket;

@@ -16,15 +16,24 @@ pub struct CheckpointArgs {
     /// Checkpoints to keep, beside the best and the last; -1 keeps all
     #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
     pub keep_checkpoints: i64,
-    /// Accepted for annotated-mpnet's sake: the optimizer's state is always saved
-    #[arg(long)]
+    /// Save the optimizer's state with every checkpoint: the default
+    #[arg(long, overrides_with = "no_save_optimizer_state")]
     pub save_optimizer_state: bool,
+    /// Checkpoints of a third of the size, from which a resumed run starts its moments at zero
+    #[arg(long)]
+    pub no_save_optimizer_state: bool,
+    /// Seconds for which a checkpoint that could not be written is tried again
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    pub save_retry: u64,
     /// Go on from the latest checkpoint of --checkpoint-dir
     #[arg(long)]
     pub resume: bool,
     /// The checkpoint to resume from
     #[arg(long, requires = "resume")]
     pub resume_checkpoint: Option<PathBuf>,
+    /// Resume although flags have changed that change the run
+    #[arg(long = "override", requires = "resume")]
+    pub accept_changes: bool,
     /// Load a PyTorch checkpoint of doubtful origin
     #[arg(long)]
     pub trust_checkpoint: bool,
