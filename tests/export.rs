@@ -54,8 +54,12 @@ fn run(folder: &Path, ids: &[i64], mask: &[i64], shape: [usize; 2]) -> Vec<f32> 
     let model = model.into_optimized().unwrap().into_runnable().unwrap();
     let input = |values: &[i64]| Tensor::from_shape(&shape, values).unwrap().into_tvalue();
     let outputs = model.run(tvec!(input(ids), input(mask))).unwrap();
-    let output = outputs[0].to_plain_array_view::<f32>().unwrap();
-    output.iter().copied().collect()
+    outputs[0]
+        .try_as_plain_ram()
+        .unwrap()
+        .as_slice::<f32>()
+        .unwrap()
+        .to_vec()
 }
 
 fn assert_close(ours: &[f32], theirs: &[f32], mask: &[i64], tolerance: f32, what: &str) {

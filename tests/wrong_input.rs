@@ -228,7 +228,11 @@ fn a_build_that_is_no_onnx_runtime() {
 #[test]
 fn flags_of_parts_that_are_not_there_are_refused_not_ignored() {
     let folder = tempfile::tempdir().unwrap();
-    for flag in [vec!["--gradient-checkpointing"], vec!["--trust-checkpoint"]] {
+    for flag in [
+        vec!["--gradient-checkpointing"],
+        vec!["--hf-model-path", "x"],
+        vec!["--trust-checkpoint"],
+    ] {
         refused(folder.path(), &flag, 2, &[flag[0]]);
     }
     refused(folder.path(), &["--config", "run.toml"], 2, &["run.toml"]);

@@ -28,14 +28,14 @@ enum Verb {
     Graph(graph::GraphArgs),
     /// Run golden cases and print every difference
     Verify(verify::VerifyArgs),
-    /// One HTML page of a run: curves, events, settings
-    Report(report::ReportArgs),
     /// A HuggingFace folder or PyTorch file as a native checkpoint
     Import(import::ImportArgs),
     /// A checkpoint's encoder for other programs
     Export(export::ExportArgs),
     /// Loss and accuracy of a model, in any format, on text
     Eval(eval::EvalArgs),
+    /// One HTML page of a run: curves, events, settings
+    Report(report::ReportArgs),
     /// Make or check a tokenizer
     Tokenizer(tokenizer::TokenizerArgs),
 }
@@ -47,10 +47,10 @@ fn run(verb: &Verb) -> Result<u8> {
         Verb::Compile(args) => return compile::run(args),
         Verb::Graph(args) => graph::run(args)?,
         Verb::Verify(args) => return verify::run(args),
-        Verb::Report(args) => report::run(args)?,
         Verb::Import(args) => import::run(args)?,
         Verb::Export(args) => export::run(args)?,
         Verb::Eval(args) => eval::run(args)?,
+        Verb::Report(args) => report::run(args)?,
         Verb::Tokenizer(args) => return tokenizer::run(args),
     }
     Ok(exit::DONE)

@@ -3,7 +3,8 @@
 use super::hardware::HardwareArgs;
 use crate::convert::Source;
 use crate::convert::source::SourceOptions;
-use crate::data::{EvaluationSet, Masking, Sources, Tokenizer};
+use crate::data::source::Sources;
+use crate::data::{EvaluationSet, Masking, Tokenizer};
 use crate::train::engine::start;
 use crate::train::evaluate::evaluate;
 use anyhow::{Context, Result, bail, ensure};
@@ -19,9 +20,12 @@ pub struct EvalArgs {
     /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace folder, or a PyTorch
     /// file of annotated-mpnet or fairseq
     pub model: PathBuf,
-    /// UTF-8 text, one text a line, or a folder or pattern of such files, JSON or parquet
-    #[arg(long, value_name = "PATH")]
+    /// Text, one text a line, or any file that pretrain-mpnet reads
+    #[arg(long, value_name = "FILE")]
     pub text: PathBuf,
+    /// Field of the text, in files with fields
+    #[arg(long, default_value = "text")]
+    pub text_field: String,
     /// Folder of the tokenizer [default: the model's own]
     #[arg(long, value_name = "FOLDER")]
     pub tokenizer: Option<PathBuf>,
@@ -78,20 +82,21 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         "--max-tokens {longest}: the model has {} positions",
         model.max_positions
     );
-    let sources = Sources::of_path(&args.text, "text").context("the text (--text)")?;
-    let masking = Masking {
+    // As the run masked, where it was one of this program.
+    let masking = serde_json::from_value(source.run["masking"].clone()).unwrap_or(Masking {
         objective: model.objective,
         ..Masking::default()
-    };
-    let set = EvaluationSet::open(
-        &sources,
-        &tokenizer,
-        args.batch_size,
-        longest,
-        args.seed,
-        &masking,
-    )
-    .context("the text (--text)")?;
+    });
+    ensure!(
+        args.text.is_file(),
+        "--text {}: there is no such file",
+        args.text.display()
+    );
+    let name = args.text.display().to_string();
+    let (rows, seed) = (args.batch_size, args.seed);
+    let set = Sources::files(name, std::slice::from_ref(&args.text), &args.text_field)
+        .and_then(|text| EvaluationSet::open(&text, &tokenizer, rows, longest, seed, &masking))
+        .context("the text (--text)")?;
     let execution = args.hardware.execution(args.threads);
     let loaded = execution.load(args.ort.clone())?;
     let graph = Options {

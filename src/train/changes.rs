@@ -13,6 +13,7 @@ const HARMLESS: &[&str] = &[
     "eval_interval",
     "logging_steps",
     "data_threads",
+    "start_from",
     "resume",
     "ort",
     // Compared by its effect.

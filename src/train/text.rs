@@ -49,7 +49,14 @@ fn loader(config: &TrainConfig, sources: Sources, held_out: (u64, Position)) -> 
 fn open_files(config: &TrainConfig, files: &TextFiles, tokenizer: &Tokenizer) -> Result<Opened> {
     let field = &config.batching.text_field;
     let evaluation = |path: &Path| -> Result<EvaluationSet> {
-        let sources = Sources::of_path(path, field)?;
+        let sources = match path.exists() {
+            // One file, whatever its name.
+            true if path.is_file() => {
+                Sources::files(path.display().to_string(), &[path.to_owned()], field)?
+            }
+            true => Sources::local(path, field)?,
+            false => bail!("{}: there is no such file", path.display()),
+        };
         Ok(EvaluationSet::open(
             &sources,
             tokenizer,

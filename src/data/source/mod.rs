@@ -163,17 +163,6 @@ impl Sources {
         Self::files(path.display().to_string(), &files, field)
     }
 
-    /// The file `path`, whatever its name, or what else [`local`](Self::local) finds there.
-    ///
-    /// # Errors
-    /// When there is none, or the folder can't be read.
-    pub fn of_path(path: &Path, field: &str) -> Result<Self> {
-        match path.is_file() {
-            true => Self::files(path.display().to_string(), &[path.to_owned()], field),
-            false => Self::local(path, field),
-        }
-    }
-
     /// These files.
     ///
     /// # Errors
