@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mpnet::data::rng::{Purpose, keyed};
-use mpnet::data::source::TextFile;
-use mpnet::data::{Collator, LoaderConfig, MaskKey, Tokenizer, TrainLoader, fill_keep_mask};
+use mpnet::data::{
+    Collator, LoaderConfig, MaskKey, Masking, Sources, Tokenizer, TrainLoader, fill_keep_mask,
+};
 
 /// Tokenizer and texts: the example's, or those that MPNET_BENCH_TOKENIZER and MPNET_BENCH_TEXT name.
 fn inputs() -> (Tokenizer, Vec<String>) {
@@ -16,9 +17,9 @@ fn inputs() -> (Tokenizer, Vec<String>) {
         std::env::var(variable).unwrap_or_else(|_| examples.to_owned() + example)
     };
     let tokenizer = Tokenizer::load(&named("MPNET_BENCH_TOKENIZER", "tokenizer")).unwrap();
-    let mut file =
-        TextFile::open(Path::new(&named("MPNET_BENCH_TEXT", "corpus/valid.txt"))).unwrap();
-    let texts = (0..file.rows()).map(|row| file.row(row).unwrap()).collect();
+    let text = named("MPNET_BENCH_TEXT", "corpus/valid.txt");
+    let sources = Sources::local(Path::new(&text), "text").unwrap();
+    let texts = sources.texts().map(|text| text.unwrap()).collect();
     (tokenizer, texts)
 }
 
@@ -45,7 +46,7 @@ fn collate(c: &mut Criterion) {
         let rows: Vec<_> = (texts.iter().cycle().take(rows))
             .map(|text| tokenizer.encode(text, max_tokens).unwrap())
             .collect();
-        let mut collator = Collator::new(&tokenizer).unwrap();
+        let mut collator = Collator::new(&tokenizer, &Masking::default()).unwrap();
         let mut rng = keyed(1, Purpose::Training, 0, 0);
         let tokens: usize = rows.iter().map(Vec::len).sum();
         group.throughput(Throughput::Elements(tokens as u64));
@@ -57,13 +58,11 @@ fn collate(c: &mut Criterion) {
 
 fn load(c: &mut Criterion) {
     let (tokenizer, _) = inputs();
+    let train = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/corpus/train");
+    let sources = Sources::local(Path::new(train), "text").unwrap();
     let config = LoaderConfig {
-        train_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/examples/corpus/train").into(),
-        batch_size: 16,
-        max_tokens: 128,
-        seed: 1,
         threads: 1,
-        prefetch: 4,
+        ..LoaderConfig::new(Arc::new(sources), 16, 128, 1)
     };
     let mut loader = TrainLoader::new(config, Arc::new(tokenizer), None).unwrap();
     let mut group = c.benchmark_group("load");

@@ -5,6 +5,8 @@ pub mod checkpoint;
 pub mod cli;
 pub mod convert;
 pub mod data;
+pub mod export;
+pub mod report;
 pub mod staging;
 pub mod train;
 pub mod verify;

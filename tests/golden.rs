@@ -10,10 +10,17 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-const CASES: [&str; 3] = ["postln-gelu", "postln-padded", "preln-relu"];
+const CASES: [&str; 6] = [
+    "golden/postln-gelu",
+    "golden/postln-padded",
+    "golden/preln-relu",
+    "golden-modes/plm",
+    "golden-modes/mlm-padded",
+    "golden-modes/return-mlm",
+];
 
 fn case(name: &str) -> PathBuf {
-    repository("tests/data/golden").join(name)
+    repository("tests/data").join(name)
 }
 
 /// A copy of a case.
@@ -180,13 +187,13 @@ fn a_case_that_cannot_be_run_says_why() {
         (heads, r#""encoder_attention_heads": "x""#, "case.json"),
         (
             heads,
-            r#""encoder_attention_heads": 4, "input_mode": "plm""#,
-            "plm",
+            r#""encoder_attention_heads": 4, "input_mode": "clm""#,
+            "input_mode 'clm'",
         ),
         (
             heads,
-            r#""encoder_attention_heads": 4, "return_mlm": true"#,
-            "return_mlm",
+            r#""encoder_attention_heads": 4, "input_mode": "plm", "return_mlm": true"#,
+            "return_mlm true",
         ),
         (freq, r#""update_freq": 0"#, "update_freq"),
         (freq, r#""update_freq": 2"#, "5.input_ids"),

@@ -6,7 +6,14 @@ mod common;
 use common::{binary, pretrain, repository, stdout};
 use std::path::Path;
 
-const CASES: [&str; 3] = ["postln-gelu", "postln-padded", "preln-relu"];
+const CASES: [&str; 6] = [
+    "golden/postln-gelu",
+    "golden/postln-padded",
+    "golden/preln-relu",
+    "golden-modes/plm",
+    "golden-modes/mlm-padded",
+    "golden-modes/return-mlm",
+];
 
 /// On the ordinary build that is pinned: fp32 at the tolerances of the training API, with attention in
 /// ordinary operators and as one of ours, fp16 at its own.
@@ -19,7 +26,7 @@ fn every_golden_case_passes_in_fp32_and_fp16() {
         for name in CASES {
             command
                 .arg("--case")
-                .arg(repository("tests/data/golden").join(name));
+                .arg(repository("tests/data").join(name));
         }
         let printed = stdout(&mut command);
         let passed = printed.matches(" 0 outside their tolerance").count();

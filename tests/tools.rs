@@ -25,6 +25,7 @@ fn every_binary_explains_itself() {
         "compile",
         "graph",
         "verify",
+        "report",
         "tokenizer",
     ] {
         assert!(stdout(&mut mpnet(&here, &[verb, "--help"])).contains("Usage:"));
@@ -33,7 +34,7 @@ fn every_binary_explains_itself() {
 
 #[test]
 fn verbs_that_are_not_there_yet_are_refused() {
-    for verb in ["import", "export", "eval", "report"] {
+    for verb in ["import", "export", "eval"] {
         let said = failure(&mut mpnet(&repository(""), &[verb]), 2);
         assert!(said.contains(verb), "{said}");
     }
@@ -89,6 +90,36 @@ fn runtime_names_the_library_and_a_file_that_is_there() {
     let unknown = ["runtime", "install", "no-such-build"];
     let said = failure(&mut mpnet(&repository(""), &unknown), 1);
     assert!(said.contains("no-such-build"), "{said}");
+}
+
+#[test]
+fn compile_checks_a_provider_and_names_the_nodes_that_it_lacks() {
+    let check = |provider: &str| {
+        let arguments = [
+            "compile",
+            "--preset",
+            "tiny",
+            "--target",
+            "session",
+            "--check",
+            "--provider",
+        ];
+        mpnet(&repository(""), &[&arguments[..], &[provider]].concat())
+    };
+    let all = stdout(&mut check("cpu"));
+    assert!(all.contains(" 0 without a kernel on cpu"), "{all}");
+    assert!(!all.contains("--allow-cpu-nodes"), "{all}");
+
+    let output = check("webgpu").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let listed = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "needs --allow-cpu-nodes",
+        " LogSoftmax f32, opset 18",
+        " Less i64, opset 18",
+    ] {
+        assert!(listed.contains(line), "no '{line}': {listed}");
+    }
 }
 
 #[test]
@@ -198,4 +229,28 @@ fn tokenizer_train_makes_the_example_tokenizer_again() {
     for (name, bytes) in files(&repository("examples/tokenizer")) {
         assert!(made[&name] == bytes, "{} differs", name.display());
     }
+}
+
+#[test]
+fn tokenizer_check_says_what_is_there_and_what_is_lacking() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = repository("examples/tokenizer");
+    let said = stdout(mpnet(folder.path(), &["tokenizer", "check"]).arg(&example));
+    for line in ["4096 tokens", "<mask>, id 4095", "it can be trained with"] {
+        assert!(said.contains(line), "no '{line}': {said}");
+    }
+    assert!(!said.contains("LACKS") && !said.contains("poor"), "{said}");
+
+    let config = r#"{"pad_token": "</s>"}"#;
+    std::fs::copy(
+        example.join("tokenizer.json"),
+        folder.path().join("tokenizer.json"),
+    )
+    .unwrap();
+    std::fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+    let mut command = mpnet(folder.path(), &["tokenizer", "check", "."]);
+    let output = command.assert().code(1).get_output().stdout.clone();
+    let said = String::from_utf8(output).unwrap();
+    let line = "</s> is the padding token and the end token";
+    assert!(said.contains(line) && said.contains("LACKS"), "{said}");
 }

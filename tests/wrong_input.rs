@@ -30,7 +30,7 @@ fn an_empty_training_folder() {
         folder.path(),
         &["--train-dir", "empty"],
         1,
-        &["empty", ".txt"],
+        &["empty", ".txt", ".parquet"],
     );
 }
 
@@ -105,7 +105,7 @@ fn a_tokenizer_that_is_not_there() {
         folder.path(),
         &["--tokenizer-name", "nowhere"],
         1,
-        &["nowhere", "tokenizer.json"],
+        &["nowhere", "tokenizer.json", "HF_HUB_OFFLINE"],
     );
 }
 
@@ -214,8 +214,6 @@ fn a_resume_of_a_damaged_checkpoint_or_with_other_settings() {
     damaged("checkpoint-1/trainer_state.json", &|bytes| {
         bytes.truncate(100)
     });
-    damaged("latest", &|text| *text = b"checkpoint-9\n".to_vec());
-    damaged("latest", &|text| *text = b"../checkpoint-1\n".to_vec());
     std::fs::remove_file(folder.path().join("out/checkpoint-1/model.safetensors")).unwrap();
     refused(folder.path(), &["--resume"], 1, &["model.safetensors"]);
 }
@@ -230,31 +228,19 @@ fn a_build_that_is_no_onnx_runtime() {
 #[test]
 fn flags_of_parts_that_are_not_there_are_refused_not_ignored() {
     let folder = tempfile::tempdir().unwrap();
-    for flag in [
-        vec!["--dataset-name", "HuggingFaceFW/fineweb-edu"],
-        vec!["--gradient-checkpointing"],
-        vec!["--hf-model-path", "x"],
-        vec!["--wandb"],
-        vec!["--tensorboard-log-dir", "logs"],
-        vec!["--dry-run"],
-        vec!["--trust-checkpoint"],
-        vec!["--wandb-watch"],
-    ] {
-        refused(folder.path(), &flag, 2, &[flag[0]]);
+    for flag in ["--gradient-checkpointing", "--trust-checkpoint"] {
+        refused(folder.path(), &[flag], 2, &[flag]);
     }
-    refused(folder.path(), &["--config", "run.toml"], 2, &["--config"]);
-    let mut nothing = binary("pretrain-mpnet", folder.path());
-    let said = failure(&mut nothing, 2);
-    assert!(said.contains("--train-dir"), "{said}");
-    // The first command of annotated-mpnet's README, as it stands.
+    refused(folder.path(), &["--config", "run.toml"], 2, &["run.toml"]);
+    // The first command of annotated-mpnet's README, as it stands; tests don't reach the Hub.
     let mut first = binary("pretrain-mpnet", folder.path());
     first
         .args(["--dataset-name", "HuggingFaceFW/fineweb-edu"])
         .args(["--total-updates", "10000", "--warmup-updates", "1000"])
         .args(["--batch-size", "4", "--update-freq", "4", "--lr", "0.0002"])
         .args(["-save_steps", "200", "-log_dir", "checkpoints/experiments"]);
-    let said = failure(&mut first, 2);
-    assert!(said.contains("--dataset-name is not available"), "{said}");
+    let said = failure(&mut first, 1);
+    assert!(said.contains("HF_HUB_OFFLINE"), "{said}");
 }
 
 #[test]

@@ -539,6 +539,7 @@ mod tests {
             step: 7,
             first_moments: arrays(-2.0),
             second_moments: arrays(9.0),
+            loss_scaling: None,
         };
         (arrays(0.25), state)
     }

@@ -456,6 +456,7 @@ fn parameters_and_moments_that_do_not_fit_change_nothing() {
         step: 1,
         first_moments: before.clone(),
         second_moments: before[1..].to_vec(),
+        loss_scaling: None,
     };
     let error = engine.set_optimizer_state(state).unwrap_err();
     assert!(

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use mpnet::cli::{compile, doctor, exit, graph, runtime, tokenizer, verify};
+use mpnet::cli::{
+    compile, doctor, eval, exit, export, graph, import, report, runtime, tokenizer, verify,
+};
 use std::process::ExitCode;
 
 /// Compile, verify and look after MPNet training with ONNX Runtime.
@@ -26,7 +28,15 @@ enum Verb {
     Graph(graph::GraphArgs),
     /// Run golden cases and print every difference
     Verify(verify::VerifyArgs),
-    /// Make a tokenizer
+    /// A HuggingFace folder or PyTorch file as a native checkpoint
+    Import(import::ImportArgs),
+    /// A checkpoint's encoder for other programs
+    Export(export::ExportArgs),
+    /// Loss and accuracy of a model, in any format, on text
+    Eval(eval::EvalArgs),
+    /// One HTML page of a run: curves, events, settings
+    Report(report::ReportArgs),
+    /// Make or check a tokenizer
     Tokenizer(tokenizer::TokenizerArgs),
 }
 
@@ -37,7 +47,11 @@ fn run(verb: &Verb) -> Result<u8> {
         Verb::Compile(args) => return compile::run(args),
         Verb::Graph(args) => graph::run(args)?,
         Verb::Verify(args) => return verify::run(args),
-        Verb::Tokenizer(args) => tokenizer::run(args)?,
+        Verb::Import(args) => import::run(args)?,
+        Verb::Export(args) => export::run(args)?,
+        Verb::Eval(args) => eval::run(args)?,
+        Verb::Report(args) => report::run(args)?,
+        Verb::Tokenizer(args) => return tokenizer::run(args),
     }
     Ok(exit::DONE)
 }

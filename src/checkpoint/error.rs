@@ -18,6 +18,8 @@ pub enum CheckpointError {
         #[source]
         source: std::io::Error,
     },
+    #[error("checkpoint folder {} is in use by another run ({holder}): wait for it to end, or choose another folder with --checkpoint-dir", path.display())]
+    Locked { path: PathBuf, holder: String },
     #[error("there is no checkpoint at {}: expected a checkpoint-<step> folder, or a folder that holds some", path.display())]
     NotFound { path: PathBuf },
     #[error("{} is a PyTorch file; only this program's own checkpoint folders can be read so far", path.display())]

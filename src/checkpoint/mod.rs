@@ -1,17 +1,22 @@
 //! Native checkpoints: a folder `checkpoint-<step>` of safetensors and JSON, written whole or not
 //! at all, and checked before anything in it is believed.
 
+mod data_file;
 mod error;
+mod lock;
 mod pointer;
 mod read;
 mod state;
+mod sums;
 mod write;
 
 pub use error::CheckpointError;
-pub use pointer::{Pointer, resolve, set_pointer};
-pub use read::{load, load_model, load_parameters, read_state};
+pub use lock::Lock;
+pub use pointer::{Pointer, candidates, resolve, set_pointer};
+pub use read::{load, load_model, load_parameters, read_checked_state, read_state};
 pub use state::TrainerState;
-pub use write::{check_writable, prepare, prune, remove, save};
+pub use sums::verify;
+pub use write::{check_writable, hash_text, prepare, prune, remove, save};
 
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::{NamedArray, OptimizerState};
@@ -24,8 +29,12 @@ pub type Result<T, E = CheckpointError> = std::result::Result<T, E>;
 pub const MODEL_FILE: &str = "model.safetensors";
 /// Moments: `exp_avg.<name>` and `exp_avg_sq.<name>`.
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// Where the data path stands, compressed.
+pub const DATA_FILE: &str = "data_state.json.zst";
 /// Everything else: [`TrainerState`].
 pub const STATE_FILE: &str = "trainer_state.json";
+/// SHA-256 of every file of a checkpoint, in the form of `sha256sum`.
+pub const SUMS_FILE: &str = "SHA256SUMS";
 /// Folder of the tokenizer's files.
 pub const TOKENIZER_FOLDER: &str = "tokenizer";
 

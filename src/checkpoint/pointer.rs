@@ -58,6 +58,48 @@ pub fn pointed(dir: &Path, pointer: Pointer) -> Result<Option<u64>> {
     }
 }
 
+/// The steps of all checkpoints in `dir`, in order.
+pub(super) fn steps(dir: &Path) -> Result<Vec<u64>> {
+    let mut steps = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(CheckpointError::io("read", dir))? {
+        let entry = entry.map_err(CheckpointError::io("read", dir))?;
+        steps.extend(entry.file_name().to_str().and_then(step_of));
+    }
+    steps.sort_unstable();
+    Ok(steps)
+}
+
+/// The checkpoints that a run may go on from, best choice first: `path` alone where it is one; else
+/// the one that `latest` names, then those before it, newest first; all of them where `latest` names
+/// none.
+///
+/// # Errors
+/// Where there is none at all.
+pub fn candidates(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() || path.join(STATE_FILE).is_file() {
+        return Ok(vec![resolve(path, Pointer::Latest)?]);
+    }
+    let latest = match pointed(path, Pointer::Latest) {
+        Ok(latest) => latest,
+        Err(error) => {
+            tracing::warn!("{error}: going by the names of the checkpoints");
+            None
+        }
+    };
+    let found: Vec<PathBuf> = steps(path)?
+        .into_iter()
+        .rev()
+        .filter(|&step| latest.is_none_or(|latest| step <= latest))
+        .map(|step| path.join(folder_name(step)))
+        .collect();
+    match found.is_empty() {
+        true => Err(CheckpointError::NotFound {
+            path: path.to_owned(),
+        }),
+        false => Ok(found),
+    }
+}
+
 /// The checkpoint folder that `path` stands for: itself, the one that `pointer` names in it, or,
 /// for a `best_checkpoint.pt` that does not exist, the best one of its folder.
 ///

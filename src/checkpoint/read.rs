@@ -1,12 +1,15 @@
 //! Reading: nothing is trusted that was not checked.
 
+use super::data_file;
 use super::error::CheckpointError;
 use super::state::{FORMAT_VERSION, TrainerState};
+use super::sums;
 use super::write::hash;
 use super::{
-    Checkpoint, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Result, SECOND_MOMENT, STATE_FILE,
-    TOKENIZER_FOLDER,
+    Checkpoint, DATA_FILE, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Result, SECOND_MOMENT,
+    STATE_FILE, SUMS_FILE, TOKENIZER_FOLDER,
 };
+use crate::data::tokenizer::TOKENIZER_FILES;
 use memmap2::Mmap;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
@@ -14,6 +17,9 @@ use mpnet_runtime::engine::{NamedArray, OptimizerState};
 use safetensors::{Dtype, SafeTensors};
 use std::fs::File;
 use std::path::Path;
+
+/// The first format version whose checkpoints have a `SHA256SUMS`.
+const FIRST_WITH_SUMS: u64 = 2;
 
 /// Largest `trainer_state.json` that is read.
 const MAX_STATE_BYTES: u64 = 16 << 20;
@@ -36,6 +42,12 @@ pub fn load_model(folder: &Path) -> Result<Checkpoint> {
 
 fn read(folder: &Path, with_optimizer: bool) -> Result<Checkpoint> {
     let state = read_state(folder)?;
+    // The state file was checked against its own hash, and holds those of the tensors.
+    if let Some(sums) = sums::read(folder)? {
+        for name in TOKENIZER_FILES.map(|name| format!("{TOKENIZER_FOLDER}/{name}")) {
+            sums::check(folder, &name, &sums)?;
+        }
+    }
     check_hash(folder, MODEL_FILE, &state)?;
     let parameters = load_parameters(folder, &state.model)?;
     let optimizer = (with_optimizer && state.sha256.contains_key(OPTIMIZER_FILE))
@@ -43,13 +55,25 @@ fn read(folder: &Path, with_optimizer: bool) -> Result<Checkpoint> {
             check_hash(folder, OPTIMIZER_FILE, &state)?;
             let path = folder.join(OPTIMIZER_FILE);
             Ok(OptimizerState {
-                step: i64::try_from(state.step)
-                    .map_err(|_| CheckpointError::damaged(&path, "its step is too large"))?,
+                step: match state.optimizer_step {
+                    Some(step) => step,
+                    None => i64::try_from(state.step)
+                        .map_err(|_| CheckpointError::damaged(&path, "its step is too large"))?,
+                },
+                loss_scaling: state.loss_scaling,
                 first_moments: read_arrays(&path, FIRST_MOMENT, &state.model)?,
                 second_moments: read_arrays(&path, SECOND_MOMENT, &state.model)?,
             })
         })
         .transpose()?;
+    // Checkpoints that were made elsewhere have it in the state, if at all.
+    let data = match with_optimizer && state.sha256.contains_key(DATA_FILE) {
+        true => {
+            check_hash(folder, DATA_FILE, &state)?;
+            data_file::read(folder)?
+        }
+        false => state.data,
+    };
     let tokenizer = folder.join(TOKENIZER_FOLDER);
     Ok(Checkpoint {
         model: state.model,
@@ -57,7 +81,7 @@ fn read(folder: &Path, with_optimizer: bool) -> Result<Checkpoint> {
         step: state.step,
         best_loss: state.best_loss,
         validated: state.validated,
-        data: state.data,
+        data,
         seed: state.seed,
         parameters,
         optimizer,
@@ -81,6 +105,10 @@ pub fn read_state(folder: &Path) -> Result<TrainerState> {
         ));
     }
     let text = std::fs::read(&path).map_err(CheckpointError::io("read", &path))?;
+    let sums = sums::read(folder)?;
+    if let Some(sums) = &sums {
+        sums::check(folder, STATE_FILE, sums)?;
+    }
     let value: serde_json::Value = serde_json::from_slice(&text)
         .map_err(|e| CheckpointError::damaged(&path, e.to_string()))?;
     match value
@@ -94,6 +122,12 @@ pub fn read_state(folder: &Path) -> Result<TrainerState> {
                 known: FORMAT_VERSION,
             });
         }
+        Some(version) if version >= FIRST_WITH_SUMS && sums.is_none() => {
+            return Err(CheckpointError::damaged(
+                &folder.join(SUMS_FILE),
+                "it is missing",
+            ));
+        }
         Some(_) => {}
         None => return Err(CheckpointError::damaged(&path, "it has no format_version")),
     }
@@ -103,6 +137,16 @@ pub fn read_state(folder: &Path) -> Result<TrainerState> {
         .model
         .validate()
         .map_err(|e| CheckpointError::damaged(&path, e.to_string()))?;
+    Ok(state)
+}
+
+/// [`read_state`], once the parameters beside it have the hash that it gives.
+///
+/// # Errors
+/// As [`read_state`], or where they have another.
+pub fn read_checked_state(folder: &Path) -> Result<TrainerState> {
+    let state = read_state(folder)?;
+    check_hash(folder, MODEL_FILE, &state)?;
     Ok(state)
 }
 

@@ -1,11 +1,12 @@
 //! `trainer_state.json`.
 
 use mpnet_graphs::model::config::ModelConfig;
+use mpnet_runtime::engine::LossScaling;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Version of the checkpoint format written by this program.
-pub const FORMAT_VERSION: u64 = 1;
+/// Version of the checkpoint format written by this program; from 2 on there is a `SHA256SUMS`.
+pub const FORMAT_VERSION: u64 = 2;
 
 /// Everything of a checkpoint that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,8 +19,16 @@ pub struct TrainerState {
     /// The last step whose validation loss was taken.
     #[serde(default)]
     pub validated: Option<u64>,
+    /// Null where it has its own file.
+    #[serde(default)]
     pub data: serde_json::Value,
     pub seed: u64,
-    /// SHA-256 of each tensor file, in hexadecimal.
+    /// Updates of the optimizer, fewer than `step` where some were skipped; as many where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer_step: Option<i64>,
+    /// Loss scaling of 16-bit gradients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scaling: Option<LossScaling>,
+    /// SHA-256 of each tensor file and of the data state, in hexadecimal.
     pub sha256: BTreeMap<String, String>,
 }

@@ -1,11 +1,13 @@
 //! Writing: beside the final name, synced, renamed last.
 
+use super::data_file;
 use super::error::CheckpointError;
-use super::pointer::pointed;
+use super::pointer::{pointed, steps};
 use super::state::{FORMAT_VERSION, TrainerState};
+use super::sums;
 use super::{
-    Checkpoint, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Pointer, Result, SECOND_MOMENT,
-    STATE_FILE, TOKENIZER_FOLDER, folder_name, step_of,
+    Checkpoint, DATA_FILE, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Pointer, Result,
+    SECOND_MOMENT, STATE_FILE, TOKENIZER_FOLDER, folder_name,
 };
 use crate::arrays::write_safetensors;
 use crate::data::tokenizer::{TOKENIZER_FILES, copy_tokenizer};
@@ -125,6 +127,10 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         }
         sync(&copy)?;
     }
+    data_file::write(folder, &checkpoint.data)?;
+    let data = folder.join(DATA_FILE);
+    sync(&data)?;
+    sha256.insert(DATA_FILE.to_owned(), hash(&data)?);
     let state = TrainerState {
         format_version: FORMAT_VERSION,
         model: checkpoint.model.clone(),
@@ -132,9 +138,11 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         step: checkpoint.step,
         best_loss: checkpoint.best_loss,
         validated: checkpoint.validated,
-        data: checkpoint.data.clone(),
+        data: serde_json::Value::Null,
         seed: checkpoint.seed,
-        sha256,
+        optimizer_step: checkpoint.optimizer.as_ref().map(|o| o.step),
+        loss_scaling: checkpoint.optimizer.as_ref().and_then(|o| o.loss_scaling),
+        sha256: sha256.clone(),
     };
     let path = folder.join(STATE_FILE);
     let text = serde_json::to_string_pretty(&state).map_err(|e| CheckpointError::Encode {
@@ -142,7 +150,8 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         reason: e.to_string(),
     })?;
     fs::write(&path, text + "\n").map_err(CheckpointError::io("write", &path))?;
-    sync(&path)
+    sync(&path)?;
+    sums::write(folder, &sha256)
 }
 
 /// Moments under their names in the file.
@@ -181,34 +190,44 @@ pub(super) fn hash(path: &Path) -> Result<String> {
         }
         hasher.update(&buffer[..n]);
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect())
+    Ok(hexadecimal(&hasher.finalize()))
+}
+
+/// SHA-256 of a text, in hexadecimal.
+pub fn hash_text(text: &str) -> String {
+    hexadecimal(&Sha256::digest(text))
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Waits until a file or folder is on the disk.
-fn sync(path: &Path) -> Result<()> {
+pub(super) fn sync(path: &Path) -> Result<()> {
     File::open(path)
         .and_then(|file| file.sync_all())
         .map_err(CheckpointError::io("sync", path))
 }
 
-/// Removes all but the newest `keep` checkpoints; never those that `latest` and `best` name.
+/// Removes all but the newest `keep` checkpoints; never those that `latest` and `best` name, and none
+/// where the newest is damaged on the disk.
 ///
 /// # Errors
 /// Where a folder cannot be read or removed.
 pub fn prune(dir: &Path, keep: Option<usize>) -> Result<()> {
     let Some(keep) = keep else { return Ok(()) };
     let named = [pointed(dir, Pointer::Latest)?, pointed(dir, Pointer::Best)?];
-    let mut steps = Vec::new();
-    for entry in fs::read_dir(dir).map_err(CheckpointError::io("read", dir))? {
-        let entry = entry.map_err(CheckpointError::io("read", dir))?;
-        steps.extend(entry.file_name().to_str().and_then(step_of));
-    }
-    steps.sort_unstable();
+    let steps = steps(dir)?;
     let surplus = steps.len().saturating_sub(keep);
+    if surplus == 0 {
+        return Ok(());
+    }
+    if let Some(latest) = named[0]
+        && let Err(error) = sums::verify(&dir.join(folder_name(latest)))
+    {
+        tracing::warn!("older checkpoints are kept, as the newest cannot be read back: {error}");
+        return Ok(());
+    }
     for step in steps.into_iter().take(surplus) {
         if !named.contains(&Some(step)) {
             remove(dir, step)?;

@@ -215,33 +215,43 @@ fn write_session(args: &CompileArgs, config: &ModelConfig, folder: &Path) -> Res
     Ok(())
 }
 
-/// Prints every operator of the session engine's models and whether the provider has it.
+/// Prints every operator of the session engine's models and whether the provider has it; then those
+/// that it lacks.
 fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
     let (target, artifacts) = args.session(config)?;
-    println!("{:34} {:5} {:>6}  kernel", "operator", "type", "nodes");
-    let (mut nodes, mut lacking) = (0, 0);
+    println!("{:34} {:9} {:>6}  kernel", "operator", "type", "nodes");
+    let mut nodes = 0;
+    let mut lacking = Vec::new();
     for (used, count) in &artifacts.operators {
-        let name = match used.domain.is_empty() {
+        let mut name = match used.domain.is_empty() {
             true => used.op_type.clone(),
             false => format!("{}::{}", used.domain, used.op_type),
         };
-        let verdict = match coverage::covers(target, used) {
-            Some(true) => "yes",
-            Some(false) => "NO",
-            None => "not listed",
+        if used.open_sizes {
+            name.push_str(" with open sizes");
+        }
+        let types = match used.op_type.as_str() {
+            "Cast" => format!("{}>{}", used.dtype, used.result),
+            _ => used.dtype.to_string(),
         };
+        let covered = coverage::covers(target, used);
+        let verdict = if covered { "yes" } else { "NO" };
+        println!("{name:34} {types:9} {count:>6}  {verdict}");
         nodes += count;
-        lacking += count * usize::from(verdict == "NO");
-        println!(
-            "{name:34} {:5} {count:>6}  {verdict}",
-            used.dtype.to_string()
-        );
+        if !covered {
+            lacking.push((name, types, used, *count));
+        }
     }
-    println!("{nodes} nodes at opset {OPSET}, {lacking} without a kernel on {target}");
+    let missing: usize = lacking.iter().map(|(.., count)| count).sum();
+    println!("{nodes} nodes at opset {OPSET}, {missing} without a kernel on {target}");
     println!("by {}", coverage::source(target));
-    Ok(if lacking == 0 {
-        exit::DONE
-    } else {
-        exit::FAILED
-    })
+    if lacking.is_empty() {
+        return Ok(exit::DONE);
+    }
+    println!("without a kernel, training on {target} needs --allow-cpu-nodes for:");
+    for (name, types, used, count) in lacking {
+        let opset = if used.domain.is_empty() { OPSET } else { 1 };
+        println!("  {count} {name} {types}, opset {opset}");
+    }
+    Ok(exit::FAILED)
 }

@@ -5,6 +5,7 @@ use crate::checkpoint::{self, Pointer};
 use crate::train::initialize::initial_parameters;
 use anyhow::{Context, Result};
 use clap::Args;
+use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_runtime::engine::NamedArray;
 use std::path::PathBuf;
@@ -88,6 +89,7 @@ pub fn preset_model(preset: Preset) -> ModelConfig {
         eos_token_id: 2,
         unk_token_id: 3,
         mask_token_id: MPNET_BASE_VOCABULARY as i64 - 1,
+        objective: Objective::default(),
         dropout: 0.1,
         attention_dropout: 0.1,
         activation_dropout: 0.1,

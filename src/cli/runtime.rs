@@ -115,6 +115,9 @@ fn list() -> Result<()> {
             build.manifest.source,
             build.library().display()
         );
+        if let Err(error) = build.verify() {
+            println!("  damaged: {error}");
+        }
     }
     Ok(())
 }

@@ -1,14 +1,16 @@
-//! `mpnet tokenizer`: makes tokenizers.
+//! `mpnet tokenizer`: makes tokenizers and says what one lacks.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::exit;
 use crate::data::Tokenizer;
 use crate::data::source::training_files;
+use crate::data::tokenizer_check;
 use crate::data::tokenizer_training::TokenizerTraining;
 
-/// Make a tokenizer
+/// Make a tokenizer, or check one
 #[derive(Debug, Args)]
 pub struct TokenizerArgs {
     #[command(subcommand)]
@@ -18,12 +20,23 @@ pub struct TokenizerArgs {
 #[derive(Debug, Subcommand)]
 enum TokenizerVerb {
     Train(TrainArgs),
+    Check(CheckArgs),
+}
+
+/// Say what a tokenizer has of what MPNet needs, and how to mend the rest; exit code 1 where it can't be
+/// trained with
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Tokenizer: a folder with tokenizer.json, or such a file
+    #[arg(value_name = "NAME")]
+    name: String,
 }
 
 /// Train a WordPiece tokenizer in MPNet's layout from text
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// UTF-8 text, one text per line: files, or folders of .txt files
+    /// UTF-8 text: files, folders or patterns with *, of .txt (one text a line), .jsonl, .json or .parquet
+    /// (their "text"), each also .gz or .zst
     #[arg(required = true, value_name = "TEXT")]
     texts: Vec<PathBuf>,
 
@@ -48,24 +61,40 @@ pub struct TrainArgs {
     max_tokens: usize,
 }
 
-/// Runs `mpnet tokenizer`.
+/// Runs `mpnet tokenizer`. Returns the exit code.
 ///
 /// # Errors
-/// When the text can't be read or the tokenizer can't be trained or written.
-pub fn run(args: &TokenizerArgs) -> anyhow::Result<()> {
+/// When the text can't be read or the tokenizer can't be trained, written or read.
+pub fn run(args: &TokenizerArgs) -> anyhow::Result<u8> {
     match &args.verb {
-        TokenizerVerb::Train(args) => train(args),
+        TokenizerVerb::Train(args) => train(args).map(|()| exit::DONE),
+        TokenizerVerb::Check(args) => check(args),
     }
+}
+
+fn check(args: &CheckArgs) -> anyhow::Result<u8> {
+    let check = tokenizer_check::check(&args.name)?;
+    println!("{}: {} tokens", check.path.display(), check.entries);
+    for finding in &check.findings {
+        let (word, part) = (finding.verdict.word(), finding.part);
+        println!("{word:5}  {part:15}  {}", finding.said);
+    }
+    Ok(match check.usable() {
+        true => {
+            println!("it can be trained with");
+            exit::DONE
+        }
+        false => {
+            println!("it can't be trained with before that is mended");
+            exit::FAILED
+        }
+    })
 }
 
 fn train(args: &TrainArgs) -> anyhow::Result<()> {
     let mut files = Vec::new();
     for text in &args.texts {
-        if text.is_dir() {
-            files.extend(training_files(text)?);
-        } else {
-            files.push(text.clone());
-        }
+        files.extend(training_files(text)?);
     }
     let options = TokenizerTraining {
         vocab_size: args.vocab_size,

@@ -1,13 +1,26 @@
-//! Checkpoints to and from HuggingFace's layout, driven by one weight-mapping table.
+//! Checkpoints to and from other programs' layouts, driven by one weight-mapping table.
 
+mod annotated;
 pub mod hf_config;
 pub mod hf_folder;
+pub mod import;
+pub mod model_card;
+mod plan;
+mod positions;
+pub mod pytorch;
+mod safetensors_file;
+pub mod source;
+mod tensors;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod weight_map;
 
 pub use hf_config::{HfConfig, unrepresentable};
-pub use hf_folder::write_hf_folder;
+pub use hf_folder::{HfOptions, write_hf_folder};
+pub use positions::resize_positions;
+pub use source::Source;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a conversion is refused or fails.
 #[derive(Debug, thiserror::Error)]
@@ -16,10 +29,11 @@ pub enum ConvertError {
         "HuggingFace's MPNet cannot represent this model, its library would compute something else without a word: {}. --force converts it all the same", reasons.join("; ")
     )]
     Unrepresentable { reasons: Vec<String> },
-    #[error("the model has no tensor '{name}'")]
-    Missing { name: String },
-    #[error("tensor '{name}' has shape {found:?}, expected {expected:?}")]
+    #[error("{} has no tensor {}: it is no whole MPNet model of the sizes it says", path.display(), names.join(", "))]
+    Missing { path: PathBuf, names: Vec<String> },
+    #[error("tensor '{name}' in {} has shape {found:?}, expected {expected:?}", path.display())]
     Shape {
+        path: PathBuf,
         name: String,
         found: Vec<usize>,
         expected: Vec<usize>,
@@ -30,6 +44,16 @@ pub enum ConvertError {
         "the checkpoint has no tokenizer: give --no-save-tokenizer to convert the weights alone"
     )]
     NoTokenizer,
+    #[error("there is no model at {}: expected a checkpoint folder, a HuggingFace folder or a PyTorch file; a name on the HuggingFace Hub has to be downloaded to a folder first", path.display())]
+    NotFound { path: PathBuf },
+    #[error("{} is refused: {reason}", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error("{} does not describe an MPNet model that can be read: {reason}", path.display())]
+    Model { path: PathBuf, reason: String },
+    #[error("--max-shard-size {0} is no size: give a number with kB, MB, GB, KiB, MiB or GiB")]
+    Size(String),
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
     #[error(transparent)]
     Tokenizer(#[from] crate::data::DataError),
     #[error("cannot {doing} {}", path.display())]
@@ -41,4 +65,29 @@ pub enum ConvertError {
     },
     #[error("encoding {file}: {reason}")]
     Encode { file: &'static str, reason: String },
+}
+
+impl ConvertError {
+    /// For `map_err` of a file operation.
+    fn io(doing: &'static str, path: &Path) -> impl Fn(std::io::Error) -> ConvertError {
+        move |source| ConvertError::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    fn damaged(path: &Path, reason: impl Into<String>) -> ConvertError {
+        ConvertError::Damaged {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    fn model(path: &Path, reason: impl Into<String>) -> ConvertError {
+        ConvertError::Model {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
 }

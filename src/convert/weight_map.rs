@@ -1,353 +1,324 @@
-//! The weight-mapping table: native names and HuggingFace's, with the packed projection's thirds.
+//! The weight-mapping table: one line for each native parameter, with its names elsewhere, splits,
+//! ties and folds. Every conversion is driven by it.
 
-use super::ConvertError;
 use mpnet_graphs::model::config::ModelConfig;
-use mpnet_graphs::model::parameters::parameters;
-use mpnet_runtime::engine::NamedArray;
 use std::collections::HashMap;
-
-/// Which rows of a native tensor a HuggingFace tensor holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Whole,
-    /// Rows `i·D..(i+1)·D` of a packed projection: query, key, value.
-    Third(usize),
-}
 
 /// One line of the table; `{}` stands for the layer.
 struct Entry {
     native: &'static str,
-    hf: &'static str,
-    part: Part,
+    /// HuggingFace's tensors; several hold the rows of the native one in turn, in equal shares. None
+    /// where HuggingFace has no place for it.
+    hf: &'static [&'static str],
 }
 
-const fn whole(native: &'static str, hf: &'static str) -> Entry {
-    Entry {
-        native,
-        hf,
-        part: Part::Whole,
-    }
+/// A tensor that repeats a native parameter.
+struct Tie {
+    layout: Layout,
+    name: &'static str,
+    native: &'static str,
 }
 
-const fn third(native: &'static str, hf: &'static str, index: usize) -> Entry {
-    Entry {
-        native,
-        hf,
-        part: Part::Third(index),
-    }
+/// A tensor whose first row is added to every row of a native parameter.
+struct Fold {
+    layout: Layout,
+    name: &'static str,
+    native: &'static str,
 }
 
-/// Every tensor of a HuggingFace `MPNetForMaskedLM`, whose decoder is tied to the word embeddings
-/// and not stored.
 const TABLE: &[Entry] = &[
-    whole(
-        "sentence_encoder.embed_tokens.weight",
-        "mpnet.embeddings.word_embeddings.weight",
-    ),
-    whole(
-        "sentence_encoder.embed_positions.weight",
-        "mpnet.embeddings.position_embeddings.weight",
-    ),
-    whole(
-        "sentence_encoder.emb_layer_norm.weight",
-        "mpnet.embeddings.LayerNorm.weight",
-    ),
-    whole(
-        "sentence_encoder.emb_layer_norm.bias",
-        "mpnet.embeddings.LayerNorm.bias",
-    ),
-    whole(
-        "sentence_encoder.relative_attention_bias.weight",
-        "mpnet.encoder.relative_attention_bias.weight",
-    ),
-    third(
-        "sentence_encoder.layers.{}.self_attn.in_proj_weight",
-        "mpnet.encoder.layer.{}.attention.attn.q.weight",
-        0,
-    ),
-    third(
-        "sentence_encoder.layers.{}.self_attn.in_proj_weight",
-        "mpnet.encoder.layer.{}.attention.attn.k.weight",
-        1,
-    ),
-    third(
-        "sentence_encoder.layers.{}.self_attn.in_proj_weight",
-        "mpnet.encoder.layer.{}.attention.attn.v.weight",
-        2,
-    ),
-    third(
-        "sentence_encoder.layers.{}.self_attn.in_proj_bias",
-        "mpnet.encoder.layer.{}.attention.attn.q.bias",
-        0,
-    ),
-    third(
-        "sentence_encoder.layers.{}.self_attn.in_proj_bias",
-        "mpnet.encoder.layer.{}.attention.attn.k.bias",
-        1,
-    ),
-    third(
-        "sentence_encoder.layers.{}.self_attn.in_proj_bias",
-        "mpnet.encoder.layer.{}.attention.attn.v.bias",
-        2,
-    ),
-    whole(
-        "sentence_encoder.layers.{}.self_attn.out_proj.weight",
-        "mpnet.encoder.layer.{}.attention.attn.o.weight",
-    ),
-    whole(
-        "sentence_encoder.layers.{}.self_attn.out_proj.bias",
-        "mpnet.encoder.layer.{}.attention.attn.o.bias",
-    ),
-    whole(
-        "sentence_encoder.layers.{}.self_attn_layer_norm.weight",
-        "mpnet.encoder.layer.{}.attention.LayerNorm.weight",
-    ),
-    whole(
-        "sentence_encoder.layers.{}.self_attn_layer_norm.bias",
-        "mpnet.encoder.layer.{}.attention.LayerNorm.bias",
-    ),
-    whole(
-        "sentence_encoder.layers.{}.fc1.weight",
-        "mpnet.encoder.layer.{}.intermediate.dense.weight",
-    ),
-    whole(
-        "sentence_encoder.layers.{}.fc1.bias",
-        "mpnet.encoder.layer.{}.intermediate.dense.bias",
-    ),
-    whole(
-        "sentence_encoder.layers.{}.fc2.weight",
-        "mpnet.encoder.layer.{}.output.dense.weight",
-    ),
-    whole(
-        "sentence_encoder.layers.{}.fc2.bias",
-        "mpnet.encoder.layer.{}.output.dense.bias",
-    ),
-    whole(
-        "sentence_encoder.layers.{}.final_layer_norm.weight",
-        "mpnet.encoder.layer.{}.output.LayerNorm.weight",
-    ),
-    whole(
-        "sentence_encoder.layers.{}.final_layer_norm.bias",
-        "mpnet.encoder.layer.{}.output.LayerNorm.bias",
-    ),
-    whole("lm_head.dense.weight", "lm_head.dense.weight"),
-    whole("lm_head.dense.bias", "lm_head.dense.bias"),
-    whole("lm_head.layer_norm.weight", "lm_head.layer_norm.weight"),
-    whole("lm_head.layer_norm.bias", "lm_head.layer_norm.bias"),
-    whole("lm_head.bias", "lm_head.bias"),
+    Entry {
+        native: "sentence_encoder.embed_tokens.weight",
+        hf: &["mpnet.embeddings.word_embeddings.weight"],
+    },
+    Entry {
+        native: "sentence_encoder.embed_positions.weight",
+        hf: &["mpnet.embeddings.position_embeddings.weight"],
+    },
+    Entry {
+        native: "sentence_encoder.emb_layer_norm.weight",
+        hf: &["mpnet.embeddings.LayerNorm.weight"],
+    },
+    Entry {
+        native: "sentence_encoder.emb_layer_norm.bias",
+        hf: &["mpnet.embeddings.LayerNorm.bias"],
+    },
+    Entry {
+        native: "sentence_encoder.relative_attention_bias.weight",
+        hf: &["mpnet.encoder.relative_attention_bias.weight"],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.self_attn.in_proj_weight",
+        hf: &[
+            "mpnet.encoder.layer.{}.attention.attn.q.weight",
+            "mpnet.encoder.layer.{}.attention.attn.k.weight",
+            "mpnet.encoder.layer.{}.attention.attn.v.weight",
+        ],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.self_attn.in_proj_bias",
+        hf: &[
+            "mpnet.encoder.layer.{}.attention.attn.q.bias",
+            "mpnet.encoder.layer.{}.attention.attn.k.bias",
+            "mpnet.encoder.layer.{}.attention.attn.v.bias",
+        ],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.self_attn.out_proj.weight",
+        hf: &["mpnet.encoder.layer.{}.attention.attn.o.weight"],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.self_attn.out_proj.bias",
+        hf: &["mpnet.encoder.layer.{}.attention.attn.o.bias"],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.self_attn_layer_norm.weight",
+        hf: &["mpnet.encoder.layer.{}.attention.LayerNorm.weight"],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.self_attn_layer_norm.bias",
+        hf: &["mpnet.encoder.layer.{}.attention.LayerNorm.bias"],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.fc1.weight",
+        hf: &["mpnet.encoder.layer.{}.intermediate.dense.weight"],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.fc1.bias",
+        hf: &["mpnet.encoder.layer.{}.intermediate.dense.bias"],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.fc2.weight",
+        hf: &["mpnet.encoder.layer.{}.output.dense.weight"],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.fc2.bias",
+        hf: &["mpnet.encoder.layer.{}.output.dense.bias"],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.final_layer_norm.weight",
+        hf: &["mpnet.encoder.layer.{}.output.LayerNorm.weight"],
+    },
+    Entry {
+        native: "sentence_encoder.layers.{}.final_layer_norm.bias",
+        hf: &["mpnet.encoder.layer.{}.output.LayerNorm.bias"],
+    },
+    // Of pre-LN models alone, which HuggingFace cannot represent.
+    Entry {
+        native: "sentence_encoder.final_layer_norm.weight",
+        hf: &[],
+    },
+    Entry {
+        native: "sentence_encoder.final_layer_norm.bias",
+        hf: &[],
+    },
+    Entry {
+        native: "lm_head.dense.weight",
+        hf: &["lm_head.dense.weight"],
+    },
+    Entry {
+        native: "lm_head.dense.bias",
+        hf: &["lm_head.dense.bias"],
+    },
+    Entry {
+        native: "lm_head.layer_norm.weight",
+        hf: &["lm_head.layer_norm.weight"],
+    },
+    Entry {
+        native: "lm_head.layer_norm.bias",
+        hf: &["lm_head.layer_norm.bias"],
+    },
+    Entry {
+        native: "lm_head.bias",
+        hf: &["lm_head.bias"],
+    },
 ];
 
-/// A line of the table for one layer.
-struct Mapped {
-    native: String,
-    hf: String,
-    part: Part,
+/// Older files store what is tied; the copy is not read where the parameter itself is there.
+const TIES: &[Tie] = &[
+    Tie {
+        layout: Layout::HuggingFace,
+        name: "lm_head.decoder.weight",
+        native: "sentence_encoder.embed_tokens.weight",
+    },
+    Tie {
+        layout: Layout::HuggingFace,
+        name: "lm_head.decoder.bias",
+        native: "lm_head.bias",
+    },
+    Tie {
+        layout: Layout::Annotated,
+        name: "lm_head.weight",
+        native: "sentence_encoder.embed_tokens.weight",
+    },
+    Tie {
+        layout: Layout::Fairseq,
+        name: "decoder.lm_head.weight",
+        native: "sentence_encoder.embed_tokens.weight",
+    },
+];
+
+/// transformers 4 and later have no token types in MPNet; older files store one row of them.
+const FOLDS: &[Fold] = &[
+    Fold {
+        layout: Layout::HuggingFace,
+        name: "mpnet.embeddings.token_type_embeddings.weight",
+        native: "sentence_encoder.embed_tokens.weight",
+    },
+    Fold {
+        layout: Layout::Fairseq,
+        name: "decoder.sentence_encoder.segment_embeddings.weight",
+        native: "sentence_encoder.embed_tokens.weight",
+    },
+    Fold {
+        layout: Layout::Annotated,
+        name: "sentence_encoder.segment_embeddings.weight",
+        native: "sentence_encoder.embed_tokens.weight",
+    },
+];
+
+/// Tensors that are no part of the pretraining model.
+const IGNORED: &[(Layout, &str)] = &[
+    (Layout::HuggingFace, "mpnet.embeddings.position_ids"),
+    (Layout::HuggingFace, "mpnet.pooler.dense.weight"),
+    (Layout::HuggingFace, "mpnet.pooler.dense.bias"),
+    (Layout::Fairseq, "decoder.sentence_encoder.version"),
+    (
+        Layout::Fairseq,
+        "decoder.sentence_encoder.embed_positions._float_tensor",
+    ),
+];
+
+/// Who named the tensors of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// This program.
+    Native,
+    /// transformers' `MPNetForMaskedLM`.
+    HuggingFace,
+    /// annotated-mpnet: the native names.
+    Annotated,
+    /// microsoft/MPNet's fairseq: the native names below `decoder.`.
+    Fairseq,
 }
 
-fn mapped(layers: usize) -> impl Iterator<Item = Mapped> {
-    TABLE.iter().flat_map(move |entry| {
-        let copies = if entry.native.contains("{}") {
-            layers
-        } else {
-            1
+/// How one native parameter is stored in a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapped {
+    pub native: String,
+    /// Tensors that hold its rows in turn, in equal shares; none where the layout has no place for it.
+    pub parts: Vec<String>,
+    /// A tensor that repeats it.
+    pub tied: Option<String>,
+    /// A tensor whose first row is added to every row, where it is stored.
+    pub folded: Option<String>,
+}
+
+/// The table's lines for `config`'s model in `layout`.
+pub fn mapped(layout: Layout, config: &ModelConfig) -> Vec<Mapped> {
+    let mut lines = Vec::new();
+    for entry in TABLE {
+        let final_norm = entry
+            .native
+            .starts_with("sentence_encoder.final_layer_norm.");
+        if final_norm && !config.normalize_before {
+            continue;
+        }
+        let copies = match entry.native.contains("{}") {
+            true => config.encoder_layers,
+            false => 1,
         };
-        (0..copies).map(|layer| {
+        for layer in 0..copies {
             let name = |template: &str| template.replace("{}", &layer.to_string());
-            Mapped {
-                native: name(entry.native),
-                hf: name(entry.hf),
-                part: entry.part,
-            }
-        })
-    })
-}
-
-/// Native parameters as HuggingFace tensors. What HuggingFace has no place for is left out.
-///
-/// # Errors
-/// Where a parameter is missing or has a wrong shape.
-pub fn to_hf(
-    weights: &[NamedArray],
-    config: &ModelConfig,
-) -> Result<Vec<NamedArray>, ConvertError> {
-    let native: HashMap<&str, &NamedArray> = weights.iter().map(|w| (w.name.as_str(), w)).collect();
-    mapped(config.encoder_layers)
-        .map(|entry| {
-            let source =
-                native
-                    .get(entry.native.as_str())
-                    .ok_or_else(|| ConvertError::Missing {
-                        name: entry.native.clone(),
-                    })?;
-            let (shape, values) = match entry.part {
-                Part::Whole => (source.shape.clone(), source.values.clone()),
-                Part::Third(index) => {
-                    let (mut shape, third) = (source.shape.clone(), source.values.len() / 3);
-                    shape[0] /= 3;
-                    let range = index * third..(index + 1) * third;
-                    (shape, source.values[range].to_vec())
-                }
-            };
-            Ok(NamedArray {
-                name: entry.hf,
-                shape,
-                values,
-            })
-        })
-        .collect()
-}
-
-/// HuggingFace tensors as native parameters, in the order of the model's.
-///
-/// # Errors
-/// Where a tensor is missing or has a wrong shape.
-pub fn from_hf(
-    weights: &[NamedArray],
-    config: &ModelConfig,
-) -> Result<Vec<NamedArray>, ConvertError> {
-    let hf: HashMap<&str, &NamedArray> = weights.iter().map(|w| (w.name.as_str(), w)).collect();
-    let mut sources: HashMap<String, Vec<Mapped>> = HashMap::new();
-    for entry in mapped(config.encoder_layers) {
-        sources.entry(entry.native.clone()).or_default().push(entry);
+            let native = name(entry.native);
+            let further = |name: &'static str| Some(name.to_owned());
+            lines.push(Mapped {
+                parts: match layout {
+                    Layout::Native | Layout::Annotated => vec![native.clone()],
+                    Layout::Fairseq => vec![format!("decoder.{native}")],
+                    Layout::HuggingFace => entry.hf.iter().map(|hf| name(hf)).collect(),
+                },
+                tied: TIES
+                    .iter()
+                    .find(|tie| tie.layout == layout && tie.native == native)
+                    .and_then(|tie| further(tie.name)),
+                folded: FOLDS
+                    .iter()
+                    .find(|fold| fold.layout == layout && fold.native == native)
+                    .and_then(|fold| further(fold.name)),
+                native,
+            });
+        }
     }
-    parameters(config)
-        .into_iter()
-        .map(|parameter| {
-            let missing = |name: &str| ConvertError::Missing {
-                name: name.to_owned(),
-            };
-            let parts = sources
-                .get(&parameter.name)
-                .ok_or_else(|| missing(&parameter.name))?;
-            let mut expected = parameter.shape.clone();
-            expected[0] /= parts.len();
-            let mut values = Vec::with_capacity(parameter.len());
-            // The table lists the thirds in order.
-            for part in parts {
-                let source = hf.get(part.hf.as_str()).ok_or_else(|| missing(&part.hf))?;
-                if source.shape != expected {
-                    return Err(ConvertError::Shape {
-                        name: part.hf.clone(),
-                        found: source.shape.clone(),
-                        expected,
-                    });
-                }
-                values.extend_from_slice(&source.values);
-            }
-            Ok(NamedArray {
-                name: parameter.name,
-                shape: parameter.shape,
-                values,
-            })
-        })
-        .collect()
+    lines
+}
+
+/// Whether a file of `layout` may hold `name` although no parameter is made of it.
+pub fn ignored(layout: Layout, name: &str) -> bool {
+    IGNORED.contains(&(layout, name))
+}
+
+/// The table's lines in `layout` by native name.
+pub fn by_native(layout: Layout, config: &ModelConfig) -> HashMap<String, Mapped> {
+    let lines = mapped(layout, config).into_iter();
+    lines.map(|line| (line.native.clone(), line)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::initialize::initial_parameters;
-    use mpnet_graphs::model::config::Activation;
+    use crate::convert::testing::config;
+    use mpnet_graphs::model::parameters::parameters;
     use proptest::prelude::*;
     use std::collections::HashSet;
 
-    fn config(layers: usize, heads: usize, width: usize, vocab: usize) -> ModelConfig {
-        ModelConfig {
-            encoder_layers: layers,
-            encoder_embed_dim: heads * width,
-            encoder_ffn_dim: 2 * heads * width + 1,
-            encoder_attention_heads: heads,
-            activation_fn: Activation::Gelu,
-            normalize_before: false,
-            max_positions: 16,
-            relative_attention_num_buckets: 32,
-            relative_attention_max_distance: 128,
-            vocab_size: vocab,
-            padded_vocab_size: vocab + 3,
-            pad_token_id: 1,
-            bos_token_id: 0,
-            eos_token_id: 2,
-            unk_token_id: 3,
-            mask_token_id: 4,
-            dropout: 0.0,
-            attention_dropout: 0.0,
-            activation_dropout: 0.0,
-        }
-    }
+    const LAYOUTS: [Layout; 4] = [
+        Layout::Native,
+        Layout::HuggingFace,
+        Layout::Annotated,
+        Layout::Fairseq,
+    ];
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn the_table_is_complete_and_one_to_one(
-            layers in 1usize..30, prenorm: bool, relu: bool, buckets in 1usize..9,
+            layers in 1usize..30, prenorm: bool, buckets in 1usize..9,
         ) {
             let mut config = config(layers, 2, 4, 8);
             config.normalize_before = prenorm;
             config.relative_attention_num_buckets = 4 * buckets;
-            if relu {
-                config.activation_fn = Activation::Relu;
+            let parameters: HashSet<String> =
+                parameters(&config).into_iter().map(|p| p.name).collect();
+            for layout in LAYOUTS {
+                let lines = mapped(layout, &config);
+                let natives: Vec<String> = lines.iter().map(|l| l.native.clone()).collect();
+                prop_assert_eq!(natives.len(), parameters.len());
+                prop_assert_eq!(natives.into_iter().collect::<HashSet<_>>(), parameters.clone());
+                let mut names = HashSet::new();
+                for line in &lines {
+                    // The one thing that HuggingFace has no place for, and why pre-LN is refused.
+                    let nowhere = layout == Layout::HuggingFace
+                        && line.native.starts_with("sentence_encoder.final_layer_norm.");
+                    prop_assert_eq!(line.parts.is_empty(), nowhere);
+                    for name in line.parts.iter().chain(&line.tied).chain(&line.folded) {
+                        prop_assert!(names.insert(name.clone()), "{name} twice in {layout:?}");
+                        prop_assert!(!ignored(layout, name));
+                    }
+                }
             }
-            // The one thing that HuggingFace has no place for, and why pre-LN is refused.
-            let unmapped = |name: &str| name.starts_with("sentence_encoder.final_layer_norm.");
-            let native = parameters(&config).into_iter().map(|p| p.name);
-            let native: HashSet<String> = native.filter(|name| !unmapped(name)).collect();
-            let mut hf = HashSet::new();
-            let mut parts: HashMap<String, Vec<Part>> = HashMap::new();
-            for entry in mapped(config.encoder_layers) {
-                prop_assert!(hf.insert(entry.hf.clone()), "{} twice", entry.hf);
-                parts.entry(entry.native).or_default().push(entry.part);
-            }
-            prop_assert_eq!(parts.keys().cloned().collect::<HashSet<_>>(), native);
-            for (name, parts) in parts {
-                let thirds = vec![Part::Third(0), Part::Third(1), Part::Third(2)];
-                prop_assert!(parts == [Part::Whole] || parts == thirds, "{name}: {parts:?}");
-            }
-        }
-
-        #[test]
-        fn every_number_arrives_once_and_comes_back(
-            layers in 1usize..4, heads in 1usize..4, width in 1usize..6, vocab in 5usize..40,
-        ) {
-            let config = config(layers, heads, width, vocab);
-            // Every element of the model is another number.
-            let mut next = 0.0;
-            let native: Vec<NamedArray> = parameters(&config)
-                .into_iter()
-                .map(|parameter| NamedArray {
-                    values: (0..parameter.len())
-                        .map(|_| {
-                            next += 1.0;
-                            next
-                        })
-                        .collect(),
-                    name: parameter.name,
-                    shape: parameter.shape,
-                })
-                .collect();
-            let hf = to_hf(&native, &config).unwrap();
-            let mut all: Vec<f32> = hf.iter().flat_map(|t| t.values.iter().copied()).collect();
-            all.sort_by(f32::total_cmp);
-            prop_assert!(all.iter().enumerate().all(|(i, &x)| x == i as f32 + 1.0));
-            prop_assert_eq!(all.len() as f32, next);
-            for tensor in &hf {
-                prop_assert_eq!(tensor.shape.iter().product::<usize>(), tensor.values.len());
-            }
-            prop_assert_eq!(from_hf(&hf, &config).unwrap(), native);
         }
     }
 
     #[test]
-    fn missing_and_misshapen_tensors_are_named() {
-        let config = config(1, 2, 4, 8);
-        let native = initial_parameters(&config, 1);
-        let mut hf = to_hf(&native, &config).unwrap();
-        hf[2].shape = vec![1];
-        let error = from_hf(&hf, &config).unwrap_err().to_string();
-        assert!(
-            error.contains("mpnet.embeddings.LayerNorm.weight"),
-            "{error}"
-        );
-        let error = to_hf(&native[1..], &config).unwrap_err().to_string();
-        assert!(error.contains("embed_tokens"), "{error}");
+    fn every_tie_and_fold_is_of_a_parameter() {
+        let config = config(2, 2, 4, 8);
+        for layout in LAYOUTS {
+            let lines = mapped(layout, &config);
+            let ties = lines.iter().filter(|l| l.tied.is_some()).count();
+            let folds = lines.iter().filter(|l| l.folded.is_some()).count();
+            assert_eq!(ties, TIES.iter().filter(|t| t.layout == layout).count());
+            assert_eq!(folds, FOLDS.iter().filter(|f| f.layout == layout).count());
+        }
     }
 }

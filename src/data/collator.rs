@@ -1,4 +1,5 @@
-//! Turns token rows into a masked and permuted batch, as annotated-mpnet's collator does.
+//! Turns token rows into a masked and permuted batch, as annotated-mpnet's collator does; for the other
+//! input modes as microsoft/MPNet's does.
 //!
 //! Which tokens are predicted, in which order and how they are masked has the peer's distribution:
 //! words in random order, the last P tokens of that order, shuffled once more. The tokens that are not
@@ -6,19 +7,13 @@
 
 use std::sync::Arc;
 
-use rand::Rng;
+use mpnet_graphs::model::Objective;
 use rand_chacha::ChaCha8Rng;
 
 use super::error::{DataError, Result};
+use super::masking::{Limits, Masking, Shown, join_into_spans};
 use super::rng::{below, shuffle};
 use super::tokenizer::Tokenizer;
-
-/// Share of the predictable tokens that is predicted.
-pub const PREDICTED_SHARE: f64 = 0.15;
-
-/// Of 2^32 draws: below the first the copy is the mask token, below the second a random token.
-const MASK_BELOW: u32 = (0.8 * 4_294_967_296.0) as u32;
-const RANDOM_BELOW: u32 = (0.9 * 4_294_967_296.0) as u32;
 
 const SPECIAL: u8 = 1;
 const WORD_START: u8 = 2;
@@ -32,14 +27,17 @@ pub struct Batch {
     pub length: usize,
     /// P
     pub predicted: usize,
-    /// Permuted row, masked copies of its last P, the same copies again.
-    pub input_ids: Vec<i64>, // [B, L+2P]
+    /// How often the predicted tokens stand behind the row once more: 2, `plm` 1, `mlm` 0.
+    pub copies: usize,
+    /// `mpnet`: permuted row, masked copies of its last P, the same copies again. `plm`: permuted row,
+    /// P times the mask. `mlm`: permuted row, the last P of it masked.
+    pub input_ids: Vec<i64>, // [B, L + copies·P]
     /// Position in the text of each of those, from 0.
-    pub positions: Vec<i64>, // [B, L+2P]
+    pub positions: Vec<i64>, // [B, L + copies·P]
     /// True ids of the last P of the permuted row.
     pub targets: Vec<i64>, // [B, P]
     /// 1 where the id is not padding.
-    pub attention_mask: Vec<i64>, // [B, L+2P]
+    pub attention_mask: Vec<i64>, // [B, L + copies·P]
     /// Tokens of the rows that are not padding, special ones included.
     pub tokens: usize,
     /// Targets that are not padding: what the loss is divided by.
@@ -47,18 +45,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Tokens a row of `input_ids`: L + 2P.
+    /// Tokens a row of `input_ids`: L + copies·P.
     pub fn width(&self) -> usize {
-        self.length + 2 * self.predicted
+        self.length + self.copies * self.predicted
     }
-}
-
-/// How many tokens a row predicts when its batch's poorest row has `predictable` of them.
-///
-/// `max(1, 0.15 × predictable rounded half to even)`, never more than there are.
-pub fn predicted_count(predictable: usize) -> usize {
-    let share = (predictable as f64 * PREDICTED_SHARE).round_ties_even() as usize;
-    share.max(1).min(predictable)
 }
 
 /// What the collator has to know of the vocabulary; shared by its clones.
@@ -76,6 +66,8 @@ struct Vocabulary {
 #[derive(Debug, Clone)]
 pub struct Collator {
     vocabulary: Arc<Vocabulary>,
+    masking: Masking,
+    limits: Limits,
     scratch: Scratch,
 }
 
@@ -86,8 +78,11 @@ struct Scratch {
     predictable: Vec<u32>,
     /// Real positions of all rows that are not predictable, in text order.
     protected: Vec<u32>,
-    /// Words of all rows: start and end among the row's predictable positions.
+    /// What is predicted together, words or spans of them, of all rows: start and end among the row's
+    /// predictable positions.
     words: Vec<(u32, u32)>,
+    /// Of one row, the lengths of its spans in words.
+    lengths: Vec<u32>,
     /// Where each row's part of the three above ends.
     ends: Vec<RowEnd>,
     /// Of one row, which of its predictable tokens are predicted.
@@ -109,8 +104,12 @@ impl Collator {
     /// A collator for the vocabulary of `tokenizer`.
     ///
     /// # Errors
-    /// When every token of the vocabulary is special, so that none can stand in at random.
-    pub fn new(tokenizer: &Tokenizer) -> Result<Self> {
+    /// When the options make no sense, or when every token of the vocabulary is special, so that none
+    /// can stand in at random.
+    pub fn new(tokenizer: &Tokenizer, masking: &Masking) -> Result<Self> {
+        if let Some(problem) = masking.problem() {
+            return Err(DataError::Collate { problem });
+        }
         let mut classes = vec![0; tokenizer.vocab_size()];
         let mut replacements = Vec::with_capacity(classes.len());
         for (id, class) in classes.iter_mut().enumerate() {
@@ -120,7 +119,7 @@ impl Collator {
             } else if tokenizer.has_token(id) {
                 replacements.push(id);
             }
-            if tokenizer.starts_word(id) {
+            if tokenizer.starts_word(id) || !masking.whole_words {
                 *class |= WORD_START;
             }
         }
@@ -136,6 +135,8 @@ impl Collator {
                 classes,
                 replacements,
             }),
+            limits: masking.limits(),
+            masking: masking.clone(),
             scratch: Scratch::default(),
         })
     }
@@ -143,29 +144,37 @@ impl Collator {
     /// One batch of `rows` (token ids with `<s>` and `</s>`, no padding), its choices drawn from `rng`.
     ///
     /// # Errors
-    /// When there is no row, a row has no token but padding, or an id is not in the vocabulary.
+    /// When there is no row, a row has fewer than two tokens, or an id is not in the vocabulary.
     pub fn collate<R: AsRef<[u32]>>(&mut self, rows: &[R], rng: &mut ChaCha8Rng) -> Result<Batch> {
-        let (length, predicted) = self.scratch.survey(&self.vocabulary, rows)?;
+        let max_gram = self.masking.max_gram;
+        let survey = self.scratch.survey(&self.vocabulary, rows, max_gram, rng)?;
+        let length = survey.longest;
+        // A row that has special tokens alone keeps one to be predicted from.
+        let predicted = self.masking.predicted_count(survey.fewest_predictable);
+        let predicted = predicted.min(survey.fewest_tokens - 1);
         let vocabulary = &*self.vocabulary;
-        let scratch = &mut self.scratch;
+        let (scratch, masking) = (&mut self.scratch, &self.masking);
 
-        let width = length + 2 * predicted;
+        let copies = masking.objective.copies();
+        let width = length + copies * predicted;
         let mut batch = Batch {
             rows: rows.len(),
             length,
             predicted,
+            copies,
             input_ids: Vec::with_capacity(rows.len() * width),
             positions: Vec::with_capacity(rows.len() * width),
             targets: Vec::with_capacity(rows.len() * predicted),
             attention_mask: Vec::with_capacity(rows.len() * width),
-            tokens: 0,
+            tokens: survey.tokens,
             predicted_tokens: 0,
         };
         let mut start = RowEnd::default();
         for (index, row) in rows.iter().enumerate() {
             let (row, end) = (row.as_ref(), scratch.ends[index]);
             scratch.choose(start, end, predicted, rng);
-            scratch.write_row(start, end, row, vocabulary, rng, &mut batch);
+            scratch.write_row(start, end, row, vocabulary, &mut batch);
+            scratch.show(row, vocabulary, masking, self.limits, rng, &mut batch);
             start = end;
         }
         let pad = i64::from(vocabulary.pad);
@@ -177,20 +186,37 @@ impl Collator {
     }
 }
 
+/// What a batch's rows have in common.
+struct Survey {
+    /// L
+    longest: usize,
+    fewest_predictable: usize,
+    /// Of the row that has the fewest, padding not counted; at least 2.
+    fewest_tokens: usize,
+    /// Of all rows, padding not counted.
+    tokens: usize,
+}
+
 impl Scratch {
-    /// Sorts every row's positions into predictable and protected ones and finds the words.
-    /// Returns L and P.
+    /// Sorts every row's positions into predictable and protected ones and finds what is predicted
+    /// together.
     fn survey<R: AsRef<[u32]>>(
         &mut self,
         vocabulary: &Vocabulary,
         rows: &[R],
-    ) -> Result<(usize, usize)> {
+        max_gram: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Survey> {
         self.predictable.clear();
         self.protected.clear();
         self.words.clear();
         self.ends.clear();
-        let mut length = 0;
-        let mut fewest = usize::MAX;
+        let mut survey = Survey {
+            longest: 0,
+            fewest_predictable: usize::MAX,
+            fewest_tokens: usize::MAX,
+            tokens: 0,
+        };
         for (index, row) in rows.iter().enumerate() {
             let row = row.as_ref();
             let start = self.ends.last().copied().unwrap_or_default();
@@ -200,26 +226,41 @@ impl Scratch {
                 self.protected.truncate(start.protected);
                 self.survey_row(row, start, vocabulary, |_, id| id != vocabulary.pad)?;
             }
-            let count = self.predictable.len() - start.predictable;
-            if count == 0 {
+            let tokens = row.iter().filter(|&&id| id != vocabulary.pad).count();
+            if tokens < 2 {
                 return Err(DataError::Collate {
-                    problem: format!("row {index} has no token but padding"),
+                    problem: match tokens {
+                        0 => format!("row {index} has no token but padding"),
+                        _ => format!("row {index} has a single token, and none to predict it from"),
+                    },
                 });
+            }
+            if max_gram > 1 {
+                join_into_spans(
+                    &mut self.words,
+                    start.words,
+                    max_gram,
+                    &mut self.lengths,
+                    rng,
+                );
             }
             self.ends.push(RowEnd {
                 predictable: self.predictable.len(),
                 protected: self.protected.len(),
                 words: self.words.len(),
             });
-            length = length.max(row.len());
-            fewest = fewest.min(count);
+            let predictable = self.predictable.len() - start.predictable;
+            survey.longest = survey.longest.max(row.len());
+            survey.fewest_predictable = survey.fewest_predictable.min(predictable);
+            survey.fewest_tokens = survey.fewest_tokens.min(tokens);
+            survey.tokens += tokens;
         }
         if rows.is_empty() {
             return Err(DataError::Collate {
                 problem: "there is no row to make it of".into(),
             });
         }
-        Ok((length, predicted_count(fewest)))
+        Ok(survey)
     }
 
     fn survey_row(
@@ -277,20 +318,18 @@ impl Scratch {
         shuffle(rng, &mut self.chosen);
     }
 
-    /// Appends one row to `input_ids`, `positions` and `targets`.
+    /// Appends one permuted row to `input_ids`, `positions` and `targets`.
     fn write_row(
-        &mut self,
+        &self,
         start: RowEnd,
         end: RowEnd,
         row: &[u32],
         vocabulary: &Vocabulary,
-        rng: &mut ChaCha8Rng,
         batch: &mut Batch,
     ) {
         let protected = &self.protected[start.protected..end.protected];
         let predictable = &self.predictable[start.predictable..end.predictable];
         let pad = i64::from(vocabulary.pad);
-        let id_at = |&position: &u32| i64::from(row[position as usize]);
 
         // Protected tokens, padding, tokens left in place, predicted tokens: L of them.
         let row_start = batch.positions.len();
@@ -309,22 +348,43 @@ impl Scratch {
                 .iter()
                 .map(|&p| row.get(p as usize).map_or(pad, |&id| i64::from(id))),
         );
-        batch.tokens += row.iter().filter(|&&id| id != vocabulary.pad).count();
-        batch.targets.extend(self.chosen.iter().map(id_at));
+        let targets = self.chosen.iter().map(|&p| i64::from(row[p as usize]));
+        batch.targets.extend(targets);
+    }
 
+    /// Draws what the model sees in the predicted tokens' places and puts it where the objective has
+    /// it.
+    fn show(
+        &mut self,
+        row: &[u32],
+        vocabulary: &Vocabulary,
+        masking: &Masking,
+        limits: Limits,
+        rng: &mut ChaCha8Rng,
+        batch: &mut Batch,
+    ) {
+        let mask = i64::from(vocabulary.mask);
         self.masked.clear();
-        for position in &self.chosen {
-            let draw = rng.next_u32();
-            self.masked.push(if draw < MASK_BELOW {
-                i64::from(vocabulary.mask)
-            } else if draw < RANDOM_BELOW {
-                let pick = below(rng, vocabulary.replacements.len() as u32);
-                i64::from(vocabulary.replacements[pick as usize])
-            } else {
-                id_at(position)
-            });
+        match masking.objective {
+            Objective::Plm => self.masked.resize(self.chosen.len(), mask),
+            Objective::Mpnet | Objective::MpnetMlm | Objective::Mlm => {
+                for &position in &self.chosen {
+                    self.masked.push(match limits.draw(rng) {
+                        Shown::Mask => mask,
+                        Shown::Random => {
+                            let pick = below(rng, vocabulary.replacements.len() as u32);
+                            i64::from(vocabulary.replacements[pick as usize])
+                        }
+                        Shown::Own => i64::from(row[position as usize]),
+                    });
+                }
+            }
         }
-        for _ in 0..2 {
+        if batch.copies == 0 {
+            let first = batch.input_ids.len() - self.masked.len();
+            batch.input_ids[first..].copy_from_slice(&self.masked);
+        }
+        for _ in 0..batch.copies {
             batch.input_ids.extend_from_slice(&self.masked);
             batch
                 .positions
@@ -348,33 +408,6 @@ mod tests {
 
     fn continues(id: u32) -> bool {
         (fixture::FIRST_CONTINUATION..fixture::MASK).contains(&id)
-    }
-
-    #[test]
-    fn predicted_count_is_pythons() {
-        // max(1, round(0.15 * n)) in Python; exact halves go to the even number.
-        let table = [
-            (1, 1),
-            (3, 1),
-            (9, 1),
-            (10, 2),
-            (11, 2),
-            (16, 2),
-            (17, 3),
-            (30, 4),
-            (31, 5),
-            (50, 8),
-            (70, 10),
-            (90, 14),
-            (110, 16),
-            (126, 19),
-            (130, 20),
-            (150, 22),
-            (510, 76),
-        ];
-        for (predictable, predicted) in table {
-            assert_eq!(predicted_count(predictable), predicted, "{predictable}");
-        }
     }
 
     /// Rows as a tokenizer makes them: `<s>`, words with now and then an unknown one, `</s>`.
@@ -403,16 +436,47 @@ mod tests {
         }
     }
 
+    /// Every objective with every kind of option.
+    fn maskings() -> impl Strategy<Value = Masking> {
+        (
+            prop::sample::select(Objective::ALL.to_vec()),
+            prop_oneof![Just(0.15), 0.01..1.0, Just(1.0)],
+            0.0..0.5,
+            0.0..0.5,
+            // Token by token, whole words, spans of words.
+            0..5usize,
+        )
+            .prop_map(
+                |(objective, pred_prob, keep_prob, rand_prob, gram)| Masking {
+                    objective,
+                    pred_prob,
+                    keep_prob,
+                    rand_prob,
+                    whole_words: gram > 0,
+                    max_gram: gram.max(1),
+                },
+            )
+    }
+
     proptest! {
         #[test]
-        fn batches_hold_what_they_must(rows in rows(), seed in any::<u64>()) {
+        fn batches_hold_what_they_must(rows in rows(), masking in maskings(), seed in any::<u64>()) {
             let tokenizer = fixture::tokenizer();
-            let batch = Collator::new(&tokenizer).unwrap().collate(&rows, &mut rng(seed)).unwrap();
+            let mut collator = Collator::new(&tokenizer, &masking).unwrap();
+            let batch = collator.collate(&rows, &mut rng(seed)).unwrap();
             let (l, p, width) = (batch.length, batch.predicted, batch.width());
             let can: Vec<_> = rows.iter().map(|r| predictable(r, |id| tokenizer.is_special(id))).collect();
 
             prop_assert_eq!(l, rows.iter().map(Vec::len).max().unwrap());
-            prop_assert_eq!(p, predicted_count(can.iter().map(Vec::len).min().unwrap()));
+            // The formula, but for rows of special tokens alone: one of those is left.
+            let formula = masking.predicted_count(can.iter().map(Vec::len).min().unwrap());
+            prop_assert_eq!(p, formula.min(rows.iter().map(Vec::len).min().unwrap() - 1));
+            let copies = match masking.objective {
+                Objective::Mpnet | Objective::MpnetMlm => 2,
+                Objective::Plm => 1,
+                Objective::Mlm => 0,
+            };
+            prop_assert_eq!(width, l + copies * p);
             prop_assert_eq!(batch.input_ids.len(), rows.len() * width);
             prop_assert_eq!(batch.positions.len(), rows.len() * width);
             prop_assert_eq!(batch.attention_mask.len(), rows.len() * width);
@@ -426,11 +490,13 @@ mod tests {
                 let mask = &batch.attention_mask[r * width..][..width];
                 let targets = &batch.targets[r * p..][..p];
 
-                // A permutation of the padded row, protected positions first and in order.
+                // A permutation of the padded row, protected positions first and in order; mlm shows its
+                // predicted tokens masked there.
                 let mut sorted = positions[..l].to_vec();
                 sorted.sort_unstable();
                 prop_assert!(sorted.iter().copied().eq(0..l as i64));
-                for (&id, &position) in ids[..l].iter().zip(positions) {
+                let shown = if copies == 0 { l - p } else { l };
+                for (&id, &position) in ids[..shown].iter().zip(positions) {
                     prop_assert_eq!(id, row.get(position as usize).map_or(PAD, |&id| i64::from(id)));
                 }
                 let protected: Vec<i64> =
@@ -445,7 +511,7 @@ mod tests {
                 }
                 let mut cut = 0;
                 for pair in can[r].windows(2) {
-                    if continues(row[pair[1]]) {
+                    if continues(row[pair[1]]) && masking.whole_words {
                         let [head, tail] = [pair[0], pair[1]].map(|p| predicted.contains(&(p as i64)));
                         prop_assert!(tail || !head, "a word is cut at its front only");
                         cut += usize::from(tail && !head);
@@ -453,14 +519,18 @@ mod tests {
                 }
                 prop_assert!(cut <= 1, "{cut} words are cut");
 
-                // Two equal masked copies at the positions of the predicted tokens.
-                prop_assert_eq!(&ids[l..l + p], &ids[l + p..]);
-                prop_assert_eq!(&positions[l..l + p], predicted);
-                prop_assert_eq!(&positions[l + p..], predicted);
-                for (&copy, &target) in ids[l..l + p].iter().zip(targets) {
+                // What is shown for them: equal copies at their positions.
+                let first = if copies == 0 { l - p } else { l };
+                let seen = &ids[first..first + p];
+                for copy in 0..copies {
+                    prop_assert_eq!(&ids[l + copy * p..][..p], seen);
+                    prop_assert_eq!(&positions[l + copy * p..][..p], predicted);
+                }
+                for (&copy, &target) in seen.iter().zip(targets) {
                     let copy = copy as u32;
+                    let plain = i64::from(copy) == target || !tokenizer.is_special(copy);
                     prop_assert!(
-                        copy == fixture::MASK || i64::from(copy) == target || !tokenizer.is_special(copy)
+                        copy == fixture::MASK || (masking.objective != Objective::Plm && plain)
                     );
                 }
                 for (&id, &seen) in ids.iter().zip(mask) {
@@ -470,18 +540,32 @@ mod tests {
         }
 
         #[test]
-        fn content_depends_on_rows_and_key_only(rows in rows(), seed in any::<u64>()) {
-            let mut used = Collator::new(&fixture::tokenizer()).unwrap();
+        fn content_depends_on_rows_and_key_only(
+            rows in rows(), masking in maskings(), seed in any::<u64>(),
+        ) {
+            let mut used = Collator::new(&fixture::tokenizer(), &masking).unwrap();
             used.collate(&[vec![0, 7, 8, 9, 40, 41, 2]], &mut rng(seed ^ 1)).unwrap();
             let fresh = used.clone().collate(&rows, &mut rng(seed)).unwrap();
             prop_assert_eq!(used.collate(&rows, &mut rng(seed)).unwrap(), fresh);
         }
+
+        /// The objectives differ in what is shown alone: they predict the same tokens.
+        #[test]
+        fn objectives_predict_the_same_tokens_of_one_row(seed in any::<u64>()) {
+            let row: Vec<u32> = [vec![0], (0..20).map(|i| 5 + i).collect(), vec![2]].concat();
+            let targets = Objective::ALL.map(|objective| {
+                let masking = Masking { objective, ..Masking::default() };
+                let mut collator = Collator::new(&fixture::tokenizer(), &masking).unwrap();
+                collator.collate(&[&row], &mut rng(seed)).unwrap().targets
+            });
+            prop_assert!(targets.iter().all(|t| *t == targets[0]));
+        }
     }
 
-    #[test]
-    fn masks_eighty_ten_ten_and_picks_replacements_evenly() {
+    /// Shares of 10^6 predicted tokens: masked, replaced by each token, kept.
+    fn check_shares(masking: &Masking) {
         let tokenizer = fixture::tokenizer();
-        let mut collator = Collator::new(&tokenizer).unwrap();
+        let mut collator = Collator::new(&tokenizer, masking).unwrap();
         let mut rng = rng(3);
         // Word-start tokens only, all alike, so that a copy that differs is a replacement.
         let own = fixture::FIRST_LETTER;
@@ -491,9 +575,9 @@ mod tests {
         let mut all = 0f64;
         while all < 1e6 {
             let batch = collator.collate(&rows, &mut rng).unwrap();
-            let (l, p) = (batch.length, batch.predicted);
-            for ids in batch.input_ids.chunks(batch.width()) {
-                ids[l..l + p]
+            let (width, p) = (batch.width(), batch.predicted);
+            for ids in batch.input_ids.chunks(width) {
+                ids[width - p..]
                     .iter()
                     .for_each(|&id| counts[id as usize] += 1.0);
                 all += p as f64;
@@ -503,10 +587,12 @@ mod tests {
             .filter(|&id| !tokenizer.is_special(id))
             .collect();
         // Five standard deviations of a share over 10^6 draws.
-        let close = |share: f64, to: f64| (share - to).abs() < 5.0 * (to * (1.0 - to) / all).sqrt();
-        assert!(close(counts[fixture::MASK as usize] / all, 0.8));
-        let each = 0.1 / replaceable.len() as f64;
-        assert!(close(counts[own as usize] / all, 0.1 + each));
+        let close =
+            |share: f64, to: f64| (share - to).abs() <= 5.0 * (to * (1.0 - to) / all).sqrt();
+        let masked = 1.0 - masking.rand_prob - masking.keep_prob;
+        assert!(close(counts[fixture::MASK as usize] / all, masked));
+        let each = masking.rand_prob / replaceable.len() as f64;
+        assert!(close(counts[own as usize] / all, masking.keep_prob + each));
         for id in 0..tokenizer.vocab_size() as u32 {
             let share = counts[id as usize] / all;
             if id == fixture::MASK || id == own {
@@ -520,8 +606,68 @@ mod tests {
     }
 
     #[test]
+    fn masks_eighty_ten_ten_and_picks_replacements_evenly() {
+        check_shares(&Masking::default());
+    }
+
+    #[test]
+    fn masks_as_the_options_say() {
+        for (objective, keep_prob, rand_prob) in [
+            (Objective::Mlm, 0.1, 0.1),
+            (Objective::Mpnet, 0.0, 0.5),
+            (Objective::Mpnet, 0.75, 0.25),
+            (Objective::MpnetMlm, 0.0, 0.0),
+        ] {
+            check_shares(&Masking {
+                objective,
+                keep_prob,
+                rand_prob,
+                ..Masking::default()
+            });
+        }
+    }
+
+    #[test]
+    fn spans_of_words_are_predicted_together() {
+        // Of 30 one-token words up to 3 together: 3 spans of 3, 5 of 2, 11 words alone, so 19 spans. The
+        // 15 predicted tokens are then in fewer runs than words alone would be.
+        let row: Vec<u32> = [vec![0], vec![fixture::FIRST_LETTER; 30], vec![2]].concat();
+        let rows = vec![row; 200];
+        let runs = |max_gram: usize| {
+            let masking = Masking {
+                max_gram,
+                pred_prob: 0.5,
+                ..Masking::default()
+            };
+            let mut collator = Collator::new(&fixture::tokenizer(), &masking).unwrap();
+            let batch = collator.collate(&rows, &mut rng(8)).unwrap();
+            assert_eq!(batch.predicted, 15);
+            let mut runs = 0;
+            for positions in batch.positions.chunks(batch.width()) {
+                let predicted = &positions[batch.length - 15..batch.length];
+                let starts = |p: &&i64| !predicted.contains(&(**p - 1));
+                runs += predicted.iter().filter(starts).count();
+            }
+            runs as f64 / rows.len() as f64
+        };
+        // Words alone: 15 · 16 / 30 on average.
+        assert!((runs(1) - 8.0).abs() < 0.3, "{}", runs(1));
+        assert!(runs(3) < 6.5, "{}", runs(3));
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_refused() {
+        let masking = Masking {
+            pred_prob: 0.0,
+            ..Masking::default()
+        };
+        let error = Collator::new(&fixture::tokenizer(), &masking).unwrap_err();
+        assert!(error.to_string().contains("--pred-prob 0"), "{error}");
+    }
+
+    #[test]
     fn every_word_is_predicted_as_often_and_every_order_comes() {
-        let mut collator = Collator::new(&fixture::tokenizer()).unwrap();
+        let mut collator = Collator::new(&fixture::tokenizer(), &Masking::default()).unwrap();
         let mut rng = rng(4);
         // 20 one-token words: P = 3, so each is predicted in 15 % of the rows, in each place as often.
         let row: Vec<u32> = [vec![0], (0..20).map(|i| 5 + i).collect(), vec![2]].concat();
@@ -546,7 +692,7 @@ mod tests {
 
     #[test]
     fn rows_without_plain_tokens_fall_back_to_their_special_ones() {
-        let mut collator = Collator::new(&fixture::tokenizer()).unwrap();
+        let mut collator = Collator::new(&fixture::tokenizer(), &Masking::default()).unwrap();
         let rows = [vec![0, 2], vec![0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 2]];
         let batch = collator.collate(&rows, &mut rng(5)).unwrap();
         assert_eq!(batch.predicted, 1, "2 tokens to predict from give P = 1");
@@ -560,13 +706,14 @@ mod tests {
 
     #[test]
     fn what_is_no_row_is_an_error() {
-        let mut collator = Collator::new(&fixture::tokenizer()).unwrap();
+        let mut collator = Collator::new(&fixture::tokenizer(), &Masking::default()).unwrap();
         let none: [Vec<u32>; 0] = [];
         let mut message =
             |rows: &[Vec<u32>]| collator.collate(rows, &mut rng(6)).unwrap_err().to_string();
         assert!(message(&none).contains("no row"));
         assert!(message(&[vec![0, 5, 2], vec![]]).contains("row 1 has no token"));
         assert!(message(&[vec![1, 1]]).contains("no token but padding"));
+        assert!(message(&[vec![0, 1]]).contains("row 0 has a single token"));
         assert!(message(&[vec![0, 9999, 2]]).contains("9999"));
     }
 }

@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 
+use super::hub::HubError;
+
 /// Result of the data path.
 pub type Result<T> = std::result::Result<T, DataError>;
 
 /// An error of the data path: what was being done, to which file or value, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    #[error("training folder {path}: {problem}; point --train-dir at a folder of UTF-8 .txt files")]
+    #[error(
+        "text {path}: {problem}; give a folder, a file or a pattern of UTF-8 text: .txt, .jsonl, .json or .parquet, or those with .gz or .zst"
+    )]
     TrainingFolder { path: PathBuf, problem: String },
 
     #[error("reading text file {path}")]
@@ -29,14 +33,22 @@ pub enum DataError {
         offset: u64,
     },
 
-    #[error("{path} holds no text: every line is blank; it needs at least one line with a word")]
-    NoText { path: PathBuf },
+    #[error("{name}: {problem}")]
+    Source { name: String, problem: String },
 
-    #[error(
-        "text file {path} has {lines} lines, more than the {} that can be shuffled; split it",
-        u32::MAX
-    )]
-    TooManyLines { path: PathBuf, lines: u64 },
+    #[error("{name}, line {line}: {problem}")]
+    Row {
+        name: String,
+        /// Where the row starts, counted from 1.
+        line: u64,
+        problem: String,
+    },
+
+    #[error(transparent)]
+    Hub(#[from] HubError),
+
+    #[error("{name} holds no text: every row is blank{}", if *shortest > 0 { format!(" or shorter than the {shortest} characters of --min-text-length") } else { String::new() })]
+    NoText { name: String, shortest: usize },
 
     #[error(
         "text file {path} changed while it was in use: {problem}; training text must stay as it is during a run, and until the run is resumed"
@@ -44,9 +56,14 @@ pub enum DataError {
     FileChanged { path: PathBuf, problem: String },
 
     #[error(
-        "no tokenizer at {name}: there is no such folder or file. Give a folder with a tokenizer.json (save_pretrained of a HuggingFace fast tokenizer writes one) or make one with `mpnet tokenizer train`; names on the HuggingFace Hub have to be downloaded to a folder first"
+        "no tokenizer at {name}: there is no such folder or file{}. Give a folder with a tokenizer.json (save_pretrained of a HuggingFace fast tokenizer writes one), a name on the HuggingFace Hub, or make one with `mpnet tokenizer train`",
+        hub.as_ref().map(|e| format!(", and {e}")).unwrap_or_default()
     )]
-    TokenizerNotFound { name: String },
+    TokenizerNotFound {
+        name: String,
+        /// What the Hub said, where it was asked.
+        hub: Option<HubError>,
+    },
 
     #[error("reading tokenizer file {path}")]
     TokenizerRead {

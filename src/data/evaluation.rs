@@ -1,17 +1,16 @@
 //! Validation and test text as batches whose masking is the same at every evaluation.
 
-use std::path::Path;
-
 use super::collator::{Batch, Collator};
 use super::error::{DataError, Result};
+use super::masking::Masking;
 use super::rng::{Purpose, keyed};
-use super::source::TextFile;
+use super::source::Sources;
 use super::tokenizer::Tokenizer;
 
 /// Texts read and tokenized a moment at a time while a set is opened.
 const READ_AT_ONCE: usize = 1024;
 
-/// A file of evaluation text, tokenized once: 4 bytes of memory a token.
+/// Evaluation text, tokenized once: 4 bytes of memory a token.
 #[derive(Debug)]
 pub struct EvaluationSet {
     rows: Vec<Vec<u32>>,
@@ -21,37 +20,65 @@ pub struct EvaluationSet {
 }
 
 impl EvaluationSet {
-    /// Reads and tokenizes `path`: one text per line, in order, at most `max_tokens` tokens each.
+    /// Reads and tokenizes all texts, in order, at most `max_tokens` tokens each.
     ///
     /// # Errors
-    /// When the file can't be read, is not UTF-8, holds no text, or `batch_size` is 0.
+    /// When a text can't be read, there is none, or `batch_size` is 0.
     pub fn open(
-        path: &Path,
+        sources: &Sources,
         tokenizer: &Tokenizer,
         batch_size: usize,
         max_tokens: usize,
         seed: u64,
+        masking: &Masking,
+    ) -> Result<Self> {
+        let texts = sources.texts();
+        Self::new(
+            sources.name(),
+            texts,
+            tokenizer,
+            batch_size,
+            max_tokens,
+            seed,
+            masking,
+        )
+    }
+
+    /// Tokenizes `texts`, which are `name` to the user.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn new(
+        name: &str,
+        mut texts: impl Iterator<Item = Result<String>>,
+        tokenizer: &Tokenizer,
+        batch_size: usize,
+        max_tokens: usize,
+        seed: u64,
+        masking: &Masking,
     ) -> Result<Self> {
         if batch_size == 0 {
             return Err(DataError::Loader {
                 problem: "the batch size is 0; it must be at least 1".into(),
             });
         }
-        let mut file = TextFile::open(path)?;
-        if file.rows() == 0 {
-            return Err(DataError::NoText { path: path.into() });
+        let mut rows = Vec::new();
+        loop {
+            let some: Vec<String> = texts.by_ref().take(READ_AT_ONCE).collect::<Result<_>>()?;
+            if some.is_empty() {
+                break;
+            }
+            rows.extend(tokenizer.encode_batch(&some, max_tokens)?);
         }
-        let mut rows = Vec::with_capacity(file.rows());
-        while rows.len() < file.rows() {
-            let until = file.rows().min(rows.len() + READ_AT_ONCE);
-            let texts = (rows.len()..until)
-                .map(|index| file.row(index))
-                .collect::<Result<Vec<_>>>()?;
-            rows.extend(tokenizer.encode_batch(&texts, max_tokens)?);
+        if rows.is_empty() {
+            return Err(DataError::NoText {
+                name: name.to_owned(),
+                shortest: 0,
+            });
         }
         Ok(Self {
             rows,
-            collator: Collator::new(tokenizer)?,
+            collator: Collator::new(tokenizer, masking)?,
             batch_size,
             seed,
         })
@@ -87,7 +114,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("valid.txt");
         std::fs::write(&path, content).unwrap();
-        EvaluationSet::open(&path, &fixture::tokenizer(), batch_size, 32, seed)
+        let sources = Sources::local(&path, "text")?;
+        let masking = Masking::default();
+        EvaluationSet::open(
+            &sources,
+            &fixture::tokenizer(),
+            batch_size,
+            32,
+            seed,
+            &masking,
+        )
     }
 
     #[test]

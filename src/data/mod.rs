@@ -1,4 +1,4 @@
-//! From text files to training batches: tokenizer, row source, collator, loader and dropout masks.
+//! From text to training batches: sources, the HuggingFace Hub, tokenizer, collator, loader and dropout masks.
 //!
 //! Everything random is keyed by (seed, what it is for, where in the data), never by threads or time.
 
@@ -8,11 +8,14 @@ pub mod error;
 pub mod evaluation;
 #[cfg(test)]
 mod fixture;
+pub mod hub;
 pub mod loader;
+pub mod masking;
 pub mod rng;
 pub mod source;
 pub mod synthetic;
 pub mod tokenizer;
+pub mod tokenizer_check;
 pub mod tokenizer_training;
 mod words;
 
@@ -20,5 +23,7 @@ pub use collator::{Batch, Collator};
 pub use dropout::{MaskKey, fill_keep_mask};
 pub use error::{DataError, Result};
 pub use evaluation::EvaluationSet;
-pub use loader::{LoaderConfig, LoaderState, TrainLoader};
+pub use loader::{BreakMode, LoaderConfig, LoaderState, Split, TrainLoader};
+pub use masking::Masking;
+pub use source::Sources;
 pub use tokenizer::Tokenizer;

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
-    /// Order of the rows of one cycle.
+    /// Order of the shards of one epoch.
     Shuffle = 1,
     /// Permutation and masking of a training batch.
     Training = 2,
@@ -18,6 +18,10 @@ pub enum Purpose {
     Evaluation = 3,
     /// Dropout masks.
     Dropout = 4,
+    /// Rows drawn from the shuffle buffer.
+    Buffer = 5,
+    /// Order of the batches of one group.
+    Groups = 6,
 }
 
 /// The generator of key (`seed`, `purpose`, `major`, `minor`).

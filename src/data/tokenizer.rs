@@ -6,11 +6,12 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use super::error::{DataError, Result};
+use super::hub::{Hub, HubSettings, tokenizer_folder};
 use super::words::WordCache;
 
 /// With fewer `##` tokens than this the vocabulary is not taken for WordPiece.
-const FEWEST_CONTINUATIONS: usize = 100;
-const CONTINUATION: &str = "##";
+pub(super) const FEWEST_CONTINUATIONS: usize = 100;
+pub(super) const CONTINUATION: &str = "##";
 
 /// The files that make up a tokenizer; only the first has to be there.
 pub const TOKENIZER_FILES: [&str; 5] = [
@@ -25,45 +26,62 @@ pub const CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
 /// A special token that a model refers to by its role.
-struct Role {
-    name: &'static str,
+pub(super) struct Role {
+    pub name: &'static str,
+    /// What it is called in a sentence.
+    pub part: &'static str,
+    /// Whether there is no training without it.
+    pub required: bool,
     /// Keys of the configuration that name it, the first that is there wins.
     keys: &'static [&'static str],
     /// Tokens taken for it where no configuration names one.
     usual: &'static [&'static str],
-    usual_text: &'static str,
+    pub usual_text: &'static str,
 }
 
 const BOS: Role = Role {
     name: "bos",
+    part: "start token",
+    required: true,
     keys: &["bos_token", "cls_token"],
     usual: &["<s>", "[CLS]"],
     usual_text: "<s>",
 };
 const PAD: Role = Role {
     name: "pad",
+    part: "padding token",
+    required: true,
     keys: &["pad_token"],
     usual: &["<pad>", "[PAD]"],
     usual_text: "<pad>",
 };
 const EOS: Role = Role {
     name: "eos",
+    part: "end token",
+    required: true,
     keys: &["eos_token", "sep_token"],
     usual: &["</s>", "[SEP]"],
     usual_text: "</s>",
 };
 const UNK: Role = Role {
     name: "unk",
+    part: "unknown token",
+    required: false,
     keys: &["unk_token"],
     usual: &["[UNK]", "<unk>"],
     usual_text: "[UNK]",
 };
 const MASK: Role = Role {
     name: "mask",
+    part: "mask token",
+    required: true,
     keys: &["mask_token"],
     usual: &["<mask>", "[MASK]"],
     usual_text: "<mask>",
 };
+
+/// Every role.
+pub(super) const ROLES: &[Role] = &[BOS, PAD, EOS, UNK, MASK];
 
 /// A tokenizer ready to make rows `<s> … </s>`; shared between threads.
 pub struct Tokenizer {
@@ -93,53 +111,21 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads the tokenizer called `name`: a folder with a `tokenizer.json`, or such a file.
+    /// Loads the tokenizer called `name`: a folder with a `tokenizer.json`, such a file, or a name on the
+    /// HuggingFace Hub.
     ///
     /// # Errors
     /// When nothing is there, it can't be parsed, or it lacks a mask, padding, start or end token.
     pub fn load(name: &str) -> Result<Self> {
-        let given = Path::new(name);
-        let path = if given.is_dir() {
-            given.join(TOKENIZER_FILE)
-        } else {
-            given.to_owned()
-        };
-        if !path.is_file() {
-            return Err(if given.is_dir() {
-                DataError::TokenizerInvalid {
-                    path,
-                    problem:
-                        "the folder has no such file; transformers' save_pretrained of a fast \
-                              tokenizer writes it"
-                            .into(),
-                }
-            } else {
-                DataError::TokenizerNotFound { name: name.into() }
-            });
-        }
-        Self::from_file(path)
+        Self::new(Definition::read(locate(name)?)?)
     }
 
-    fn from_file(path: PathBuf) -> Result<Self> {
+    fn new(definition: Definition) -> Result<Self> {
         let invalid = |problem: String| DataError::TokenizerInvalid {
-            path: path.clone(),
+            path: definition.path.clone(),
             problem,
         };
-        let bytes = std::fs::read(&path).map_err(|source| DataError::TokenizerRead {
-            path: path.clone(),
-            source,
-        })?;
-        let not_one = "it is no definition of a HuggingFace tokenizer";
-        let definition: Value =
-            serde_json::from_slice(&bytes).map_err(|e| invalid(format!("{not_one}: {e}")))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|e| invalid(format!("{not_one}: {e}")))?;
-        // Rows are cut and padded here, whatever the file asks for.
-        inner.with_padding(None);
-        inner
-            .with_truncation(None)
-            .map_err(|e| invalid(e.to_string()))?;
-
+        let inner = &definition.inner;
         let vocabulary = inner.get_vocab(true);
         let size = vocabulary.values().max().map_or(0, |&id| id as usize + 1);
         // Holes are legal, but an id far beyond the count is a broken file, not a vocabulary.
@@ -159,32 +145,19 @@ impl Tokenizer {
             .filter(|t| t.starts_with(CONTINUATION))
             .count();
 
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let mut configs = Vec::new();
-        for name in [CONFIG_FILE, SPECIAL_TOKENS_FILE] {
-            configs.extend(read_json(&folder.join(name))?);
-        }
-        let find = |role: &Role| find_role(role, &configs, &definition, &inner);
         let require = |role: &Role| {
-            find(role).ok_or(DataError::MissingToken {
-                path: path.clone(),
+            definition.role(role).ok_or(DataError::MissingToken {
+                path: definition.path.clone(),
                 role: role.name,
                 usual: role.usual_text,
             })
         };
         let (mask, pad) = (require(&MASK)?, require(&PAD)?);
         let (bos, eos) = (require(&BOS)?, require(&EOS)?);
-        let unk = find(&UNK);
+        let unk = definition.role(&UNK);
 
         let mut special = vec![false; size];
-        for (id, token) in inner.get_added_tokens_decoder() {
-            special[id as usize] |= token.special;
-        }
-        for id in special_ids(&configs, &inner)
-            .into_iter()
-            .chain([mask, pad, bos, eos])
-            .chain(unk)
-        {
+        for id in definition.special() {
             special[id as usize] = true;
         }
 
@@ -193,12 +166,12 @@ impl Tokenizer {
             tracing::warn!(
                 "the tokenizer in {} has {continuations} tokens with {CONTINUATION}, fewer than \
                  {FEWEST_CONTINUATIONS}: masking token by token, not by whole words",
-                path.display()
+                definition.path.display()
             );
         }
         Ok(Self {
-            words: splits_at_spaces(&definition).then(WordCache::default),
-            inner,
+            words: splits_at_spaces(&definition.json).then(WordCache::default),
+            inner: definition.inner,
             tokens,
             special,
             whole_words,
@@ -207,7 +180,7 @@ impl Tokenizer {
             eos,
             unk,
             mask,
-            path,
+            path: definition.path,
         })
     }
 
@@ -321,6 +294,105 @@ impl Tokenizer {
             .map(|text| self.encode(text.as_ref(), max_tokens))
             .collect();
         rows.into_iter().collect()
+    }
+}
+
+/// The definition of the tokenizer called `name`: a folder with a `tokenizer.json`, such a file, or that of a
+/// repository on the HuggingFace Hub.
+///
+/// # Errors
+/// When nothing is there.
+pub(super) fn locate(name: &str) -> Result<PathBuf> {
+    let given = Path::new(name);
+    let path = if given.is_dir() {
+        given.join(TOKENIZER_FILE)
+    } else {
+        given.to_owned()
+    };
+    if path.is_file() {
+        return Ok(path);
+    }
+    if !given.is_dir() {
+        return from_hub(name);
+    }
+    Err(DataError::TokenizerInvalid {
+        path,
+        problem: "the folder has no such file; transformers' save_pretrained of a fast tokenizer writes it".into(),
+    })
+}
+
+/// The definition of the tokenizer of that name on the HuggingFace Hub, or in its cache.
+fn from_hub(name: &str) -> Result<PathBuf> {
+    let not_found = |hub| DataError::TokenizerNotFound {
+        name: name.into(),
+        hub,
+    };
+    let hub = Hub::new(HubSettings::from_env());
+    match tokenizer_folder(&hub, name, "main") {
+        Ok(Some(folder)) => Ok(folder.join(TOKENIZER_FILE)),
+        Ok(None) => Err(not_found(None)),
+        Err(error) => Err(not_found(Some(error))),
+    }
+}
+
+/// A tokenizer's files, read but not judged.
+pub(super) struct Definition {
+    pub path: PathBuf,
+    pub inner: tokenizers::Tokenizer,
+    json: Value,
+    /// The configurations beside it.
+    configs: Vec<Value>,
+}
+
+impl Definition {
+    /// Reads the definition `path` and the configurations beside it.
+    ///
+    /// # Errors
+    /// When a file can't be read or is no definition of a tokenizer.
+    pub fn read(path: PathBuf) -> Result<Self> {
+        let invalid = |problem: String| DataError::TokenizerInvalid {
+            path: path.clone(),
+            problem,
+        };
+        let bytes = std::fs::read(&path).map_err(|source| DataError::TokenizerRead {
+            path: path.clone(),
+            source,
+        })?;
+        let not_one = "it is no definition of a HuggingFace tokenizer";
+        let json: Value =
+            serde_json::from_slice(&bytes).map_err(|e| invalid(format!("{not_one}: {e}")))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
+            .map_err(|e| invalid(format!("{not_one}: {e}")))?;
+        // Rows are cut and padded here, whatever the file asks for.
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|e| invalid(e.to_string()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut configs = Vec::new();
+        for name in [CONFIG_FILE, SPECIAL_TOKENS_FILE] {
+            configs.extend(read_json(&folder.join(name))?);
+        }
+        Ok(Self {
+            path,
+            inner,
+            json,
+            configs,
+        })
+    }
+
+    /// The id of a role's token, if there is one.
+    pub fn role(&self, role: &Role) -> Option<u32> {
+        find_role(role, &self.configs, &self.json, &self.inner)
+    }
+
+    /// Ids of the special tokens, some more than once.
+    pub fn special(&self) -> Vec<u32> {
+        let mut ids = special_ids(&self.configs, &self.inner);
+        ids.extend(ROLES.iter().filter_map(|role| self.role(role)));
+        let added = self.inner.get_added_tokens_decoder();
+        ids.extend(added.iter().filter(|(_, t)| t.special).map(|(&id, _)| id));
+        ids
     }
 }
 

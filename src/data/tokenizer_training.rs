@@ -18,7 +18,7 @@ use tokenizers::{
 };
 
 use super::error::{DataError, Result};
-use super::source::TextFile;
+use super::source::{DEFAULT_FIELD, Sources, Texts};
 use super::tokenizer::{CONFIG_FILE, TOKENIZER_FILE};
 
 const FIRST_TOKENS: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", UNKNOWN];
@@ -48,7 +48,7 @@ pub struct TrainedTokenizer {
 }
 
 impl TokenizerTraining {
-    /// Trains on the lines of `files`. The same text gives the same tokenizer.
+    /// Trains on the texts of `files`. The same text gives the same tokenizer.
     ///
     /// # Errors
     /// When a file can't be read, is not UTF-8, there is no text, or the vocabulary is too small for the
@@ -66,7 +66,11 @@ impl TokenizerTraining {
             .build();
 
         let characters = Mutex::new(BTreeMap::<char, u64>::new());
-        let mut rows = Rows::new(files);
+        let sources = Sources::files("the text".into(), files, DEFAULT_FIELD)?;
+        let mut rows = Rows {
+            texts: sources.texts(),
+            error: None,
+        };
         trainer
             .feed(&mut rows, |text| {
                 let words = words_of(text, &normalizer)?;
@@ -115,44 +119,18 @@ impl TokenizerTraining {
     }
 }
 
-/// The rows of several files one after the other; stops at the first error and keeps it.
-struct Rows<'f> {
-    files: std::slice::Iter<'f, PathBuf>,
-    current: Option<(TextFile, usize)>,
+/// The texts of several files one after the other; stops at the first error and keeps it.
+struct Rows<'s> {
+    texts: Texts<'s>,
     error: Option<DataError>,
-}
-
-impl<'f> Rows<'f> {
-    fn new(files: &'f [PathBuf]) -> Self {
-        Self {
-            files: files.iter(),
-            current: None,
-            error: None,
-        }
-    }
-
-    fn advance(&mut self) -> Result<Option<String>> {
-        loop {
-            if let Some((file, row)) = &mut self.current
-                && *row < file.rows()
-            {
-                *row += 1;
-                return file.row(*row - 1).map(Some);
-            }
-            match self.files.next() {
-                Some(path) => self.current = Some((TextFile::open(path)?, 0)),
-                None => return Ok(None),
-            }
-        }
-    }
 }
 
 impl Iterator for Rows<'_> {
     type Item = String;
 
     fn next(&mut self) -> Option<String> {
-        match self.advance() {
-            Ok(row) => row,
+        match self.texts.next()? {
+            Ok(text) => Some(text),
             Err(error) => {
                 self.error = Some(error);
                 None

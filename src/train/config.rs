@@ -1,11 +1,16 @@
 //! Everything that determines a training run, resolved and checked.
 
 use super::execution::Execution;
+use super::log::LogConfig;
 use super::schedule::Schedule;
+use crate::data::hub::DatasetName;
+use crate::data::{BreakMode, Masking};
+use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The architecture, without what the tokenizer decides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,7 +41,8 @@ pub struct Vocabulary {
 }
 
 impl Architecture {
-    /// The model of this architecture for a vocabulary, whose table is padded to a multiple of 128.
+    /// The model of this architecture for a vocabulary, whose table is padded to a multiple of 128,
+    /// trained as MPNet.
     pub fn model(&self, vocabulary: &Vocabulary) -> ModelConfig {
         ModelConfig {
             encoder_layers: self.encoder_layers,
@@ -55,6 +61,7 @@ impl Architecture {
             eos_token_id: vocabulary.eos,
             unk_token_id: vocabulary.unk,
             mask_token_id: vocabulary.mask,
+            objective: Objective::default(),
             dropout: self.dropout,
             attention_dropout: self.attention_dropout,
             activation_dropout: self.activation_dropout,
@@ -64,10 +71,43 @@ impl Architecture {
 
 /// Where the text comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Text {
+    Files(TextFiles),
+    Dataset(Dataset),
+}
+
+/// Files, folders or patterns of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextFiles {
     pub train_dir: PathBuf,
     pub valid_file: PathBuf,
     pub test_file: PathBuf,
+}
+
+/// A dataset on the HuggingFace Hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dataset {
+    pub name: DatasetName,
+    pub split: String,
+    pub revision: String,
+    /// Texts to validate on, and as many to test on: the first of the split.
+    pub eval_samples: usize,
+}
+
+/// How texts become batches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batching {
+    /// Field or column of the text.
+    pub text_field: String,
+    /// Shorter texts are not trained on, in characters.
+    pub min_text_length: usize,
+    pub sample_break_mode: BreakMode,
+    /// Rows of the shuffle buffer.
+    pub buffer_size: usize,
+    pub group_by_length: bool,
+    /// Tokens of a micro-batch at most, padding included, instead of a number of rows.
+    pub max_batch_tokens: Option<usize>,
 }
 
 /// A whole run.
@@ -75,9 +115,13 @@ pub struct TextFiles {
 pub struct TrainConfig {
     pub architecture: Architecture,
     pub tokenizer: String,
-    pub text: TextFiles,
+    pub text: Text,
+    pub batching: Batching,
     /// Longest row, special tokens included.
     pub max_tokens: usize,
+    /// What is predicted, and from what; checkpoints that don't say trained as MPNet.
+    #[serde(default)]
+    pub masking: Masking,
     /// Rows of a micro-batch.
     pub batch_size: usize,
     /// Micro-batches of an update.
@@ -96,11 +140,51 @@ pub struct TrainConfig {
     pub eval_interval: u64,
     /// Updates between two log lines.
     pub logging_steps: u64,
-    /// Go on from this checkpoint, or from the latest of `checkpoint_dir` where the path is empty.
+    /// Start from the weights of this model.
+    #[serde(default)]
+    pub start_from: Option<PathBuf>,
+    /// Go on from this checkpoint, or from the latest of `checkpoint_dir` where the path is empty. Not
+    /// saved, so that a resumed run leaves the checkpoints of one that was not stopped.
+    #[serde(skip)]
     pub resume: Option<PathBuf>,
     /// What runs the graph. Not saved: a run may go on elsewhere.
     #[serde(skip)]
     pub execution: Execution,
     /// Path of the ONNX Runtime build, where one was named.
     pub ort: Option<PathBuf>,
+    /// Not saved either.
+    #[serde(skip)]
+    pub operation: Operation,
+}
+
+/// How a run is looked after; changes no update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// Whether checkpoints hold the optimizer's state.
+    pub save_optimizer_state: bool,
+    /// Resume although settings have changed.
+    pub accept_changes: bool,
+    /// Updates skipped in a row after which the run stops.
+    pub max_skipped_updates: u64,
+    /// Only say what would run.
+    pub dry_run: bool,
+    /// All settings, for the file `config.toml` beside the checkpoints; none is written where empty.
+    pub effective: String,
+    /// How long a checkpoint is tried again that could not be written.
+    pub save_patience: Duration,
+    pub log: LogConfig,
+}
+
+impl Default for Operation {
+    fn default() -> Self {
+        Operation {
+            save_optimizer_state: true,
+            accept_changes: false,
+            max_skipped_updates: 20,
+            dry_run: false,
+            effective: String::new(),
+            save_patience: Duration::from_secs(600),
+            log: LogConfig::default(),
+        }
+    }
 }

@@ -74,6 +74,7 @@ mod tests {
             eos_token_id: 2,
             unk_token_id: 3,
             mask_token_id: 499,
+            objective: mpnet_graphs::model::Objective::Mpnet,
             dropout: 0.0,
             attention_dropout: 0.0,
             activation_dropout: 0.0,

@@ -1,15 +1,23 @@
 //! The training loop and what it needs around it.
 
+mod bad_batch;
+pub mod changes;
 pub mod config;
+mod dry_run;
 pub mod engine;
 pub mod evaluate;
 pub mod execution;
+pub mod feeder;
+pub mod figures;
+mod foreign;
 pub mod initialize;
 pub mod inputs;
-pub mod progress;
+pub mod log;
 pub mod run;
+pub mod saver;
 pub mod schedule;
 pub mod session;
 mod sized;
 pub mod stop;
+mod text;
 pub mod trainer;

@@ -1,22 +1,32 @@
 //! From a run's configuration to its end: everything is checked before anything is spent.
 
+use super::changes::changes;
 use super::config::{TrainConfig, Vocabulary};
+use super::dry_run;
 use super::engine::start;
+use super::feeder::Feeder;
+use super::figures::{Figures, Peak};
+use super::foreign::Foreign;
 use super::initialize::initial_parameters;
-use super::progress::Progress;
+use super::log::record::{Start, now};
+use super::log::{Log, machine};
+use super::saver::Saver;
+use super::session::target;
 use super::stop::StopSignal;
+use super::text;
 use super::trainer::{Ended, Position, Trainer};
-use crate::checkpoint::{self, Checkpoint, Pointer};
-use crate::data::{EvaluationSet, LoaderConfig, LoaderState, Tokenizer, TrainLoader};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Lock, Pointer};
+use crate::data::tokenizer::TOKENIZER_FILE;
+use crate::data::{LoaderState, Tokenizer, TrainLoader};
 use anyhow::{Context, Result, bail};
-use mpnet_graphs::lower::ort_training::Options;
+use mpnet_graphs::lower::ort_training::{Options, training_graph};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::library::Loaded;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Batches that wait for the engine.
-const PREFETCH: usize = 8;
+/// The settings of a run, beside its checkpoints.
+pub const CONFIG_FILE: &str = "config.toml";
 
 /// What the graph has to know of a tokenizer.
 pub fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary {
@@ -38,44 +48,62 @@ pub fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary {
 pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Result<Ended> {
     let stop = StopSignal::listen()?;
     let tokenizer = Arc::new(Tokenizer::load(&config.tokenizer)?);
-    let model = config.architecture.model(&vocabulary(&tokenizer));
+    let foreign = config
+        .start_from
+        .as_ref()
+        .map(|path| Foreign::open(path, config, &tokenizer))
+        .transpose()
+        .context("opening the model to start from (--hf-model-path)")?;
+    let mut model = match &foreign {
+        Some(foreign) => foreign.model.clone(),
+        None => config.architecture.model(&vocabulary(&tokenizer)),
+    };
+    model.objective = config.masking.objective;
     model.validate().context("the model's settings")?;
     checkpoint::check_writable(&config.checkpoint_dir)?;
-    let open = |path| {
-        EvaluationSet::open(
-            path,
-            &tokenizer,
-            config.batch_size,
-            config.max_tokens,
-            config.seed,
-        )
+    // Early, where there is a folder to look at; another run may be using it.
+    let mut lock = match config.checkpoint_dir.is_dir() {
+        true => Some(Lock::acquire(&config.checkpoint_dir)?),
+        false => None,
     };
-    let valid = open(&config.text.valid_file).context("the validation text (--valid-file)")?;
-    let test = open(&config.text.test_file).context("the test text (--test-file)")?;
-    let loader = LoaderConfig {
-        train_dir: config.text.train_dir.clone(),
-        batch_size: config.batch_size,
-        max_tokens: config.max_tokens,
-        seed: config.seed,
-        threads: config.data_threads,
-        prefetch: PREFETCH,
+    let stopped = || match stop.received() {
+        Some(signal) => {
+            eprintln!("stopped by signal {signal} before training began; there is nothing to save");
+            Some(Ended::Signal(signal))
+        }
+        None => None,
     };
+    let text::Opened {
+        loader,
+        valid,
+        test,
+    } = text::open(config, &tokenizer)?;
     let resumed = config
         .resume
         .as_ref()
         .map(|path| resume(path, config, &model))
         .transpose()
         .context("resuming")?;
-    let state = resumed.as_ref().map(|(_, position)| position.data.clone());
-    let loader = TrainLoader::new(loader, Arc::clone(&tokenizer), state)?;
+    let state = resumed.as_ref().map(|r| r.position.data.clone());
+    let mut loader = TrainLoader::new(loader, Arc::clone(&tokenizer), state)?;
 
+    if let Some(ended) = stopped() {
+        return Ok(ended);
+    }
     let loaded = load()?;
+    if let Some(ended) = stopped() {
+        return Ok(ended);
+    }
     let options = Options {
         optimizer: config.optimizer,
         expose: false,
     };
-    let (mut checkpoint, position) = match resumed {
-        Some((checkpoint, position)) => (Some(checkpoint), position),
+    let (mut checkpoint, position, saved) = match resumed {
+        Some(Resumed {
+            checkpoint,
+            position,
+            saved,
+        }) => (Some(checkpoint), position, saved),
         None => (
             None,
             Position {
@@ -84,11 +112,20 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
                 validated: None,
                 data: LoaderState::new(config.seed),
             },
+            None,
         ),
     };
-    let fresh = checkpoint
-        .is_none()
-        .then(|| initial_parameters(&model, config.seed));
+    let fresh = match (&checkpoint, foreign) {
+        (Some(_), _) => None,
+        (None, None) => Some(initial_parameters(&model, config.seed)),
+        (None, Some(foreign)) => {
+            let (parameters, notes) = foreign.parameters(config.seed)?;
+            for note in notes {
+                eprintln!("note: {note}");
+            }
+            Some(parameters)
+        }
+    };
     let initial = match (&checkpoint, &fresh) {
         (Some(checkpoint), _) => checkpoint.parameters.as_slice(),
         (None, fresh) => fresh.as_deref().unwrap_or_default(),
@@ -98,52 +135,143 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     if let Some(state) = checkpoint.as_mut().and_then(|c| c.optimizer.take()) {
         running.engine.set_optimizer_state(state)?;
     }
+    let resumed = checkpoint.is_some();
     drop((fresh, checkpoint));
+    if let Some(ended) = stopped().filter(|_| resumed) {
+        return Ok(ended);
+    }
+    if config.operation.dry_run {
+        dry_run::dry_run(config, &model, &mut running, &mut loader, position.step)?;
+        return Ok(Ended::Finished);
+    }
+    if lock.is_none() {
+        std::fs::create_dir_all(&config.checkpoint_dir)
+            .with_context(|| format!("creating {}", config.checkpoint_dir.display()))?;
+        lock = Some(Lock::acquire(&config.checkpoint_dir)?);
+    }
     checkpoint::prepare(&config.checkpoint_dir)?;
-    let progress = Progress::new(
-        position.step,
-        config.schedule.total_updates,
-        config.logging_steps,
+    keep_settings(config)?;
+    let execution = &config.execution;
+    let peak = machine::peak(
+        execution.provider(),
+        execution.device_id,
+        execution.precision(),
     );
-    progress.note(&format!(
-        "ONNX Runtime {}, {} | {:.1} M parameters | vocabulary {} | {} updates of {} × {} rows",
-        loaded.version,
-        running.description,
-        count as f64 / 1e6,
-        model.vocab_size,
-        config.schedule.total_updates,
-        config.update_freq,
-        config.batch_size,
-    ));
+    let peak = peak
+        .map(|peak| {
+            let graph = training_graph(&model, false, target(execution.provider()))?.0;
+            anyhow::Ok(Peak { graph, peak })
+        })
+        .transpose()?;
+    let total = config.schedule.total_updates;
+    let start = Start {
+        step: position.step,
+        time: now(),
+        total_updates: total,
+        parameters: count as u64,
+        vocabulary: model.vocab_size as u64,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        onnxruntime: loaded.version.to_string(),
+        execution: running.description.clone(),
+        system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        processors: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+        config: serde_json::to_value(config)?,
+    };
+    let saver = Saver::new(
+        &config.checkpoint_dir,
+        config.operation.save_patience,
+        stop.clone(),
+    );
     let mut trainer = Trainer {
         config,
         model: &model,
         tokenizer: &tokenizer,
         running,
-        loader,
+        feeder: Feeder::new(loader, config.update_freq)?,
         valid,
         test,
         position,
         stop,
-        progress,
-        saved: None,
+        log: Log::new(
+            &config.checkpoint_dir,
+            &config.operation.log,
+            start,
+            !resumed,
+        ),
+        figures: Figures::new(config.logging_steps, total, peak),
+        saver,
+        skipped_in_row: 0,
+        saved,
         only_best: None,
     };
-    trainer.run()
+    let ended = trainer.run();
+    if let Err(error) = &ended {
+        trainer.log.failure(error);
+    }
+    drop((trainer, lock));
+    ended
+}
+
+/// Writes `config.toml` beside the checkpoints.
+fn keep_settings(config: &TrainConfig) -> Result<()> {
+    let text = &config.operation.effective;
+    if text.is_empty() {
+        return Ok(());
+    }
+    let path = config.checkpoint_dir.join(CONFIG_FILE);
+    let mut file = tempfile::Builder::new();
+    #[cfg(unix)]
+    file.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let write = || -> std::io::Result<()> {
+        let mut file = file.tempfile_in(&config.checkpoint_dir)?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(&path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("writing {}", path.display()))
+}
+
+/// What a resumed run goes on from.
+struct Resumed {
+    checkpoint: Checkpoint,
+    position: Position,
+    /// Its step, where it is already a checkpoint of this run.
+    saved: Option<u64>,
+}
+
+/// The newest sound checkpoint that `path` stands for; damaged ones are named.
+fn newest_sound(path: &Path) -> Result<(PathBuf, Checkpoint)> {
+    let mut first = None;
+    for folder in checkpoint::candidates(path)? {
+        match checkpoint::load(&folder) {
+            Ok(found) => {
+                if first.is_some() {
+                    tracing::warn!("resuming from {} instead", folder.display());
+                }
+                return Ok((folder, found));
+            }
+            // A newer program's checkpoint is not damaged: going on before it would lose it.
+            Err(error @ CheckpointError::Version { .. }) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!("{error}");
+                first.get_or_insert(error);
+            }
+        }
+    }
+    let not_found = || CheckpointError::NotFound {
+        path: path.to_owned(),
+    };
+    Err(first.unwrap_or_else(not_found).into())
 }
 
 /// The checkpoint to go on from, and where it stands.
-fn resume(
-    path: &Path,
-    config: &TrainConfig,
-    model: &ModelConfig,
-) -> Result<(Checkpoint, Position)> {
+fn resume(path: &Path, config: &TrainConfig, model: &ModelConfig) -> Result<Resumed> {
     let path = match path.as_os_str().is_empty() {
         true => &config.checkpoint_dir,
         false => path,
     };
-    let folder = checkpoint::resolve(path, Pointer::Latest)?;
-    let found = checkpoint::load(&folder)?;
+    let (folder, found) = newest_sound(path)?;
     if model.vocab_size > found.model.padded_vocab_size {
         bail!(
             "the tokenizer {} has a vocabulary of {} entries, more than the {} of the model in {}: resume \
@@ -155,13 +283,30 @@ fn resume(
             folder.join(checkpoint::TOKENIZER_FOLDER).display()
         );
     }
-    if found.model != *model {
+    if !same_but_dropout(&found.model, model) {
         bail!(
             "the model in {} is not the one that the flags and the tokenizer describe ({}): resume with \
              those of that run",
             folder.display(),
             differences(&found.model, model)?
         );
+    }
+    let mut changed = changes(&found.config, config, found.step)?;
+    if let Some(tokenizer) = &found.tokenizer
+        && other_tokenizer(tokenizer, &config.tokenizer)
+    {
+        changed.push("--tokenizer-name is another tokenizer than that run's".into());
+    }
+    if !changed.is_empty() {
+        let list = changed.join("; ");
+        if !config.operation.accept_changes {
+            bail!(
+                "these flags would change the run in {}: {list}. Give those of that run, or accept the \
+                 change with --override",
+                folder.display()
+            );
+        }
+        tracing::warn!("resuming with changed flags: {list}");
     }
     if found.optimizer.is_none() {
         tracing::warn!(
@@ -185,7 +330,36 @@ fn resume(
         data: serde_json::from_value(found.data.clone())
             .with_context(|| format!("reading the data position in {}", folder.display()))?,
     };
-    Ok((found, position))
+    let here = config
+        .checkpoint_dir
+        .join(checkpoint::folder_name(found.step));
+    let complete = found.optimizer.is_some() || !config.operation.save_optimizer_state;
+    let same = matches!((here.canonicalize(), folder.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    Ok(Resumed {
+        saved: (same && complete && changed.is_empty()).then_some(found.step),
+        checkpoint: found,
+        position,
+    })
+}
+
+/// Whether two models have the same parameters and computations but for dropout.
+fn same_but_dropout(a: &ModelConfig, b: &ModelConfig) -> bool {
+    let a = ModelConfig {
+        dropout: b.dropout,
+        attention_dropout: b.attention_dropout,
+        activation_dropout: b.activation_dropout,
+        ..a.clone()
+    };
+    a == *b
+}
+
+/// Whether the tokenizer saved in `folder` is not the one at `path`.
+fn other_tokenizer(folder: &Path, path: &str) -> bool {
+    let read = |path: &Path| std::fs::read(path.join(TOKENIZER_FILE)).ok();
+    match (read(folder), read(Path::new(path))) {
+        (Some(saved), Some(now)) => saved != now,
+        (Some(_) | None, Some(_) | None) => false,
+    }
 }
 
 /// Whether the best checkpoint of the run's folder is the one of this loss. It is not where a run goes

@@ -84,6 +84,7 @@ pub fn start(
     };
     let engine = SizedEngine {
         engine: SessionEngine::new(loaded, options, initial)?,
+        objective: config.objective,
         step_sizes: artifacts.step_sizes,
         eval_sizes: artifacts.eval_sizes,
     };

@@ -2,6 +2,7 @@
 
 use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::lower::portable::SizeInput;
+use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::pretraining::{INPUT_IDS, TARGETS};
 use mpnet_runtime::engine::{
     Engine, NamedArray, OptimizerState, Result, SessionEngine, Tensor, TensorData,
@@ -10,6 +11,8 @@ use mpnet_runtime::engine::{
 /// A session engine that is fed with batches alone.
 pub struct SizedEngine {
     pub engine: SessionEngine,
+    /// What the batches are made for.
+    pub objective: Objective,
     /// Further inputs of the step.
     pub step_sizes: Vec<SizeInput>,
     /// Further inputs of the evaluation.
@@ -17,7 +20,7 @@ pub struct SizedEngine {
 }
 
 /// The `sizes` that follow from the shapes of `inputs`.
-fn evaluate(sizes: &[SizeInput], inputs: &[Tensor]) -> Vec<Tensor> {
+fn evaluate(objective: Objective, sizes: &[SizeInput], inputs: &[Tensor]) -> Vec<Tensor> {
     let size = |name: &str, axis: usize| {
         let input = inputs.iter().find(|input| input.name == name);
         input
@@ -28,7 +31,7 @@ fn evaluate(sizes: &[SizeInput], inputs: &[Tensor]) -> Vec<Tensor> {
     let predicted = size(TARGETS, 1);
     let bindings = Bindings {
         batch: size(INPUT_IDS, 0),
-        length: size(INPUT_IDS, 1).saturating_sub(2 * predicted),
+        length: size(INPUT_IDS, 1).saturating_sub(objective.copies() * predicted),
         predicted,
     };
     sizes
@@ -46,19 +49,23 @@ fn evaluate(sizes: &[SizeInput], inputs: &[Tensor]) -> Vec<Tensor> {
 
 impl Engine for SizedEngine {
     fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let sizes = evaluate(&self.step_sizes, inputs);
+        let sizes = evaluate(self.objective, &self.step_sizes, inputs);
         let all: Vec<&Tensor> = inputs.iter().chain(&sizes).collect();
         self.engine.run_train_step(&all)
     }
 
     fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let sizes = evaluate(&self.eval_sizes, inputs);
+        let sizes = evaluate(self.objective, &self.eval_sizes, inputs);
         let all: Vec<&Tensor> = inputs.iter().chain(&sizes).collect();
         self.engine.run_eval_step(&all)
     }
 
     fn optimizer_step(&mut self, learning_rate: f32) -> Result<f32> {
         self.engine.optimizer_step(learning_rate)
+    }
+
+    fn forget_gradients(&mut self) -> Result<()> {
+        self.engine.forget_gradients()
     }
 
     fn parameter(&mut self, name: &str) -> Result<NamedArray> {

@@ -3,35 +3,45 @@
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The first signal that came, if one did. A second one ends the process at once.
 #[derive(Debug, Clone)]
 pub struct StopSignal(Arc<AtomicUsize>);
 
 impl StopSignal {
-    /// Listens to SIGINT and SIGTERM.
+    /// Listens to SIGINT and SIGTERM and, where there is one, to SIGUSR1, which batch systems send
+    /// before they take a machine away.
     ///
     /// # Errors
     /// Where the operating system refuses a handler.
     pub fn listen() -> Result<StopSignal> {
         let received = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM] {
+        let second = Arc::new(AtomicBool::new(false));
+        let mut signals = vec![SIGINT, SIGTERM];
+        #[cfg(unix)]
+        signals.push(signal_hook::consts::SIGUSR1);
+        for signal in signals {
             let context = || format!("listening to signal {signal}");
             // In this order: at the first signal nothing is pending yet, so only the second one ends
             // the process.
-            let second = Arc::new(std::sync::atomic::AtomicBool::new(false));
             signal_hook::flag::register_conditional_shutdown(
                 signal,
                 128 + signal,
                 Arc::clone(&second),
             )
             .with_context(context)?;
-            signal_hook::flag::register(signal, second).with_context(context)?;
+            signal_hook::flag::register(signal, Arc::clone(&second)).with_context(context)?;
             signal_hook::flag::register_usize(signal, Arc::clone(&received), signal as usize)
                 .with_context(context)?;
         }
         Ok(StopSignal(received))
+    }
+
+    /// One that no signal reaches.
+    #[cfg(test)]
+    pub fn silent() -> StopSignal {
+        StopSignal(Arc::default())
     }
 
     /// The signal's number.

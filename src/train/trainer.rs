@@ -1,14 +1,19 @@
 //! The training loop: updates, evaluations, checkpoints, and a clean end whatever ends it.
 
+use super::bad_batch;
 use super::config::TrainConfig;
 use super::engine::Running;
 use super::evaluate::{Evaluation, Totals, evaluate};
+use super::feeder::{Feeder, Prepared};
+use super::figures::{Figures, UpdateFigures};
 use super::inputs::{batch_inputs, dropout_inputs, loss_scale};
-use super::progress::{Progress, UpdateFigures};
+use super::log::Log;
+use super::log::record::{Record, Test, Valid, now};
+use super::saver::{Job, Saver};
 use super::stop::StopSignal;
 use crate::checkpoint::{self, Checkpoint, Pointer};
 use crate::data::dropout::MaskKey;
-use crate::data::{Batch, EvaluationSet, LoaderState, Tokenizer, TrainLoader};
+use crate::data::{Batch, EvaluationSet, LoaderState, Tokenizer};
 use anyhow::{Context, Result, anyhow};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::NamedArray;
@@ -40,13 +45,17 @@ pub struct Trainer<'a> {
     pub model: &'a ModelConfig,
     pub tokenizer: &'a Tokenizer,
     pub running: Running,
-    pub loader: TrainLoader,
+    pub feeder: Feeder,
     pub valid: EvaluationSet,
     pub test: EvaluationSet,
     pub position: Position,
     pub stop: StopSignal,
-    pub progress: Progress,
-    /// The last step that this run saved.
+    pub log: Log,
+    pub figures: Figures,
+    pub saver: Saver,
+    /// Updates skipped in a row.
+    pub skipped_in_row: u64,
+    /// The last step that this run saved, or that it was resumed from.
     pub saved: Option<u64>,
     /// The step that this run saved only because it was the best so far: it goes when a better one
     /// comes.
@@ -61,7 +70,7 @@ impl Trainer<'_> {
     pub fn run(&mut self) -> Result<Ended> {
         if self.position.step == 0 {
             match self.evaluate_valid()? {
-                Some(start) => self.progress.validation(0, &start, false),
+                Some(start) => self.tell_validation(&start),
                 None => return self.stopped(),
             }
         } else if self.validation_is_due() {
@@ -76,7 +85,9 @@ impl Trainer<'_> {
             if self.stop.received().is_some() {
                 return self.stopped();
             }
-            self.update()?;
+            if !self.update()? {
+                return self.stopped();
+            }
             let best = match self
                 .validation_is_due()
                 .then(|| self.validate())
@@ -86,12 +97,8 @@ impl Trainer<'_> {
                 Some(None) => return self.stopped(),
                 None => false,
             };
-            let interval = self.at_interval();
-            if best || interval {
+            if best || self.at_interval() {
                 self.save(best)?;
-            }
-            if interval {
-                checkpoint::prune(&self.config.checkpoint_dir, self.config.keep_checkpoints)?;
             }
         }
         let step = self.position.step;
@@ -105,9 +112,12 @@ impl Trainer<'_> {
         if self.saved != Some(step) {
             self.save(false)?;
         }
+        self.saver.wait()?;
         if !self.final_test()? {
             return self.stopped();
         }
+        self.tell_notes();
+        self.log.finish();
         Ok(Ended::Finished)
     }
 
@@ -123,11 +133,21 @@ impl Trainer<'_> {
         interval.is_some_and(|n| self.position.step.is_multiple_of(n))
     }
 
-    /// One update: the micro-batches, the optimizer, the figures.
-    fn update(&mut self) -> Result<()> {
+    /// One update: the micro-batches, the optimizer, the figures. False if a signal came before it.
+    fn update(&mut self) -> Result<bool> {
+        self.tell_notes();
         let step = self.position.step + 1;
         let waiting = std::time::Instant::now();
-        let batches = self.loader.next_update(self.config.update_freq)?;
+        let (feeder, log) = (&mut self.feeder, &mut self.log);
+        let fed = feeder.next(&self.stop, |waited| {
+            log.event(format!(
+                "no batch for update {step} in {:.0} s: the text's source has stalled",
+                waited.as_secs_f64()
+            ));
+        })?;
+        let Some(Prepared { batches, state }) = fed else {
+            return Ok(false);
+        };
         let waited = waiting.elapsed();
         let predicted: usize = batches.iter().map(|b| b.predicted_tokens).sum();
         let mut totals = Totals::default();
@@ -139,29 +159,78 @@ impl Trainer<'_> {
             totals.add(&outputs, batch.predicted_tokens)?;
         }
         let average = totals.average();
-        if !average.loss.is_finite() {
-            return Err(self.diverged(&format!("the next loss is {}", average.loss)));
-        }
         let lr = self.config.schedule.lr(step);
-        let gradient_norm = self
-            .running
-            .engine
-            .optimizer_step(lr as f32)
-            .with_context(|| format!("making update {step}"))?;
-        if !gradient_norm.is_finite() {
-            return Err(self.diverged(&format!("the next gradient's norm is {gradient_norm}")));
+        let gradient_norm = match average.loss.is_finite() {
+            true => self.running.engine.optimizer_step(lr as f32),
+            false => {
+                let forgotten = self.running.engine.forget_gradients();
+                forgotten.map(|()| f32::NAN)
+            }
         }
+        .with_context(|| format!("making update {step}"))?;
         self.position.step = step;
-        self.position.data = self.loader.state().clone();
-        self.progress.update(&UpdateFigures {
+        self.position.data = state;
+        let update = UpdateFigures {
             step,
             average,
             lr,
             gradient_norm,
             tokens: batches.iter().map(|b| b.tokens).sum(),
+            predicted,
             waited,
-        });
-        Ok(())
+        };
+        if gradient_norm.is_finite() {
+            self.skipped_in_row = 0;
+        } else {
+            self.skipped(&update, &batches)?;
+        }
+        self.figures.update(&update, &batches, &mut self.log);
+        Ok(true)
+    }
+
+    /// Counts an update that changed nothing; too many in a row end the run.
+    fn skipped(&mut self, update: &UpdateFigures, batches: &[Batch]) -> Result<()> {
+        self.skipped_in_row += 1;
+        let figures = format!(
+            "loss {}, gradient norm {}",
+            update.average.loss, update.gradient_norm
+        );
+        self.log.event(format!(
+            "update {} is skipped, {} in a row: {figures}",
+            update.step, self.skipped_in_row
+        ));
+        let limit = self.config.operation.max_skipped_updates;
+        if self.skipped_in_row < limit.max(1) {
+            return Ok(());
+        }
+        let saved = bad_batch::save(&self.config.checkpoint_dir, update.step, batches, &figures);
+        let batch = match saved {
+            Ok(path) => format!("the last batch is in {}", path.display()),
+            Err(error) => format!("the last batch could not be saved: {error:#}"),
+        };
+        let what = format!(
+            "{} updates in a row were skipped, the last with {figures}; {batch}",
+            self.skipped_in_row
+        );
+        Err(self.diverged(&what))
+    }
+
+    /// Says what the thread that saves has to say.
+    fn tell_notes(&mut self) {
+        for note in self.saver.notes() {
+            self.log.event(note);
+        }
+    }
+
+    fn tell_validation(&mut self, found: &Evaluation) {
+        self.log.record(&Record::Valid(Valid {
+            step: self.position.step,
+            time: now(),
+            loss: found.loss,
+            acc: found.accuracy,
+            best_loss: self.position.best_loss,
+        }));
+        self.figures.restart();
     }
 
     fn training_inputs(
@@ -206,7 +275,7 @@ impl Trainer<'_> {
             position.best_loss = Some(found.loss);
         }
         position.validated = Some(position.step);
-        self.progress.validation(position.step, &found, best);
+        self.tell_validation(&found);
         Ok(Some(best))
     }
 
@@ -231,18 +300,23 @@ impl Trainer<'_> {
 
     /// Evaluates the test text with the best parameters. False if a signal came.
     fn final_test(&mut self) -> Result<bool> {
-        let best = checkpoint::load_parameters(
-            &checkpoint::resolve(&self.config.checkpoint_dir, Pointer::Best)?,
-            self.model,
-        )?;
-        self.running.engine.set_parameters(&best)?;
+        let best = checkpoint::resolve(&self.config.checkpoint_dir, Pointer::Best)
+            .and_then(|folder| checkpoint::load_model(&folder))
+            .context("loading the best checkpoint for the test")?;
+        self.running.engine.set_parameters(&best.parameters)?;
+        drop(best);
         let stop = &self.stop;
         let found = evaluate(self.running.engine.as_mut(), &self.test, |_| {
             stop.received().is_none()
         })
         .context("evaluating the test text")?;
         if let Some(found) = &found {
-            self.progress.test(found);
+            self.log.record(&Record::Test(Test {
+                step: self.position.step,
+                time: now(),
+                loss: found.loss,
+                acc: found.accuracy,
+            }));
         }
         Ok(found.is_some())
     }
@@ -255,19 +329,27 @@ impl Trainer<'_> {
         if self.saved != Some(step) {
             self.save(false)?;
         }
+        self.saver.wait()?;
+        self.tell_notes();
         let folder = checkpoint::folder_name(step);
-        self.progress.note(&format!(
+        self.log.event(format!(
             "stopped by signal {signal} after update {step}; saved {}",
             self.config.checkpoint_dir.join(folder).display()
         ));
+        self.log.finish();
         Ok(Ended::Signal(signal))
     }
 
-    /// Saves the present step as the latest checkpoint and, where it is, as the best.
+    /// Saves the present step as the latest checkpoint and, where it is, as the best, while training
+    /// goes on.
     fn save(&mut self, best: bool) -> Result<()> {
+        // Before more memory is taken.
+        self.saver.wait()?;
         let step = self.position.step;
-        let parameters: Vec<NamedArray> = self.running.engine.parameters()?;
-        let optimizer = self.running.engine.optimizer_state()?;
+        let engine = &mut self.running.engine;
+        let parameters: Vec<NamedArray> = engine.parameters()?;
+        let optimizer = self.config.operation.save_optimizer_state;
+        let optimizer = optimizer.then(|| engine.optimizer_state()).transpose()?;
         let checkpoint = Checkpoint {
             model: self.model.clone(),
             config: serde_json::to_value(self.config)?,
@@ -277,21 +359,23 @@ impl Trainer<'_> {
             data: serde_json::to_value(&self.position.data)?,
             seed: self.config.seed,
             parameters,
-            optimizer: Some(optimizer),
+            optimizer,
             tokenizer: Some(self.tokenizer.path().to_owned()),
         };
-        let dir = &self.config.checkpoint_dir;
-        checkpoint::save(dir, &checkpoint)
-            .with_context(|| format!("saving the checkpoint of update {step}"))?;
-        self.saved = Some(step);
-        checkpoint::set_pointer(dir, Pointer::Latest, step)?;
-        if best {
-            checkpoint::set_pointer(dir, Pointer::Best, step)?;
-            let only_best = (!self.at_interval()).then_some(step);
-            if let Some(old) = std::mem::replace(&mut self.only_best, only_best) {
-                checkpoint::remove(dir, old)?;
+        let interval = self.at_interval();
+        let superseded = match best {
+            true => {
+                let only_best = (!interval).then_some(step);
+                std::mem::replace(&mut self.only_best, only_best)
             }
-        }
-        Ok(())
+            false => None,
+        };
+        self.saved = Some(step);
+        self.saver.submit(Job {
+            checkpoint,
+            best,
+            superseded,
+            keep: self.config.keep_checkpoints.filter(|_| interval),
+        })
     }
 }

@@ -31,12 +31,8 @@ pub enum CaseError {
         found: Vec<usize>,
         expected: Vec<usize>,
     },
-    #[error("the case's input mode is '{0}'; only 'mpnet' can be run")]
-    InputMode(String),
     #[error("the case has no updates: both updates and update_freq must be at least 1")]
     NoUpdates,
-    #[error("the case trains with return_mlm, which cannot be run")]
-    ReturnMlm,
 }
 
 /// Hyper-parameters of a case.
@@ -90,14 +86,6 @@ struct Description {
     train: Training,
 }
 
-/// What a case may ask of the model beside its architecture.
-#[derive(Deserialize)]
-struct Objective {
-    input_mode: Option<String>,
-    #[serde(default)]
-    return_mlm: bool,
-}
-
 /// A golden case in memory.
 pub struct Case {
     pub name: String,
@@ -126,18 +114,9 @@ impl Case {
                 )
             })
         };
-        let json: serde_json::Value = serde_json::from_slice(&read("case.json")?)
-            .with_context(|| format!("reading {}/case.json", folder.display()))?;
         let context = || format!("reading {}/case.json", folder.display());
-        let objective: Objective =
-            serde_json::from_value(json["model"].clone()).with_context(context)?;
-        if let Some(mode) = objective.input_mode.filter(|mode| mode != "mpnet") {
-            return Err(CaseError::InputMode(mode).into());
-        }
-        if objective.return_mlm {
-            return Err(CaseError::ReturnMlm.into());
-        }
-        let description: Description = serde_json::from_value(json).with_context(context)?;
+        let description: Description =
+            serde_json::from_slice(&read("case.json")?).with_context(context)?;
         let (model, train) = (&description.model, &description.train);
         model.validate().with_context(context)?;
         if train.updates == 0 || train.update_freq == 0 {
@@ -214,14 +193,15 @@ impl Case {
         let (&[rows, width], &[_, predicted]) = (&ids[..], &targets[..]) else {
             anyhow::bail!("{file}: micro-batch {index} is not made of matrices");
         };
+        let copies = self.model.objective.copies();
         let length = predicted
-            .checked_mul(2)
+            .checked_mul(copies)
             .and_then(|copies| width.checked_sub(copies))
-            .filter(|&length| rows > 0 && predicted > 0 && length > 0)
+            .filter(|&length| rows > 0 && predicted > 0 && length > predicted)
             .with_context(|| {
                 format!(
                     "{file}: micro-batch {index} predicts {predicted} of {width} columns of {rows} rows: \
-                     expected L + 2 P columns, L and P at least 1"
+                     expected L + {copies} P columns, P at least 1 and L above P"
                 )
             })?;
         let read = |part: &str, columns: usize| -> Result<Vec<i64>> {
@@ -250,6 +230,7 @@ impl Case {
             rows,
             length,
             predicted,
+            copies,
             positions: read("positions", width)?,
             tokens,
             predicted_tokens: targets.iter().filter(|&&t| t != pad).count(),

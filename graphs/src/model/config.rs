@@ -1,5 +1,6 @@
 //! The architecture of one MPNet model and the rules that a valid one obeys.
 
+use super::objective::Objective;
 use serde::{Deserialize, Serialize};
 
 /// Activation of the feed-forward layers and of the LM head, under annotated-mpnet's names.
@@ -81,6 +82,9 @@ pub struct ModelConfig {
     pub eos_token_id: i64,
     pub unk_token_id: i64,
     pub mask_token_id: i64,
+    /// What the model is trained to predict; checkpoints that don't say were trained as MPNet.
+    #[serde(flatten)]
+    pub objective: Objective,
     /// Dropout after the embeddings and after each sublayer.
     #[serde(default)]
     pub dropout: f32,
@@ -101,6 +105,12 @@ pub const POSITION_OFFSET: usize = 2;
 /// Why a configuration is refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ConfigError {
+    #[error("{field} is {value}; {most} is the most")]
+    TooLarge {
+        field: &'static str,
+        value: usize,
+        most: usize,
+    },
     #[error("{field} must be at least 1")]
     Zero { field: &'static str },
     #[error(
@@ -130,6 +140,11 @@ pub enum ConfigError {
     #[error("{field} {value} is not a probability in [0, 1)")]
     Probability { field: &'static str, value: f32 },
 }
+
+/// Largest size of a model.
+const MOST: usize = 1 << 28;
+/// Most layers.
+const MOST_LAYERS: usize = 4096;
 
 impl ModelConfig {
     /// Width of one attention head, D / H.
@@ -171,6 +186,23 @@ impl ModelConfig {
         ] {
             if value == 0 {
                 return Err(ConfigError::Zero { field });
+            }
+        }
+        // Products of two sizes and small factors stay within 64 bits.
+        for (field, value, most) in [
+            ("encoder_layers", self.encoder_layers, MOST_LAYERS),
+            ("encoder_embed_dim", self.encoder_embed_dim, MOST),
+            ("encoder_ffn_dim", self.encoder_ffn_dim, MOST),
+            ("max_positions", self.max_positions, MOST),
+            ("padded_vocab_size", self.padded_vocab_size, MOST),
+            (
+                "relative_attention_num_buckets",
+                self.relative_attention_num_buckets,
+                MOST,
+            ),
+        ] {
+            if value > most {
+                return Err(ConfigError::TooLarge { field, value, most });
             }
         }
         if !self

@@ -2,6 +2,7 @@
 //! training graph, every pass included, against the model as it is defined.
 
 use super::config::{Activation, ModelConfig};
+use super::objective::Objective;
 use super::pretraining::{ATTENTION_MASK, masked_lm, pretraining};
 use super::testing::{SIZES, batch, tiny};
 use crate::autodiff;
@@ -81,7 +82,7 @@ fn check(config: &ModelConfig) {
         matches!(dropout, Randomness::Masks(sites) if !sites.is_empty()),
         "no dropout is tested"
     );
-    let mut feeds = batch(&training, 0);
+    let mut feeds = batch(&training, config.objective, 0);
     let scale = 0.3;
     feeds.insert(LOSS_SCALE.to_owned(), ndarray::arr1(&[scale]).into_dyn());
     feeds.insert(
@@ -118,6 +119,22 @@ fn pre_ln_relu() {
         activation_fn: Activation::Relu,
         ..tiny()
     });
+}
+
+#[test]
+fn every_other_objective() {
+    for objective in Objective::ALL {
+        for normalize_before in [false, true] {
+            match objective {
+                Objective::Mpnet => {}
+                Objective::MpnetMlm | Objective::Plm | Objective::Mlm => check(&ModelConfig {
+                    objective,
+                    normalize_before,
+                    ..tiny()
+                }),
+            }
+        }
+    }
 }
 
 #[test]
@@ -169,7 +186,7 @@ fn the_tied_embeddings_two_gradients_are_one_scatter() {
 #[test]
 fn gradients_accumulate_unless_reset() {
     let (training, ..) = training_graph(&tiny(), true, Target::Cpu).expect("a training graph");
-    let mut feeds = batch(&training, 0);
+    let mut feeds = batch(&training, Objective::Mpnet, 0);
     let mut with_reset = |reset: f64| {
         let flag = ndarray::arr1(&[reset]).into_dyn();
         feeds.insert("lazy_reset_grad".to_owned(), flag);

@@ -9,11 +9,13 @@ mod attention;
 mod builder;
 pub mod config;
 mod embeddings;
+pub mod encoder;
 #[cfg(test)]
 mod gradients;
 mod layer;
 mod lm_head;
 mod loss;
+mod objective;
 pub mod parameters;
 pub mod pretraining;
 mod relative_bias;
@@ -22,4 +24,5 @@ mod streams;
 pub(crate) mod testing;
 
 pub use builder::{AttentionForm, DropoutSite};
+pub use objective::Objective;
 pub use relative_bias::relative_position_bucket;

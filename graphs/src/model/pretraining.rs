@@ -1,17 +1,18 @@
-//! Two-stream pretraining and its evaluation, and the single-stream encoder with the LM head.
+//! Pretraining and its evaluation under every objective, and the single-stream encoder with the LM head.
 
 use super::attention::Scores;
 use super::builder::{AttentionForm, Builder, DropoutSite};
 use super::config::ModelConfig;
 use super::layer::{Rows, final_norm, layer};
 use super::lm_head::lm_head;
-use super::loss::loss_and_correct;
+use super::loss::{correct, loss};
+use super::objective::Objective;
 use super::relative_bias::{bias_by_distance, relative_bias};
 use super::streams::{Sizes, block, visibility};
 use super::{embeddings::embed, streams};
 use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type, ValueId};
 
-/// Inputs of the two-stream graphs, in order, before the dropout masks.
+/// Inputs of the pretraining graphs, in order, before the dropout masks.
 pub const INPUT_IDS: &str = "input_ids";
 pub const POSITIONS: &str = "positions";
 pub const TARGETS: &str = "targets";
@@ -24,13 +25,13 @@ pub struct Pretraining {
     pub loss_sum: ValueId,
     /// Number of correct predictions as a float, `[]`.
     pub correct: ValueId,
-    /// `[B·P, V]`
+    /// Of the predicted tokens, `[B·P, V]`; of the queries where the loss is a joint one.
     pub logits: ValueId,
     pub sites: Vec<DropoutSite>,
 }
 
-/// Builds the two-stream graph over `input_ids`, `positions` and `attention_mask`, i64 `[B, L+2P]`,
-/// and `targets`, i64 `[B, P]`; with `training`, dropout masks are further inputs.
+/// Builds the graph of `config`'s objective over `input_ids`, `positions` and `attention_mask`, i64
+/// `[B, Q]`, and `targets`, i64 `[B, P]`; with `training`, dropout masks are further inputs.
 ///
 /// # Errors
 /// Where the configuration is not valid.
@@ -47,7 +48,7 @@ pub fn pretraining_with(
     training: bool,
     attention: AttentionForm,
 ) -> Result<Pretraining, GraphError> {
-    let sizes = Sizes::new();
+    let sizes = Sizes::new(config.objective);
     let mut b = Builder::new(config, training)?;
     let batch = Type::new(DType::I64, [sizes.b.clone(), sizes.q.clone()]);
     let input_ids = b.graph.input(INPUT_IDS, batch.clone());
@@ -74,18 +75,24 @@ pub fn pretraining_with(
         }
         AttentionForm::Expanded => {
             let bias = relative_bias(&mut b, positions, key_positions)?; // [B, H, Q, S]
-            let visible = visibility(&mut b, &sizes)?; // [Q, S]
-            let bias = block(&mut b, bias, Some(visible), key_keep)?;
-            let of_queries = b.graph.slice(bias, 2, sizes.s.clone(), sizes.q.clone())?;
-            (Scores::Added(bias), Scores::Added(of_queries)) // [B, H, P, S]
+            let visible = match config.objective {
+                Objective::Mpnet | Objective::MpnetMlm | Objective::Plm => {
+                    Some(visibility(&mut b, &sizes)?) // [Q, S]
+                }
+                Objective::Mlm => None,
+            };
+            let bias = block(&mut b, bias, visible, key_keep)?;
+            let (start, end) = (sizes.read.clone(), sizes.q.clone());
+            let of_read = b.graph.slice(bias, 2, start, end)?;
+            (Scores::Added(bias), Scores::Added(of_read)) // [B, H, Q − read, S]
         }
     };
     let last = config.encoder_layers - 1;
     let mut x = x;
     for index in 0..config.encoder_layers {
-        // Nobody reads the last layer's content rows.
+        // Nobody reads the last layer's other rows.
         let (start, scores) = if index == last {
-            (sizes.s.clone(), last_scores)
+            (sizes.read.clone(), last_scores)
         } else {
             (Dim::from(0), all_scores)
         };
@@ -96,20 +103,72 @@ pub fn pretraining_with(
         };
         x = layer(&mut b, index, x, &rows, scores)?;
     }
-    let x = final_norm(&mut b, x)?; // [P, B, D]
+    let x = final_norm(&mut b, x)?; // [Q − read, B, D]
     let x = b.graph.transpose(x, &[1, 0, 2])?;
-    let x = b.graph.flatten_rows(x)?; // [B·P, D]
+    let x = b.graph.flatten_rows(x)?; // [B·(Q − read), D]
     let logits = lm_head(&mut b, x)?;
-    let count = sizes.b.clone() * sizes.p.clone();
-    let targets = b.graph.reshape(targets, [count])?;
-    let (loss_sum, correct) = loss_and_correct(&mut b, logits, targets)?;
+    let figures = figures(&mut b, &sizes, logits, targets)?;
     Ok(Pretraining {
         graph: b.graph,
-        loss_sum,
-        correct,
-        logits,
+        loss_sum: figures.loss_sum,
+        correct: figures.correct,
+        logits: figures.logits,
         sites: b.sites,
     })
+}
+
+struct Figures {
+    loss_sum: ValueId,
+    correct: ValueId,
+    logits: ValueId,
+}
+
+/// Loss and correct predictions of `logits` `[B·(Q − read), V]` against `targets` `[B, P]`.
+fn figures(
+    b: &mut Builder,
+    sizes: &Sizes,
+    logits: ValueId,
+    targets: ValueId,
+) -> Result<Figures, GraphError> {
+    let p = &sizes.p;
+    let flat = |b: &mut Builder, x: ValueId, count: Dim| b.graph.reshape(x, [count]);
+    let count = sizes.b.clone() * p.clone();
+    match b.config.objective {
+        Objective::Mpnet | Objective::Plm | Objective::Mlm => {
+            let targets = flat(b, targets, count)?;
+            Ok(Figures {
+                loss_sum: loss(b, logits, targets)?,
+                correct: {
+                    let best = b.graph.argmax(logits)?; // [B·P]
+                    correct(b, best, targets)?
+                },
+                logits,
+            })
+        }
+        // Of every row first the P masks, then the P queries: one loss for both, but the queries alone
+        // count as predictions.
+        Objective::MpnetMlm => {
+            let both = b.graph.concat(1, &[targets, targets])?; // [B, 2P]
+            let both = flat(b, both, count.clone() + count.clone())?;
+            let loss_sum = loss(b, logits, both)?;
+            let twice = p.clone() + p.clone();
+            let best = b.graph.argmax(logits)?;
+            let best = b.graph.reshape(best, [sizes.b.clone(), twice.clone()])?;
+            let best = b.graph.slice(best, 1, p.clone(), twice.clone())?; // [B, P]
+            let best = flat(b, best, count.clone())?;
+            let targets = flat(b, targets, count.clone())?;
+            let correct = correct(b, best, targets)?;
+            let vocabulary = Dim::from(b.config.padded_vocab_size);
+            let split = [sizes.b.clone(), twice.clone(), vocabulary.clone()];
+            let queries = b.graph.reshape(logits, split)?; // [B, 2P, V]
+            let queries = b.graph.slice(queries, 1, p.clone(), twice)?; // [B, P, V]
+            Ok(Figures {
+                loss_sum,
+                correct,
+                logits: b.graph.reshape(queries, [count, vocabulary])?,
+            })
+        }
+    }
 }
 
 /// Embeddings of a batch's `[B, R]` inputs as `[R, B, D]`.

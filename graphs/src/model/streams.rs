@@ -1,38 +1,59 @@
 //! What may see what: the visibility rule of two-stream attention.
 //!
-//! Content rows are the permuted row (L) and the masked copies of its last P tokens; query rows are
-//! the same P masked copies again (MPNet, section 2.3, figure 2).
+//! Content rows are the permuted row (L) and, in MPNet's own objective, the masked copies of its last
+//! P tokens; query rows are the same P masked copies again (MPNet, section 2.3, figure 2).
 
 use super::builder::Builder;
+use super::objective::Objective;
 use crate::ir::{Dim, Graph, GraphError, Symbol, ValueId};
 
-/// The sizes of a two-stream batch.
+/// The rows of a batch under an objective.
 pub(super) struct Sizes {
     pub b: Dim,
-    /// Content rows, S = L + P.
+    /// Content rows, S: L, and P masked copies where the content has them.
     pub s: Dim,
-    /// All rows, Q = S + P.
+    /// All rows, Q: S, and P queries where there is a second stream.
     pub q: Dim,
     pub p: Dim,
     /// Tokens that are not predicted, L − P.
     pub left: Dim,
+    /// The first of the rows whose output is read; all up to Q are.
+    pub read: Dim,
+    /// Whether masked copies are among the content.
+    masks: bool,
 }
 
 impl Sizes {
-    pub(super) fn new() -> Sizes {
+    pub(super) fn new(objective: Objective) -> Sizes {
         let (l, p) = (Dim::from(Symbol::Length), Dim::from(Symbol::Predicted));
-        let s = l.clone() + p.clone();
+        let left = l.clone() - p.clone();
+        let with_masks = l.clone() + p.clone();
+        let (s, q, read, masks) = match objective {
+            Objective::Mpnet => {
+                let q = with_masks.clone() + p.clone();
+                (with_masks.clone(), q, with_masks, true)
+            }
+            // The masks among the content stand right before the queries.
+            Objective::MpnetMlm => {
+                let q = with_masks.clone() + p.clone();
+                (with_masks, q, l, true)
+            }
+            Objective::Plm => (l.clone(), with_masks, l, false),
+            Objective::Mlm => (l.clone(), l, left.clone(), false),
+        };
         Sizes {
             b: Symbol::Batch.into(),
-            q: s.clone() + p.clone(),
             s,
-            left: l - p.clone(),
+            q,
             p,
+            left,
+            read,
+            masks,
         }
     }
 }
 
-/// Whether each row may see each content key, bool `[Q, S]`.
+/// Whether each row of two streams may see each content key, bool `[Q, S]`.
 ///
 /// Every row has a limit u: it sees the predicted tokens j < u and the masked copies j ≥ u. u is 0
 /// for the tokens that are not predicted and for the masked copies, i + 1 for predicted token i,
@@ -54,7 +75,10 @@ pub(super) fn visibility(b: &mut Builder, sizes: &Sizes) -> Result<ValueId, Grap
     let masked_on = graph.less(content, row)?;
     let queries = graph.less(streams, row)?;
     let limit = graph.where_select(after_left, from_left, zero)?;
-    let limit = graph.where_select(masked_on, zero, limit)?;
+    let limit = match sizes.masks {
+        true => graph.where_select(masked_on, zero, limit)?,
+        false => limit,
+    };
     let from_streams = graph.sub(row, streams)?;
     let query_limit = graph.sub(from_streams, one)?;
     let limit = graph.where_select(queries, query_limit, limit)?;
@@ -67,7 +91,10 @@ pub(super) fn visibility(b: &mut Builder, sizes: &Sizes) -> Result<ValueId, Grap
     let minus_one = graph.index(-1)?;
     let predicted_j = graph.sub(key, left)?;
     let predicted_j = graph.sub(predicted_j, one)?;
-    let above = graph.where_select(key_after_left, predicted_j, minus_one)?;
+    let above = graph.where_select(key_after_left, predicted_j, minus_one)?; // [S]
+    if !sizes.masks {
+        return graph.less(above, limit); // [Q, S]
+    }
     let above = graph.where_select(key_masked, minus_one, above)?; // [S]
     // Masked key j is seen up to limit j, so below j + 1; all others whatever the limit.
     let masked_j = graph.sub(key, content)?; // j + 1
@@ -126,7 +153,7 @@ mod tests {
         Query(usize),
     }
 
-    /// The table of who sees whom, cell by cell.
+    /// The tables of who sees whom, cell by cell.
     fn sees(row: Role, key: Role) -> bool {
         match (row, key) {
             (_, Role::Query(_)) => unreachable!("queries are no keys"),
@@ -140,44 +167,47 @@ mod tests {
         }
     }
 
-    fn role(index: usize, length: usize, predicted: usize) -> Role {
+    fn role(index: usize, length: usize, predicted: usize, masks: usize) -> Role {
         match index {
             i if i < length - predicted => Role::Left,
             i if i < length => Role::Predicted(i + predicted - length),
-            i if i < length + predicted => Role::Mask(i - length),
-            i => Role::Query(i - length - predicted),
+            i if i < length + masks => Role::Mask(i - length),
+            i => Role::Query(i - length - masks),
         }
     }
 
     #[test]
-    fn rows_see_what_the_table_says() -> Result<(), GraphError> {
-        let config = tiny();
-        let mut b = Builder::new(&config, false)?;
-        let sizes = Sizes::new();
-        let visible = visibility(&mut b, &sizes)?;
-        let [q, s] = [sizes.q, sizes.s];
-        assert_eq!(*b.graph.ty(visible), Type::new(DType::Bool, [q, s]));
-        let mut graph = b.graph;
-        graph.parameters.clear();
-        graph.output("visible", visible);
-        for (length, predicted) in [(2, 1), (5, 1), (6, 2), (9, 4), (8, 7)] {
-            let bindings = Bindings {
-                batch: 1,
-                length,
-                predicted,
-            };
-            let found = interpret(&graph, &bindings, &HashMap::new())?.remove(0);
-            for ((row, key), seen) in found
-                .into_dimensionality::<ndarray::Ix2>()
-                .expect("a matrix")
-                .indexed_iter()
-            {
-                let at = |index| role(index, length, predicted);
-                let expected = f64::from(u8::from(sees(at(row), at(key))));
-                assert_eq!(
-                    *seen, expected,
-                    "L {length}, P {predicted}: row {row}, key {key}"
-                );
+    fn rows_see_what_the_tables_say() -> Result<(), GraphError> {
+        for objective in [Objective::Mpnet, Objective::MpnetMlm, Objective::Plm] {
+            let config = tiny();
+            let mut b = Builder::new(&config, false)?;
+            let sizes = Sizes::new(objective);
+            let visible = visibility(&mut b, &sizes)?;
+            let [q, s] = [sizes.q, sizes.s];
+            assert_eq!(*b.graph.ty(visible), Type::new(DType::Bool, [q, s]));
+            let mut graph = b.graph;
+            graph.parameters.clear();
+            graph.output("visible", visible);
+            for (length, predicted) in [(2, 1), (5, 1), (6, 2), (9, 4), (8, 7)] {
+                let bindings = Bindings {
+                    batch: 1,
+                    length,
+                    predicted,
+                };
+                let found = interpret(&graph, &bindings, &HashMap::new())?.remove(0);
+                let masks = predicted * (objective.copies() - 1);
+                for ((row, key), seen) in found
+                    .into_dimensionality::<ndarray::Ix2>()
+                    .expect("a matrix")
+                    .indexed_iter()
+                {
+                    let at = |index| role(index, length, predicted, masks);
+                    let expected = f64::from(u8::from(sees(at(row), at(key))));
+                    assert_eq!(
+                        *seen, expected,
+                        "{objective:?}, L {length}, P {predicted}: row {row}, key {key}"
+                    );
+                }
             }
         }
         Ok(())

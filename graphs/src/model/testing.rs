@@ -1,6 +1,7 @@
 //! A tiny model and a batch of it, for tests.
 
 use super::config::{Activation, ModelConfig};
+use super::objective::Objective;
 use super::pretraining::{ATTENTION_MASK, INPUT_IDS, POSITIONS, TARGETS};
 use crate::ir::testing::random_feeds;
 use crate::ir::{Array, Bindings, Graph};
@@ -25,6 +26,7 @@ pub(crate) fn tiny() -> ModelConfig {
         eos_token_id: 2,
         unk_token_id: 3,
         mask_token_id: 13,
+        objective: Objective::Mpnet,
         dropout: 0.1,
         attention_dropout: 0.2,
         activation_dropout: 0.3,
@@ -48,9 +50,9 @@ pub(crate) const SIZES: Bindings = Bindings {
     predicted: 2,
 };
 
-/// Values of every input and parameter of `graph`: a full row and a padded one whose last target is
-/// ignored, dropout masks and parameters at random.
-pub(crate) fn batch(graph: &Graph, seed: u64) -> HashMap<String, Array> {
+/// Values of every input and parameter of `graph`, which trains for `objective`: a full row and a
+/// padded one whose last target is ignored, dropout masks and parameters at random.
+pub(crate) fn batch(graph: &Graph, objective: Objective, seed: u64) -> HashMap<String, Array> {
     #[rustfmt::skip]
     let ids = [
         // Not predicted, predicted, two times the predicted places as the model sees them.
@@ -64,15 +66,16 @@ pub(crate) fn batch(graph: &Graph, seed: u64) -> HashMap<String, Array> {
     ];
     let targets = [[6, 7], [9, 1]];
     let mut feeds = random_feeds(graph, &SIZES, 1, seed);
-    let mut set = |name: &str, rows: ndarray::Array2<i32>| {
+    let columns = SIZES.length + objective.copies() * SIZES.predicted;
+    let mut set = |name: &str, mut rows: ndarray::Array2<i32>| {
+        // The targets have fewer columns than any objective's batch.
+        rows.slice_axis_inplace(ndarray::Axis(1), (..columns.min(rows.ncols())).into());
         feeds.insert(name.to_owned(), rows.mapv(f64::from).into_dyn());
     };
-    set(INPUT_IDS, ndarray::arr2(&ids));
+    let ids = ndarray::arr2(&ids);
+    set(ATTENTION_MASK, ids.mapv(|id| i32::from(id != 1)));
+    set(INPUT_IDS, ids);
     set(POSITIONS, ndarray::arr2(&positions));
     set(TARGETS, ndarray::arr2(&targets));
-    set(
-        ATTENTION_MASK,
-        ndarray::arr2(&ids).mapv(|id| i32::from(id != 1)),
-    );
     feeds
 }

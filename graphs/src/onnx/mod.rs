@@ -3,5 +3,6 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod emitter;
+pub mod export;
 pub mod model;
 pub mod usage;

@@ -2,7 +2,7 @@
 
 use super::emitter::{CONTRIB_DOMAIN, Emitter, OWN_DOMAIN, SizeInput, emit_nodes, onnx_type};
 use super::usage::{OperatorUse, operators};
-use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId, verify};
+use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type, ValueId, verify};
 use crate::ops::{Kernel, Op};
 use onnx_protobuf::{
     GraphProto, Message, ModelProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
@@ -76,32 +76,11 @@ fn emit(
             reason,
         })?;
     }
-    let mut names: Vec<String> = (0..graph.values.len())
-        .map(|i| {
-            graph.values[i]
-                .name
-                .clone()
-                .unwrap_or_else(|| format!("v{i}"))
-        })
-        .collect();
-    // A computed value takes the name of the first output that it is.
-    let producers = graph.producers();
-    let mut copies = Vec::new();
-    for (output, value) in graph.outputs() {
-        if producers[value.0].is_some() && names[value.0] == format!("v{}", value.0) {
-            names[value.0] = output.clone();
-        } else if names[value.0] != *output {
-            copies.push((names[value.0].clone(), output.clone()));
-        }
-    }
     let mut emitter = Emitter::new(graph);
     if sizes_as_inputs {
         emitter.take_sizes_as_inputs();
     }
-    emit_nodes(&mut emitter, graph, &names)?;
-    for (value, output) in copies {
-        emitter.standard("Identity", &[value], &[output]);
-    }
+    let Body { mut emitter, names } = body(graph, emitter)?;
     let info = |name: &str, value: ValueId| value_info(name, graph.ty(value));
     let sizes = emitter.size_inputs.take().unwrap_or_default();
     let proto = GraphProto {
@@ -125,6 +104,42 @@ fn emit(
         sizes,
         operators,
     })
+}
+
+/// The nodes of a graph, and what its values are called.
+pub(super) struct Body {
+    pub emitter: Emitter,
+    pub names: Vec<String>,
+}
+
+/// Emits the nodes of `graph` behind those of `emitter`.
+///
+/// # Errors
+/// Naming the operator that could not be emitted.
+pub(super) fn body(graph: &Graph, mut emitter: Emitter) -> Result<Body, GraphError> {
+    let mut names: Vec<String> = (0..graph.values.len())
+        .map(|i| {
+            graph.values[i]
+                .name
+                .clone()
+                .unwrap_or_else(|| format!("v{i}"))
+        })
+        .collect();
+    // A computed value takes the name of the first output that it is.
+    let producers = graph.producers();
+    let mut copies = Vec::new();
+    for (output, value) in graph.outputs() {
+        if producers[value.0].is_some() && names[value.0] == format!("v{}", value.0) {
+            names[value.0] = output.clone();
+        } else if names[value.0] != *output {
+            copies.push((names[value.0].clone(), output.clone()));
+        }
+    }
+    emit_nodes(&mut emitter, graph, &names)?;
+    for (value, output) in copies {
+        emitter.standard("Identity", &[value], &[output]);
+    }
+    Ok(Body { emitter, names })
 }
 
 fn size_info(input: &SizeInput) -> ValueInfoProto {
@@ -162,6 +177,25 @@ pub(crate) fn serialize(graph: GraphProto) -> Result<Vec<u8>, GraphError> {
 
 /// The declaration of a graph's input or output.
 pub(crate) fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
+    declared(name, ty, |dim| dim.to_string())
+}
+
+/// The same with names for the symbols B and L.
+pub(super) fn value_info_named(name: &str, ty: &Type, dims: [&str; 2]) -> ValueInfoProto {
+    let [batch, length] = dims;
+    let named = |dim: &Dim| {
+        if *dim == Dim::from(Symbol::Batch) {
+            batch.to_owned()
+        } else if *dim == Dim::from(Symbol::Length) {
+            length.to_owned()
+        } else {
+            dim.to_string()
+        }
+    };
+    declared(name, ty, named)
+}
+
+fn declared(name: &str, ty: &Type, dim_name: impl Fn(&Dim) -> String) -> ValueInfoProto {
     use tensor_shape_proto::{Dimension, dimension};
     let dims = ty
         .shape
@@ -169,7 +203,7 @@ pub(crate) fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
         .map(|dim| Dimension {
             value: Some(match dim.as_const() {
                 Some(n) => dimension::Value::DimValue(n as i64),
-                None => dimension::Value::DimParam(dim.to_string()),
+                None => dimension::Value::DimParam(dim_name(dim)),
             }),
             ..Dimension::default()
         })
@@ -197,7 +231,6 @@ pub(crate) fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{Dim, Symbol};
     use crate::onnx::conformance::{check, listing};
 
     fn emit(graph: &Graph) -> Result<Vec<u8>, GraphError> {

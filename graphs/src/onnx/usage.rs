@@ -3,7 +3,7 @@
 use super::emitter::onnx_type;
 use crate::ir::DType;
 use onnx_protobuf::{GraphProto, NodeProto, type_proto};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// An operator with the element type by which its kernel is chosen.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +12,10 @@ pub struct OperatorUse {
     pub domain: String,
     pub op_type: String,
     pub dtype: DType,
+    /// Type of its first output.
+    pub result: DType,
+    /// Whether it takes sizes, axes or bounds that are not constants of the model.
+    pub open_sizes: bool,
     /// Whether it is a scatter that adds.
     pub adds: bool,
     /// Outputs that are used.
@@ -50,6 +54,7 @@ pub fn operators(graph: &GraphProto) -> Result<BTreeMap<OperatorUse, usize>, Str
             types.insert(&tensor.name, dtype);
         }
     }
+    let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let mut uses = BTreeMap::new();
     for node in &graph.node {
         let (own, results) = node_types(node, &types)
@@ -62,6 +67,10 @@ pub fn operators(graph: &GraphProto) -> Result<BTreeMap<OperatorUse, usize>, Str
             domain: node.domain.clone(),
             op_type: node.op_type.clone(),
             dtype: own,
+            result: *results.first().ok_or("a node without results")?,
+            open_sizes: sizes(node)
+                .iter()
+                .any(|name| !constants.contains(name.as_str())),
             adds: node
                 .attribute
                 .iter()
@@ -71,6 +80,16 @@ pub fn operators(graph: &GraphProto) -> Result<BTreeMap<OperatorUse, usize>, Str
         *uses.entry(key).or_insert(0) += 1;
     }
     Ok(uses)
+}
+
+/// The inputs that say how large the result is, along which axes or from where to where.
+fn sizes(node: &NodeProto) -> &[String] {
+    let data = match node.op_type.as_str() {
+        "Range" => 0,
+        "Expand" | "Pad" | "ReduceSum" | "Reshape" | "Slice" | "Split" | "Unsqueeze" => 1,
+        _ => node.input.len(),
+    };
+    node.input.get(data..).unwrap_or_default()
 }
 
 /// The type by which the kernel is chosen, and those of the outputs (the first stands for the rest).

@@ -91,6 +91,17 @@ pub struct OptimizerState {
     pub first_moments: Vec<NamedArray>,
     /// Running mean of the squared gradient, for each parameter.
     pub second_moments: Vec<NamedArray>,
+    /// How the loss is scaled for 16-bit gradients; absent where it is not.
+    pub loss_scaling: Option<LossScaling>,
+}
+
+/// Dynamic loss scaling: the factor and how long it has served.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LossScaling {
+    /// What the loss is multiplied by.
+    pub scale: f32,
+    /// Updates without overflow since it last changed.
+    pub good: u32,
 }
 
 /// Executes the artifacts of one training run.
@@ -110,11 +121,18 @@ pub trait Engine {
     fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
 
     /// Updates the parameters from the gradients gathered since the last update, and forgets these gradients.
-    /// Returns the norm that they had before clipping.
+    /// Returns the norm that they had before clipping; where that is not finite, the parameters and the optimizer's state
+    /// stay as they were.
     ///
     /// # Errors
     /// No [`Engine::train_step`] came before, or ONNX Runtime fails.
     fn optimizer_step(&mut self, learning_rate: f32) -> Result<f32>;
+
+    /// Forgets the gradients gathered since the last update.
+    ///
+    /// # Errors
+    /// ONNX Runtime fails.
+    fn forget_gradients(&mut self) -> Result<()>;
 
     /// One parameter.
     ///

@@ -21,7 +21,7 @@ use crate::library::Loaded;
 use crate::provider::Provider;
 
 pub use names::SessionNames;
-use scaling::LossScaling;
+use scaling::LossScaler;
 
 /// The models that a [`SessionEngine`] runs, as ONNX files' bytes.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ pub struct SessionEngine {
     /// Updates made.
     updates: i64,
     has_gradients: bool,
-    scaling: Option<LossScaling>,
+    scaling: Option<LossScaler>,
 }
 
 struct SegmentMemory {
@@ -214,7 +214,7 @@ impl SessionEngine {
         let taken = |name: &str| options.names.is_bound(name, &options.parameters);
         let step = Model::new("training", step, taken)?;
         let evaluation = Model::new("evaluation", evaluation, taken)?;
-        let scaling = options.scale_loss.then(LossScaling::default);
+        let scaling = options.scale_loss.then(LossScaler::default);
         let mut engine = Self {
             step,
             evaluation,
@@ -443,7 +443,7 @@ impl SessionEngine {
         let update = (self.updates + 1) as f64;
         let learning_rate = f64::from(learning_rate);
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(update);
-        let scale = self.scaling.as_ref().map_or(1.0, LossScaling::scale);
+        let scale = self.scaling.as_ref().map_or(1.0, LossScaler::scale);
         [
             (
                 names.step_size.clone(),
@@ -541,14 +541,17 @@ impl Engine for SessionEngine {
         self.swap_state()
             .map_err(EngineError::runtime("swap the parameters"))?;
         self.clear_gradients()?;
-        let skipped = self
-            .scaling
-            .as_mut()
-            .is_some_and(|scaling| !scaling.update(norm));
-        if !skipped {
+        if let Some(scaling) = &mut self.scaling {
+            scaling.update(norm);
+        }
+        if norm.is_finite() {
             self.updates += 1;
         }
         Ok(norm)
+    }
+
+    fn forget_gradients(&mut self) -> Result<()> {
+        self.clear_gradients()
     }
 
     fn parameter(&mut self, name: &str) -> Result<NamedArray> {
@@ -570,6 +573,7 @@ impl Engine for SessionEngine {
             step: self.updates,
             first_moments: self.arrays(Kind::FirstMoment)?,
             second_moments: self.arrays(Kind::SecondMoment)?,
+            loss_scaling: self.scaling.as_ref().map(LossScaler::state),
         })
     }
 
@@ -586,6 +590,9 @@ impl Engine for SessionEngine {
             self.write(kind, arrays)?;
         }
         self.updates = state.step;
+        if let (Some(scaling), Some(state)) = (&mut self.scaling, state.loss_scaling) {
+            *scaling = LossScaler::from(state);
+        }
         self.clear_gradients()
     }
 }

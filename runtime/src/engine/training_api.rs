@@ -130,7 +130,7 @@ impl TrainingApiEngine {
         Ok(engine)
     }
 
-    fn forget_gradients(&mut self) -> Result<()> {
+    fn discard_gradients(&mut self) -> Result<()> {
         self.norm = None;
         self.session
             .reset_gradients()
@@ -246,6 +246,10 @@ impl Engine for TrainingApiEngine {
 
     fn optimizer_step(&mut self, learning_rate: f32) -> Result<f32> {
         let norm = self.norm.ok_or(EngineError::NoGradients)?;
+        if !norm.is_finite() {
+            self.discard_gradients()?;
+            return Ok(norm);
+        }
         // The optimizer graph decays every parameter alike: p·(1 − lr·decay) − u. A parameter that is zero
         // during the step comes out as exactly −u, to which the old value is added: p − u, rounded once, as
         // PyTorch's AdamW without decay does.
@@ -272,8 +276,12 @@ impl Engine for TrainingApiEngine {
             self.write_values(name, values)?;
         }
         stepped?;
-        self.forget_gradients()?;
+        self.discard_gradients()?;
         Ok(norm)
+    }
+
+    fn forget_gradients(&mut self) -> Result<()> {
+        self.discard_gradients()
     }
 
     fn parameter(&mut self, name: &str) -> Result<NamedArray> {
@@ -343,7 +351,7 @@ impl Engine for TrainingApiEngine {
         .map_err(EngineError::runtime(
             "set up training from the optimizer state",
         ))?;
-        self.forget_gradients()
+        self.discard_gradients()
     }
 }
 

@@ -54,7 +54,7 @@ pub fn load(build: &Build) -> Result<Loaded> {
     load::load_file(&build.path)
 }
 
-/// The builds in the cache folder given.
+/// The builds in the cache folder given, damaged ones too, which [`Installed::verify`] tells.
 ///
 /// # Errors
 /// The folder cannot be read.

@@ -16,21 +16,31 @@ pub struct CheckpointArgs {
     /// Checkpoints to keep, beside the best and the last; -1 keeps all
     #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
     pub keep_checkpoints: i64,
-    /// Accepted for annotated-mpnet's sake: the optimizer's state is always saved
-    #[arg(long)]
+    /// Save the optimizer's state with every checkpoint: the default
+    #[arg(long, overrides_with = "no_save_optimizer_state")]
     pub save_optimizer_state: bool,
+    /// Checkpoints of a third of the size, from which a resumed run starts its moments at zero
+    #[arg(long)]
+    pub no_save_optimizer_state: bool,
+    /// Seconds for which a checkpoint that could not be written is tried again
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    pub save_retry: u64,
     /// Go on from the latest checkpoint of --checkpoint-dir
     #[arg(long)]
     pub resume: bool,
     /// The checkpoint to resume from
     #[arg(long, requires = "resume")]
     pub resume_checkpoint: Option<PathBuf>,
+    /// Resume although flags have changed that change the run
+    #[arg(long = "override", requires = "resume")]
+    pub accept_changes: bool,
     /// Load a PyTorch checkpoint of doubtful origin
     #[arg(long)]
     pub trust_checkpoint: bool,
-    /// HuggingFace model to start from
-    #[arg(long, conflicts_with = "resume")]
-    pub hf_model_path: Option<String>,
+    /// Model to start from: a HuggingFace folder, or any other that mpnet import reads. Its sizes win
+    /// over the flags'; its positions are lengthened or cut to --max-positions
+    #[arg(long, value_name = "FOLDER", conflicts_with = "resume")]
+    pub hf_model_path: Option<PathBuf>,
 }
 
 impl CheckpointArgs {

@@ -3,21 +3,24 @@
 
 mod architecture;
 mod checkpoints;
+mod config_file;
 mod data;
 mod logging;
+mod masking;
 mod optimization;
 mod range;
 
 use super::exit::{self, UsageError};
 use super::hardware::HardwareArgs;
 use super::spelling::normalize;
-use crate::train::config::TrainConfig;
+use crate::train::config::{Operation, TrainConfig};
 use crate::train::run::run;
 use crate::train::trainer::Ended;
 use anyhow::Result;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Pretrain MPNet (masked and permuted language modelling) with ONNX Runtime.
 #[derive(Debug, Parser)]
@@ -33,6 +36,8 @@ pub struct PretrainArgs {
     #[command(flatten)]
     pub data: data::DataArgs,
     #[command(flatten)]
+    pub masking: masking::MaskingArgs,
+    #[command(flatten)]
     pub optimization: optimization::OptimizationArgs,
     #[command(flatten)]
     pub checkpoints: checkpoints::CheckpointArgs,
@@ -40,6 +45,12 @@ pub struct PretrainArgs {
     pub logging: logging::LoggingArgs,
     #[command(flatten)]
     pub hardware: HardwareArgs,
+    /// Flags in a TOML file, by their names; those of the command line win
+    #[arg(long, value_name = "FILE.toml", help_heading = "Run")]
+    pub config: Option<PathBuf>,
+    /// Say what would run, from a short measurement, and leave nothing behind
+    #[arg(long, help_heading = "Run")]
+    pub dry_run: bool,
     /// ONNX Runtime to use: a library or training wheel, or a folder that holds one
     #[arg(long, value_name = "PATH", help_heading = "Hardware")]
     pub ort: Option<PathBuf>,
@@ -52,18 +63,12 @@ impl PretrainArgs {
     /// Flags that are declared for their meaning in annotated-mpnet but can't be obeyed yet, where
     /// one is used.
     fn unavailable(&self) -> Option<&'static str> {
-        let logs = self.logging.tensorboard_log_dir.is_some();
         [
-            (self.data.dataset_name.is_some(), "--dataset-name"),
-            (self.checkpoints.hf_model_path.is_some(), "--hf-model-path"),
             (self.checkpoints.trust_checkpoint, "--trust-checkpoint"),
             (
                 self.architecture.gradient_checkpointing,
                 "--gradient-checkpointing",
             ),
-            (logs, "--tensorboard-log-dir"),
-            (self.logging.wandb, "--wandb"),
-            (self.logging.wandb_watch, "--wandb-watch"),
         ]
         .into_iter()
         .find_map(|(used, flag)| used.then_some(flag))
@@ -79,15 +84,18 @@ impl PretrainArgs {
                 "{flag} is not available in this version; leave it out"
             )));
         }
-        let text = self.data.resolve()?;
         let (architecture, max_tokens) = self.architecture.resolve()?;
+        let (text, batching) = self.data.resolve(max_tokens)?;
         let (schedule, optimizer) = self.optimization.resolve()?;
         let checkpoint_interval = self.checkpoints.interval();
+        let operation = self.operation();
         Ok(TrainConfig {
             architecture,
             tokenizer: self.data.tokenizer_name,
             text,
+            batching,
             max_tokens,
+            masking: self.masking.resolve()?,
             batch_size: self.optimization.batch_size,
             update_freq: self.optimization.update_freq,
             data_threads: self.data.num_workers,
@@ -100,6 +108,7 @@ impl PretrainArgs {
                 .logging
                 .eval_interval(checkpoint_interval, schedule.total_updates),
             logging_steps: self.logging.logging_steps.max(1),
+            start_from: self.checkpoints.hf_model_path,
             resume: self
                 .checkpoints
                 .resume
@@ -108,8 +117,30 @@ impl PretrainArgs {
             checkpoint_dir: self.checkpoints.checkpoint_dir,
             execution: self.hardware.execution(self.threads),
             ort: self.ort,
+            operation,
         })
     }
+
+    fn operation(&self) -> Operation {
+        let checkpoints = &self.checkpoints;
+        Operation {
+            save_optimizer_state: !checkpoints.no_save_optimizer_state,
+            accept_changes: checkpoints.accept_changes,
+            max_skipped_updates: self.optimization.max_skipped_updates,
+            dry_run: self.dry_run,
+            effective: String::new(),
+            save_patience: Duration::from_secs(checkpoints.save_retry),
+            log: self.logging.log(&checkpoints.checkpoint_dir),
+        }
+    }
+}
+
+/// The flags in a `--config` file, as the command line has them.
+///
+/// # Errors
+/// Where it cannot be read or holds what is no flag.
+pub fn read_config(path: &Path) -> Result<Vec<OsString>, UsageError> {
+    config_file::read(path, &PretrainArgs::command())
 }
 
 /// Parses `arguments` and trains. Returns the exit code.
@@ -117,9 +148,13 @@ impl PretrainArgs {
 /// # Errors
 /// Where anything fails.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
-    let args = PretrainArgs::parse_from(normalize(arguments));
+    let command = PretrainArgs::command();
+    let arguments = config_file::expand(normalize(arguments), &command)?;
+    let matches = command.clone().get_matches_from(arguments);
+    let args = PretrainArgs::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     exit::init_logging(args.logging.debug);
-    let config = args.resolve()?;
+    let mut config = args.resolve()?;
+    config.operation.effective = config_file::effective(&command, &matches);
     let ended = run(&config, || config.execution.load(config.ort.clone()))?;
     Ok(match ended {
         Ended::Finished => exit::DONE,
@@ -130,6 +165,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Masking;
+    use crate::train::config::Text;
+    use mpnet_graphs::model::Objective;
 
     fn resolve(line: &str) -> Result<TrainConfig, String> {
         let words = line.split_whitespace().map(OsString::from);
@@ -213,11 +251,79 @@ mod tests {
         );
     }
 
+    /// Every flag of annotated-mpnet's `pretrain-mpnet`, short spellings included, and this program's
+    /// own: the list of the project's command line page (cli.md).
+    const FLAGS: &str = "--encoder-layers --encoder-embed-dim --encoder-ffn-dim \
+        --encoder-attention-heads --dropout --attention-dropout --activation-dropout --max-positions \
+        --max-tokens --relative-attention-num-buckets --relative-attention-max-distance \
+        --activation-fn --normalize-before --gradient-checkpointing --tokenizer-name --train-dir \
+        --valid-file --test-file --dataset-name --text-field --buffer-size --eval-samples \
+        --min-text-length --num-workers --total-updates --warmup-updates --batch-size --update-freq \
+        --lr --end-learning-rate --power --beta1 --beta2 --adam-eps --weight-decay --clip-grad-norm \
+        --seed --compile --checkpoint-dir --save_steps --save-steps --checkpoint-interval \
+        --keep-checkpoints --save-optimizer-state --resume --resume-checkpoint --trust-checkpoint \
+        --hf-model-path --tensorboard-log-dir --logging-steps --eval-interval-steps --debug --wandb \
+        --wandb-project --wandb-name --wandb-id --wandb-watch --engine --provider --device-id \
+        --precision --ort --preset --config --threads --dry-run --log-format --override \
+        --no-save-optimizer-state --max-skipped-updates -save_steps -log_dir -warmup_steps -gc_steps \
+        -wd -grad_clip -end_lr -num_buckets -activation -prenorm";
+
+    #[test]
+    fn every_flag_is_declared_and_says_what_it_does() {
+        let command = PretrainArgs::command();
+        for flag in FLAGS.split_whitespace() {
+            let spelled = normalize([OsString::from(flag)]);
+            let name = spelled[0].to_str().unwrap().trim_start_matches('-');
+            let found = command.get_arguments().find(|a| a.get_long() == Some(name));
+            assert!(found.is_some(), "{flag} is not declared");
+        }
+        for argument in command.get_arguments().filter(|a| a.get_long().is_some()) {
+            assert!(argument.get_help().is_some(), "{argument} has no help");
+        }
+    }
+
+    #[test]
+    fn the_masking_flags_of_the_original() {
+        assert_eq!(resolve(FILES).unwrap().masking, Masking::default());
+        let masking = |line: &str| resolve(&format!("{line} {FILES}")).unwrap().masking;
+        let all =
+            masking("--pred-prob 0.3 --keep-prob 0 --rand-prob 0.2 --max-gram 3 --return-mlm");
+        let expected = Masking {
+            objective: Objective::MpnetMlm,
+            pred_prob: 0.3,
+            keep_prob: 0.0,
+            rand_prob: 0.2,
+            whole_words: true,
+            max_gram: 3,
+        };
+        assert_eq!(all, expected);
+        assert_eq!(masking("--input-mode plm").objective, Objective::Plm);
+        assert_eq!(masking("--input-mode mlm").objective, Objective::Mlm);
+        assert!(!masking("--no-whole-word-mask").whole_words);
+    }
+
+    #[test]
+    fn datasets_win_and_are_the_default() {
+        let name = |line: &str| match resolve(line).unwrap().text {
+            Text::Dataset(dataset) => (dataset.name.name, dataset.name.config, dataset.split),
+            Text::Files(files) => panic!("{files:?}"),
+        };
+        let fineweb = "HuggingFaceFW/fineweb-edu".to_owned();
+        assert_eq!(name(""), (fineweb, None, "train".into()));
+        let line = format!("--dataset-name a/b:c --dataset-split test {FILES}");
+        assert_eq!(name(&line), ("a/b".into(), Some("c".into()), "test".into()));
+        assert_eq!(resolve("").unwrap().batching.min_text_length, 64);
+        assert_eq!(resolve(FILES).unwrap().batching.min_text_length, 0);
+    }
+
     #[test]
     fn contradictions_name_the_flags() {
         for (line, said) in [
-            ("", "--train-dir"),
             ("--train-dir a", "all three"),
+            ("--dataset-name a/b/c", "a/b/c"),
+            ("--dataset-name a/b --eval-samples 0", "--eval-samples"),
+            ("--max-batch-tokens 511 FILES", "--max-batch-tokens 511"),
+            ("--sample-break-mode doc FILES", "doc"),
             (
                 "--max-tokens 512 --max-positions 128 FILES",
                 "--max-positions 128",
@@ -228,8 +334,7 @@ mod tests {
             ),
             ("--resume-checkpoint x FILES", "--resume"),
             ("--hf-model-path x --resume FILES", "--resume"),
-            ("--dataset-name x", "--dataset-name"),
-            ("--wandb FILES", "--wandb"),
+            ("--override FILES", "--resume"),
             ("--total-updates 0 FILES", "--total-updates"),
             ("--lr nan FILES", "--lr"),
             ("--lr 0 FILES", "--lr"),
@@ -238,6 +343,12 @@ mod tests {
             ("--weight-decay inf FILES", "--weight-decay"),
             ("--end-learning-rate nan FILES", "--end-learning-rate"),
             ("--dropout 1 FILES", "--dropout 1"),
+            ("--input-mode plm --return-mlm FILES", "--return-mlm"),
+            ("--input-mode plm --keep-prob 0 FILES", "--keep-prob"),
+            ("--input-mode clm FILES", "clm"),
+            ("--pred-prob 0 FILES", "--pred-prob 0"),
+            ("--keep-prob 0.6 --rand-prob 0.6 FILES", "--rand-prob 0.6"),
+            ("--max-gram 2 --no-whole-word-mask FILES", "--max-gram 2"),
         ] {
             let error = resolve(&line.replace("FILES", FILES)).unwrap_err();
             assert!(error.contains(said), "{line}: {error}");

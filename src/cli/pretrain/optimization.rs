@@ -31,19 +31,27 @@ pub struct OptimizationArgs {
     /// Power of the decay
     #[arg(long, default_value_t = 1.0)]
     pub power: f64,
+    /// Decay of the mean of the gradient
     #[arg(long, default_value_t = 0.9)]
     pub beta1: f32,
+    /// Decay of the mean of the squared gradient
     #[arg(long, default_value_t = 0.98)]
     pub beta2: f32,
+    /// Added to the root of the second moment
     #[arg(long, default_value_t = 1e-6)]
     pub adam_eps: f32,
+    /// Weight decay of matrices and embeddings
     #[arg(long, default_value_t = 0.01)]
     pub weight_decay: f32,
     /// Largest norm of all gradients together; 0 clips nothing
     #[arg(long, default_value_t = 1.0)]
     pub clip_grad_norm: f32,
+    /// Decides initial values, order, masking and dropout
     #[arg(long, default_value_t = 12_345)]
     pub seed: u64,
+    /// Stop after this many updates in a row whose loss or gradient is not finite
+    #[arg(long, default_value_t = 20)]
+    pub max_skipped_updates: u64,
     /// Accepted for annotated-mpnet's sake: the graph is always compiled
     #[arg(long)]
     pub compile: bool,

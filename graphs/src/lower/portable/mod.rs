@@ -147,12 +147,7 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
     };
     let layout = Layout::new(&parameters(config), target.has_addresses());
     let step = step_graph(config, options)?;
-    let optimizer = optimizer::optimizer_graph(
-        &options.optimizer,
-        &layout,
-        options.precision,
-        GRADIENT_NORM,
-    )?;
+    let optimizer = optimizer::optimizer_graph(&options.optimizer, &layout, GRADIENT_NORM)?;
     let step_model = emit(step.graph, "mpnet_step")?;
     let eval = emit(eval_graph(config, options)?, "mpnet_eval")?;
     let optimizer = emit(plain(optimizer)?, "mpnet_optimizer")?;

@@ -1,6 +1,5 @@
 //! AdamW with clipping by the global norm, over the segments of a [`Layout`], in standard operators.
 
-use super::Precision;
 use super::layout::{Layout, Segment};
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
 use crate::ops::sum_squares::SumSquares;
@@ -54,15 +53,14 @@ fn vector(segment: &Segment) -> Type {
     Type::f32([Dim::from(segment.len)])
 }
 
-/// The update: segments and [`scalars`] in, new segments and `norm_output` out. With
-/// [`Precision::F16`] an update whose gradients are not all finite changes nothing.
+/// The update: segments and [`scalars`] in, new segments and `norm_output` out. An update whose
+/// gradients are not all finite changes nothing.
 ///
 /// # Errors
 /// Never in practice.
 pub fn optimizer_graph(
     adamw: &AdamW,
     layout: &Layout,
-    precision: Precision,
     norm_output: &str,
 ) -> Result<Graph, GraphError> {
     let mut graph = Graph::new();
@@ -112,13 +110,8 @@ pub fn optimizer_graph(
         let clip = g.where_select(above, ratio, one)?;
         factor = g.mul(factor, clip)?;
     }
-    let finite = match precision {
-        Precision::F16 => {
-            let infinity = g.scalar(f64::INFINITY)?;
-            Some(g.less(norm, infinity)?)
-        }
-        Precision::F32 | Precision::BF16 => None,
-    };
+    let infinity = g.scalar(f64::INFINITY)?;
+    let finite = g.less(norm, infinity)?;
 
     for ((names, segment), [parameter, gradient, first, second]) in
         names.iter().zip(&layout.segments).zip(inputs)
@@ -147,10 +140,7 @@ pub fn optimizer_graph(
             (&names.first_moment, new_first, first),
             (&names.second_moment, new_second, second),
         ] {
-            let new = match finite {
-                Some(finite) => g.where_select(finite, new, old)?,
-                None => new,
-            };
+            let new = g.where_select(finite, new, old)?;
             g.output(new_name(name), new);
         }
     }

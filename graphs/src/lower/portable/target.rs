@@ -1,6 +1,7 @@
 //! What each execution provider of ordinary builds has beside the ONNX standard.
 
 use super::Precision;
+use crate::model::Objective;
 use crate::model::config::ModelConfig;
 use crate::ops::{Kernel, Op};
 use std::fmt;
@@ -159,8 +160,9 @@ impl Target {
             )
     }
 
-    /// Whether the runtime has a kernel of two-stream attention for a model: on GPUs for heads of 32,
-    /// 64, 96 or 128 columns and as many positions as their shared memory holds.
+    /// Whether the runtime has a kernel of the attention of a model: for two streams, whose content rows
+    /// the last layer skips; on GPUs for heads of 32, 64, 96 or 128 columns and as many positions as
+    /// their shared memory holds.
     pub fn attends(self, config: &ModelConfig, precision: Precision) -> bool {
         let fits = match self {
             Target::Cuda => {
@@ -175,7 +177,11 @@ impl Target {
             | Target::OpenVino
             | Target::WebGpu => false,
         };
-        fits && self.row().attention.contains(&precision)
+        let two_streams = match config.objective {
+            Objective::Mpnet => true,
+            Objective::MpnetMlm | Objective::Plm | Objective::Mlm => false,
+        };
+        fits && two_streams && self.row().attention.contains(&precision)
     }
 
     /// Whether offsets can be added to the addresses of its buffers.

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::ir::{Array, Bindings, interpret};
+use crate::model::Objective;
 use crate::model::config::Activation;
 use ndarray::IxDyn;
 use rand::{RngExt, SeedableRng};
@@ -27,6 +28,7 @@ fn config(activation_fn: Activation, normalize_before: bool) -> ModelConfig {
         eos_token_id: 2,
         unk_token_id: 3,
         mask_token_id: 499,
+        objective: Objective::Mpnet,
         dropout: 0.1,
         attention_dropout: 0.1,
         activation_dropout: 0.1,
@@ -36,27 +38,32 @@ fn config(activation_fn: Activation, normalize_before: bool) -> ModelConfig {
 /// Operators of every model for `target` that its list of kernels lacks.
 fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
     let mut found = Vec::new();
-    for activation in Activation::ALL {
-        for normalize_before in [false, true] {
-            let options = Options {
-                optimizer: AdamW {
-                    beta1: 0.9,
-                    beta2: 0.98,
-                    epsilon: 1e-6,
-                    weight_decay: 0.01,
-                    clip_grad_norm: 1.0,
-                },
-                target,
-                precision,
-                fused_attention: true,
-                own_kernels: true,
-                expose: true,
-            };
-            let config = config(activation, normalize_before);
-            let artifacts = compile(&config, &options).unwrap();
-            let uses = artifacts.operators.into_keys();
-            found.extend(uses.filter(|used| coverage::covers(target, used) == Some(false)));
-        }
+    let variants = Activation::ALL
+        .map(|a| [(a, false, Objective::Mpnet), (a, true, Objective::Mpnet)])
+        .concat();
+    let objectives = Objective::ALL.map(|o| (Activation::Gelu, false, o));
+    for (activation, normalize_before, objective) in [&variants[..], &objectives].concat() {
+        let options = Options {
+            optimizer: AdamW {
+                beta1: 0.9,
+                beta2: 0.98,
+                epsilon: 1e-6,
+                weight_decay: 0.01,
+                clip_grad_norm: 1.0,
+            },
+            target,
+            precision,
+            fused_attention: true,
+            own_kernels: true,
+            expose: true,
+        };
+        let config = ModelConfig {
+            objective,
+            ..config(activation, normalize_before)
+        };
+        let artifacts = compile(&config, &options).unwrap();
+        let uses = artifacts.operators.into_keys();
+        found.extend(uses.filter(|used| !coverage::covers(target, used)));
     }
     found
 }
@@ -72,6 +79,38 @@ fn directml_has_a_kernel_for_every_node() {
 fn cuda_has_a_kernel_for_every_node_in_every_precision() {
     for precision in [Precision::F32, Precision::BF16, Precision::F16] {
         assert_eq!(uncovered(Target::Cuda, precision), []);
+    }
+}
+
+#[test]
+fn cpu_and_openvino_have_a_kernel_for_every_node() {
+    for target in [Target::Cpu, Target::OpenVino] {
+        assert_eq!(uncovered(target, Precision::F32), []);
+    }
+}
+
+#[test]
+fn webgpu_lacks_64_bit_integers_moves_of_other_types_and_one_loss() {
+    let found = uncovered(Target::WebGpu, Precision::F32);
+    assert!(found.iter().any(|used| used.op_type == "LogSoftmax"));
+    for used in found {
+        let moves = matches!(used.op_type.as_str(), "Reshape" | "Slice" | "Transpose");
+        let loss = used.op_type == "LogSoftmax" && used.dtype == DType::F32;
+        let explained = match used.dtype {
+            DType::I64 => true,
+            DType::U32 | DType::Bool => moves,
+            DType::F32 | DType::F16 | DType::BF16 | DType::U8 => loss,
+        };
+        assert!(explained, "{used:?}");
+    }
+}
+
+#[test]
+fn migraphx_lacks_only_sizes_that_are_not_constant() {
+    for precision in [Precision::F32, Precision::BF16, Precision::F16] {
+        let found = uncovered(Target::MigraphX, precision);
+        assert!(!found.is_empty());
+        assert!(found.iter().all(|used| used.open_sizes), "{found:?}");
     }
 }
 
@@ -127,7 +166,7 @@ fn feeds(graph: &Graph) -> HashMap<String, Array> {
         let ty = graph.ty(value);
         let shape = sizes(&ty.shape);
         let len: usize = shape.iter().product();
-        let width = SIZES.length + 2 * SIZES.predicted;
+        let width = shape.get(1).copied().unwrap_or(1); // of the batch's inputs
         let values: Vec<f64> = (0..len)
             .map(|i| match (name.as_str(), ty.dtype) {
                 (n, _) if n.starts_with("gradient.") || n.ends_with(".buffer") => 0.0,
@@ -181,12 +220,18 @@ fn is_fused(graph: &Graph) -> bool {
 
 #[test]
 fn every_target_and_precision_computes_the_same_gradients() {
-    for (activation, pre) in [
-        (Activation::Gelu, false),
-        (Activation::Relu, true),
-        (Activation::GeluAccurate, false),
+    for (activation, pre, objective) in [
+        (Activation::Gelu, false, Objective::Mpnet),
+        (Activation::Relu, true, Objective::Mpnet),
+        (Activation::GeluAccurate, false, Objective::Mpnet),
+        (Activation::Gelu, false, Objective::Plm),
+        (Activation::Gelu, false, Objective::Mlm),
+        (Activation::Gelu, true, Objective::MpnetMlm),
     ] {
-        let mut config = config(activation, pre);
+        let mut config = ModelConfig {
+            objective,
+            ..config(activation, pre)
+        };
         (
             config.dropout,
             config.attention_dropout,
@@ -199,7 +244,10 @@ fn every_target_and_precision_computes_the_same_gradients() {
                 let step = step_graph(&config, &options(target, precision)).unwrap();
                 let found = run(&step.graph, &feeds(&step.graph));
                 assert_eq!(is_fused(&step.graph), target.attends(&config, precision));
-                let what = format!("{target} in {} with {activation:?}", precision.name());
+                let what = format!(
+                    "{objective:?} on {target} in {} with {activation:?}",
+                    precision.name()
+                );
                 assert_same(&found, &expected, &what);
             }
         }
@@ -210,18 +258,24 @@ fn every_target_and_precision_computes_the_same_gradients() {
 /// training API's dropout with the same masks.
 #[test]
 fn dropout_on_the_device_is_dropout_with_the_masks_of_its_factors() {
-    // With attention in ordinary operators, and as one.
-    for precision in [Precision::F32, Precision::BF16] {
-        check_device_dropout(precision);
+    for objective in Objective::ALL {
+        let config = ModelConfig {
+            objective,
+            ..config(Activation::Gelu, false)
+        };
+        // With attention in ordinary operators, and as one.
+        for precision in [Precision::F32, Precision::BF16] {
+            check_device_dropout(&config, precision);
+        }
     }
 }
 
-fn check_device_dropout(precision: Precision) {
-    let config = config(Activation::Gelu, false);
-    let step = step_graph(&config, &options(Target::Cuda, precision)).unwrap();
-    assert_eq!(is_fused(&step.graph), precision == Precision::BF16);
+fn check_device_dropout(config: &ModelConfig, precision: Precision) {
+    let step = step_graph(config, &options(Target::Cuda, precision)).unwrap();
+    let fused = Target::Cuda.attends(config, precision);
+    assert_eq!(is_fused(&step.graph), fused);
     let device = feeds(&step.graph);
-    let (reference, _, dropout) = ort_training::training_graph(&config, true, Target::Cpu).unwrap();
+    let (reference, _, dropout) = ort_training::training_graph(config, true, Target::Cpu).unwrap();
     let Randomness::Masks(sites) = dropout else {
         panic!("the CPU takes masks");
     };
@@ -307,63 +361,57 @@ fn the_optimizer_clips_decays_and_corrects_as_pytorch_does() {
     let (lr, update, a) = (0.01_f64, 3, adamw());
     let (b1, b2) = (f64::from(a.beta1), f64::from(a.beta2));
     let corrections = (1.0 - b1.powi(update), 1.0 - b2.powi(update));
-    for precision in [Precision::F32, Precision::F16] {
-        for overflow in [false, true] {
-            let graph = optimizer::optimizer_graph(&a, &layout, precision, "norm").unwrap();
-            let mut feeds: HashMap<String, Array> = [
-                (scalars::STEP_SIZE, lr / corrections.0),
-                (scalars::DECAY, 1.0 - lr * f64::from(a.weight_decay)),
-                (scalars::SECOND_CORRECTION, 1.0 / corrections.1.sqrt()),
-                (scalars::GRADIENT_SCALE, 0.5),
-            ]
-            .map(|(name, value)| (name.to_owned(), ndarray::arr0(value).into_dyn()))
-            .into();
-            let vector = |values: [f64; 3]| ndarray::arr1(&values).into_dyn();
+    for overflow in [0.0, f64::INFINITY, f64::NAN] {
+        let graph = optimizer::optimizer_graph(&a, &layout, "norm").unwrap();
+        let mut feeds: HashMap<String, Array> = [
+            (scalars::STEP_SIZE, lr / corrections.0),
+            (scalars::DECAY, 1.0 - lr * f64::from(a.weight_decay)),
+            (scalars::SECOND_CORRECTION, 1.0 / corrections.1.sqrt()),
+            (scalars::GRADIENT_SCALE, 0.5),
+        ]
+        .map(|(name, value)| (name.to_owned(), ndarray::arr0(value).into_dyn()))
+        .into();
+        let vector = |values: [f64; 3]| ndarray::arr1(&values).into_dyn();
+        for index in 0..2 {
+            let names = SegmentNames::new(index);
+            feeds.insert(names.parameter, vector([1.0, -2.0, 0.5]));
+            feeds.insert(names.gradient, vector([3.0, -4.0, overflow]));
+            feeds.insert(names.first_moment, vector([0.1, 0.2, 0.0]));
+            feeds.insert(names.second_moment, vector([0.01, 0.02, 0.0]));
+        }
+        let found = run(&graph, &feeds);
+        if overflow != 0.0 {
             for index in 0..2 {
                 let names = SegmentNames::new(index);
-                feeds.insert(names.parameter, vector([1.0, -2.0, 0.5]));
-                let last = if overflow { f64::INFINITY } else { 0.0 };
-                feeds.insert(names.gradient, vector([3.0, -4.0, last]));
-                feeds.insert(names.first_moment, vector([0.1, 0.2, 0.0]));
-                feeds.insert(names.second_moment, vector([0.01, 0.02, 0.0]));
-            }
-            let found = run(&graph, &feeds);
-            if overflow {
-                if precision == Precision::F16 {
-                    for index in 0..2 {
-                        let name = SegmentNames::new(index).parameter;
-                        assert_eq!(
-                            found[&new_name(&name)],
-                            feeds[&name],
-                            "an overflow is skipped"
-                        );
-                    }
+                for name in [names.parameter, names.first_moment, names.second_moment] {
+                    let new = &found[&new_name(&name)];
+                    assert_eq!(new, &feeds[&name], "an overflow is skipped");
                 }
-                continue;
             }
-            let norm = 0.5 * (2.0 * 25.0_f64).sqrt();
-            assert!((found["norm"].sum() - norm).abs() < 1e-9);
-            let clip = 0.5 * (1.0 / (norm + 1e-6)).min(1.0);
-            for (index, decays) in [(0, true), (1, false)] {
-                let names = SegmentNames::new(index);
-                let value = |name: &str, i: usize| feeds[name][[i]];
-                for i in 0..3 {
-                    let g = value(&names.gradient, i) * clip;
-                    let m = b1 * value(&names.first_moment, i) + (1.0 - b1) * g;
-                    let v = b2 * value(&names.second_moment, i) + (1.0 - b2) * g * g;
-                    let decay = if decays {
-                        lr * f64::from(a.weight_decay)
-                    } else {
-                        0.0
-                    };
-                    let p = value(&names.parameter, i) * (1.0 - decay)
-                        - lr * (m / corrections.0)
-                            / (v.sqrt() / corrections.1.sqrt() + f64::from(a.epsilon));
-                    let new = |name: &str| found[&new_name(name)][[i]];
-                    assert!((new(&names.parameter) - p).abs() < 1e-9);
-                    assert!((new(&names.first_moment) - m).abs() < 1e-9);
-                    assert!((new(&names.second_moment) - v).abs() < 1e-9);
-                }
+            continue;
+        }
+        let norm = 0.5 * (2.0 * 25.0_f64).sqrt();
+        assert!((found["norm"].sum() - norm).abs() < 1e-9);
+        let clip = 0.5 * (1.0 / (norm + 1e-6)).min(1.0);
+        for (index, decays) in [(0, true), (1, false)] {
+            let names = SegmentNames::new(index);
+            let value = |name: &str, i: usize| feeds[name][[i]];
+            for i in 0..3 {
+                let g = value(&names.gradient, i) * clip;
+                let m = b1 * value(&names.first_moment, i) + (1.0 - b1) * g;
+                let v = b2 * value(&names.second_moment, i) + (1.0 - b2) * g * g;
+                let decay = if decays {
+                    lr * f64::from(a.weight_decay)
+                } else {
+                    0.0
+                };
+                let p = value(&names.parameter, i) * (1.0 - decay)
+                    - lr * (m / corrections.0)
+                        / (v.sqrt() / corrections.1.sqrt() + f64::from(a.epsilon));
+                let new = |name: &str| found[&new_name(name)][[i]];
+                assert!((new(&names.parameter) - p).abs() < 1e-9);
+                assert!((new(&names.first_moment) - m).abs() < 1e-9);
+                assert!((new(&names.second_moment) - v).abs() < 1e-9);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Dynamic loss scaling: gradients in 16-bit floats are kept above the smallest and below the largest of them.
 
-use crate::engine::{Tensor, TensorData};
+use crate::engine::{LossScaling, Tensor, TensorData};
 
 /// The first scale: gradients are then usually above the smallest normal 16-bit float.
 const FIRST: f32 = 65_536.0;
@@ -11,12 +11,12 @@ const PATIENCE: u32 = 2_000;
 
 /// The scale and how long it has served.
 #[derive(Debug, Clone)]
-pub(super) struct LossScaling {
+pub(super) struct LossScaler {
     scale: f32,
     good: u32,
 }
 
-impl Default for LossScaling {
+impl Default for LossScaler {
     fn default() -> Self {
         Self {
             scale: FIRST,
@@ -25,7 +25,29 @@ impl Default for LossScaling {
     }
 }
 
-impl LossScaling {
+impl From<LossScaling> for LossScaler {
+    fn from(state: LossScaling) -> Self {
+        // A scale that no run can reach would overflow for ever or vanish.
+        let scale = match state.scale.is_finite() {
+            true => state.scale.clamp(1.0, LARGEST),
+            false => FIRST,
+        };
+        Self {
+            scale,
+            good: state.good,
+        }
+    }
+}
+
+impl LossScaler {
+    /// What a checkpoint keeps.
+    pub(super) fn state(&self) -> LossScaling {
+        LossScaling {
+            scale: self.scale,
+            good: self.good,
+        }
+    }
+
     pub(super) fn scale(&self) -> f32 {
         self.scale
     }
@@ -51,8 +73,8 @@ impl LossScaling {
             );
             return false;
         }
-        self.good += 1;
-        if self.good == PATIENCE {
+        self.good = self.good.saturating_add(1);
+        if self.good >= PATIENCE {
             self.scale = (self.scale * 2.0).min(LARGEST);
             self.good = 0;
         }
@@ -74,7 +96,7 @@ mod tests {
 
     #[test]
     fn an_overflow_halves_and_patience_doubles() {
-        let mut scaling = LossScaling::default();
+        let mut scaling = LossScaler::default();
         assert!(!scaling.update(f32::INFINITY));
         assert!(!scaling.update(f32::NAN));
         assert_eq!(scaling.scale(), FIRST / 4.0);
@@ -91,7 +113,7 @@ mod tests {
             shape: vec![1],
             data: TensorData::F32(vec![0.5]),
         };
-        let scaling = LossScaling::default();
+        let scaling = LossScaler::default();
         let scaled = scaling.scaled(&tensor);
         assert_eq!(scaled.scalar(), Some(FIRST / 2.0));
         assert_eq!(scaling.unscaled(&scaled), tensor);

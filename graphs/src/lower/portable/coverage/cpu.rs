@@ -1,0 +1,50 @@
+//! The processor's kernels: the list that ONNX Runtime documents, asked of its build 1.32.0 operator by operator.
+
+use super::Kernels;
+
+pub const SOURCE: &str =
+    "docs/OperatorKernels.md of ONNX Runtime (at 001d12d, 2026) and its build 1.32.0 (fab30a4)";
+
+pub const KERNELS: Kernels = &[
+    ("Add", "fluc"),
+    ("And", "o"),
+    ("ArgMax", "flc"),
+    ("Cast", "fhblouc"),
+    ("Concat", "fhblouc"),
+    ("DequantizeLinear", "c"),
+    ("Div", "fluc"),
+    ("Equal", "flouc"),
+    ("Erf", "f"),
+    ("Exp", "f"),
+    ("Expand", "fhlouc"),
+    ("*FastGelu", "f"),
+    ("*FusedMatMul", "f"),
+    ("Gather", "fhblouc"),
+    ("GatherElements", "fhblouc"),
+    ("*Gelu", "f"),
+    ("Identity", "fhblouc"),
+    ("LayerNormalization", "fh"),
+    ("Less", "fluc"),
+    ("LogSoftmax", "f"),
+    ("MatMul", "flu"),
+    ("Mul", "fluc"),
+    ("Neg", "fl"),
+    ("Pad", "flouc"),
+    ("Range", "fl"),
+    ("ReduceSum", "fl"),
+    ("ReduceSumSquare", "fl"),
+    ("Relu", "f"),
+    ("Reshape", "fhblouc"),
+    ("ScatterElements", "fhblouc"),
+    ("ScatterND", "fhblouc"),
+    ("Sigmoid", "f"),
+    ("Slice", "fhblouc"),
+    ("Softmax", "f"),
+    ("Split", "fhblouc"),
+    ("Sqrt", "f"),
+    ("Sub", "fluc"),
+    ("Tanh", "f"),
+    ("Transpose", "fhblouc"),
+    ("Unsqueeze", "fhblouc"),
+    ("Where", "fluc"),
+];

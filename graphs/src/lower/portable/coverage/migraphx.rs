@@ -1,0 +1,48 @@
+//! MIGraphX's operators. It takes every element type alike, but sizes and bounds only as constants.
+
+use super::Kernels;
+
+pub const SOURCE: &str = "onnxruntime/core/providers/migraphx/migraphx_execution_provider.cc (at 0fa8bb05 of the fork jammm/onnxruntime, 2025)";
+
+pub const KERNELS: Kernels = &[
+    ("Add", "fhblouc"),
+    ("And", "o"),
+    ("ArgMax", "fhblouc"),
+    ("Cast", "fhblouc"),
+    ("Concat", "fhblouc"),
+    ("DequantizeLinear", "c"),
+    ("Div", "fhblouc"),
+    ("Equal", "fhblouc"),
+    ("Erf", "fhblouc"),
+    ("Exp", "fhblouc"),
+    ("Expand", "fhblouc"),
+    ("*FastGelu", "fhblouc"),
+    ("Gather", "fhblouc"),
+    ("GatherElements", "fhblouc"),
+    ("*Gelu", "fhblouc"),
+    ("Identity", "fhblouc"),
+    ("LayerNormalization", "fhblouc"),
+    ("Less", "fhblouc"),
+    ("LogSoftmax", "fhblouc"),
+    ("MatMul", "fhblouc"),
+    ("Mul", "fhblouc"),
+    ("Neg", "fhblouc"),
+    ("Pad", "fhblouc"),
+    ("Range", "fhblouc"),
+    ("ReduceSum", "fhblouc"),
+    ("ReduceSumSquare", "fhblouc"),
+    ("Relu", "fhblouc"),
+    ("Reshape", "fhblouc"),
+    ("ScatterElements", "fhblouc"),
+    ("ScatterND", "fhblouc"),
+    ("Sigmoid", "fhblouc"),
+    ("Slice", "fhblouc"),
+    ("Softmax", "fhblouc"),
+    ("Split", "fhblouc"),
+    ("Sqrt", "fhblouc"),
+    ("Sub", "fhblouc"),
+    ("Tanh", "fhblouc"),
+    ("Transpose", "fhblouc"),
+    ("Unsqueeze", "fhblouc"),
+    ("Where", "fhblouc"),
+];

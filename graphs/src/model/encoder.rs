@@ -1,0 +1,151 @@
+//! The single-stream encoder as other programs take it, with a head of choice: position by position
+//! what transformers computes, padding included.
+
+use super::attention::Scores;
+use super::builder::Builder;
+use super::config::{ModelConfig, POSITION_OFFSET};
+use super::layer::{Rows, final_norm, layer};
+use super::lm_head::lm_head;
+use super::pretraining::{ATTENTION_MASK, INPUT_IDS};
+use super::relative_bias::relative_bias;
+use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type, ValueId};
+use crate::ops::matmul::MatMul;
+
+/// Output of the encoder, `[B, L, D]`.
+pub const LAST_HIDDEN_STATE: &str = "last_hidden_state";
+/// Output of the language model head, `[B, L, V]`.
+pub const LOGITS: &str = "logits";
+/// Output of the pooling, `[B, D]`.
+pub const SENTENCE_EMBEDDING: &str = "sentence_embedding";
+
+/// What stands on the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// Nothing: `last_hidden_state`.
+    None,
+    /// The language model head: `logits`.
+    MaskedLm,
+    /// The mean over the tokens that are no padding: `last_hidden_state` and `sentence_embedding`.
+    Sentence {
+        /// Whether embeddings have length 1.
+        normalize: bool,
+    },
+}
+
+/// What a blocked score becomes: it vanishes beside every other, and a row that may see nothing gets
+/// equal shares instead of NaN. In range for f16.
+const BLOCKED: f64 = -3e4;
+/// Shortest length that an embedding is divided by, as in PyTorch's `normalize`.
+const SHORTEST: f64 = 1e-12;
+
+/// Builds the encoder over `input_ids` and `attention_mask`, i64 `[B, L]`. Positions are counted over
+/// the ids that are not padding, as in transformers.
+///
+/// # Errors
+/// Where the configuration is not valid.
+pub fn encoder(config: &ModelConfig, head: Head) -> Result<Graph, GraphError> {
+    let (rows, length) = (Dim::from(Symbol::Batch), Dim::from(Symbol::Length));
+    let mut b = Builder::new(config, false)?;
+    let ty = Type::new(DType::I64, [rows.clone(), length.clone()]);
+    let input_ids = b.graph.input(INPUT_IDS, ty.clone());
+    let attention_mask = b.graph.input(ATTENTION_MASK, ty);
+    let mut x = embed(&mut b, input_ids)?; // [L, B, D]
+
+    // Distances are those of places, the same in every row.
+    let places = b.graph.iota(length.clone())?;
+    let places = b.graph.reshape(places, [Dim::from(1), length.clone()])?; // [1, L]
+    let bias = relative_bias(&mut b, places, places)?; // [1, H, L, L]
+    let keep = b.graph.cast(attention_mask, DType::Bool)?; // [B, L]
+    let keys = [rows.clone(), 1.into(), 1.into(), length.clone()];
+    let keys = b.graph.reshape(keep, keys)?;
+    let blocked = b.graph.scalar(BLOCKED)?;
+    let bias = b.graph.where_select(keys, bias, blocked)?; // [B, H, L, L]
+
+    for index in 0..config.encoder_layers {
+        let all = Rows {
+            content: length.clone(),
+            start: Dim::from(0),
+            end: length.clone(),
+        };
+        x = layer(&mut b, index, x, &all, Scores::Added(bias))?;
+    }
+    let x = final_norm(&mut b, x)?;
+    let x = b.graph.transpose(x, &[1, 0, 2])?; // [B, L, D]
+    match head {
+        Head::None => b.graph.output(LAST_HIDDEN_STATE, x),
+        Head::MaskedLm => {
+            let flat = b.graph.flatten_rows(x)?;
+            let logits = lm_head(&mut b, flat)?;
+            let shape = [rows, length, config.padded_vocab_size.into()];
+            let logits = b.graph.reshape(logits, shape)?;
+            b.graph.output(LOGITS, logits);
+        }
+        Head::Sentence { normalize } => {
+            b.graph.output(LAST_HIDDEN_STATE, x);
+            let embedding = pool(&mut b, x, keep, normalize)?;
+            b.graph.output(SENTENCE_EMBEDDING, embedding);
+        }
+    }
+    Ok(b.graph)
+}
+
+/// Embeddings of `input_ids` `[B, L]` as `[L, B, D]`.
+fn embed(b: &mut Builder, input_ids: ValueId) -> Result<ValueId, GraphError> {
+    let length = Dim::from(Symbol::Length);
+    let graph = &mut b.graph;
+    let pad = graph.index(b.config.pad_token_id)?;
+    let is_pad = graph.equal(input_ids, pad)?;
+    let (zero, one) = (graph.scalar(0.0)?, graph.scalar(1.0)?);
+    let counted = graph.where_select(is_pad, zero, one)?; // [B, L]
+    // How many of them there are up to each place: a product with the triangle of ones, exact in f32.
+    let place = graph.iota(length.clone())?;
+    let first = graph.reshape(place, [length.clone(), Dim::from(1)])?; // [L, 1]
+    let after = graph.less(place, first)?; // [L, L], column before row
+    let until = graph.where_select(after, zero, one)?; // column at or behind row
+    let count = graph.matmul(counted, until, MatMul::default())?; // [B, L]
+    let place = graph.mul(count, counted)?;
+    let place = graph.cast(place, DType::I64)?;
+    // The first position is 1 behind that of padding.
+    let offset = graph.index(POSITION_OFFSET as i64 - 1)?;
+    let place = graph.add(place, offset)?;
+
+    let tokens = b.parameter("sentence_encoder.embed_tokens.weight")?;
+    let table = b.parameter("sentence_encoder.embed_positions.weight")?;
+    let tokens = b.graph.gather(tokens, input_ids)?; // [B, L, D]
+    let places = b.graph.gather(table, place)?; // [B, L, D]
+    let x = b.graph.add(tokens, places)?;
+    let x = b.layer_norm(x, "sentence_encoder.emb_layer_norm")?;
+    b.graph.transpose(x, &[1, 0, 2])
+}
+
+/// The mean of `x` `[B, L, D]` over the tokens that `keep` (bool `[B, L]`) names, `[B, D]`.
+fn pool(
+    b: &mut Builder,
+    x: ValueId,
+    keep: ValueId,
+    normalize: bool,
+) -> Result<ValueId, GraphError> {
+    let width = Dim::from(b.config.encoder_embed_dim);
+    let (rows, length) = (Dim::from(Symbol::Batch), Dim::from(Symbol::Length));
+    let graph = &mut b.graph;
+    let keep = graph.cast(keep, DType::F32)?;
+    let count = graph.reduce_sum(keep, &[1], true)?; // [B, 1]
+    // A row without tokens has a sum of 0.
+    let one = graph.scalar(1.0)?;
+    let empty = graph.less(count, one)?;
+    let count = graph.where_select(empty, one, count)?;
+    let keep = graph.reshape(keep, [rows.clone(), 1.into(), length])?; // [B, 1, L]
+    let sum = graph.matmul(keep, x, MatMul::default())?; // [B, 1, D]
+    let sum = graph.reshape(sum, [rows, width])?;
+    let mean = graph.div(sum, count)?;
+    if !normalize {
+        return Ok(mean);
+    }
+    let square = graph.mul(mean, mean)?;
+    let norm = graph.reduce_sum(square, &[1], true)?;
+    let norm = graph.sqrt(norm)?; // [B, 1]
+    let shortest = graph.scalar(SHORTEST)?;
+    let short = graph.less(norm, shortest)?;
+    let norm = graph.where_select(short, shortest, norm)?;
+    graph.div(mean, norm)
+}

@@ -1,0 +1,192 @@
+//! A model that holds its parameters, in the file or beside it, for programs that are not ours.
+
+use super::emitter::{Attribute, Emitter, onnx_type};
+use super::model::{Body, body, value_info_named};
+use crate::ir::{DType, Graph, GraphError, verify};
+use onnx_protobuf::{
+    GraphProto, Message, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    tensor_proto,
+};
+use std::io::Write;
+
+/// Smaller tensors stay in the model's own file.
+const SMALLEST_OUTSIDE: usize = 1024;
+/// Every tensor outside begins at a multiple of this, so that it can be mapped.
+const ALIGNMENT: u64 = 4096;
+
+/// What is written, beside the graph.
+#[derive(Debug, Clone)]
+pub struct ExportOptions {
+    /// Version of the standard operators.
+    pub opset: i64,
+    /// Names of the symbols B and L.
+    pub dims: [&'static str; 2],
+    /// Keys and values for whoever reads the file.
+    pub metadata: Vec<(String, String)>,
+    /// Name of the file that holds the large tensors, where they are not in the model's own.
+    pub outside: Option<String>,
+}
+
+/// An encoded parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Encoded {
+    /// Of the parameter's own type.
+    Plain(Vec<u8>),
+    /// 8-bit integers with a scale for each index of the last axis.
+    Int8 { values: Vec<u8>, scales: Vec<f32> },
+}
+
+/// The version of the file format that came with an opset.
+fn ir_version(opset: i64) -> i64 {
+    match opset {
+        ..=18 => 8,
+        19 | 20 => 9,
+        21 | 22 => 10,
+        23.. => 11,
+    }
+}
+
+/// Writes `graph`, whose nodes are of the standard alone, to `model`, and large tensors to `outside`
+/// where the options name such a file. `parameter` encodes the parameter of that name.
+///
+/// # Errors
+/// Where the graph is invalid, a parameter cannot be had, or a file not be written.
+pub fn export(
+    graph: &Graph,
+    name: &str,
+    options: &ExportOptions,
+    parameter: &mut dyn FnMut(&str) -> Result<Encoded, GraphError>,
+    model: &mut dyn Write,
+    outside: &mut dyn Write,
+) -> Result<(), GraphError> {
+    verify(graph, "the last pass, ready to export")?;
+    let failed = |reason: String| GraphError::Emit {
+        op: "model",
+        reason,
+    };
+    let mut store = Store {
+        file: options.outside.clone(),
+        outside,
+        offset: 0,
+        tensors: Vec::new(),
+    };
+    let mut emitter = Emitter::new(graph);
+    for id in graph.parameters() {
+        let name = graph.label(*id);
+        let ty = graph.ty(*id);
+        let dims: Vec<i64> = ty
+            .shape
+            .iter()
+            .map(|d| d.as_const().unwrap_or_default() as i64)
+            .collect();
+        match parameter(&name)? {
+            Encoded::Plain(bytes) => store.add(&name, onnx_type(ty.dtype), &dims, bytes)?,
+            Encoded::Int8 { values, scales } => {
+                let int8 = tensor_proto::DataType::INT8 as i32;
+                let (stored, scale) = (format!("{name}.int8"), format!("{name}.scale"));
+                let axis = dims.len().saturating_sub(1);
+                let count = scales.len() as i64;
+                let scales = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+                store.add(&stored, int8, &dims, values)?;
+                store.add(&scale, onnx_type(DType::F32), &[count], scales)?;
+                emitter.standard_with(
+                    "DequantizeLinear",
+                    &[stored, scale],
+                    std::slice::from_ref(&name),
+                    [("axis", Attribute::Int(axis as i64))],
+                );
+            }
+        }
+    }
+    let Body { emitter, names } = body(graph, emitter)?;
+    let info = |name: &str, id| value_info_named(name, graph.ty(id), options.dims);
+    let inputs = graph.inputs().iter();
+    let proto = GraphProto {
+        name: name.to_owned(),
+        node: emitter.nodes,
+        initializer: [store.tensors, emitter.initializers].concat(),
+        input: inputs.map(|v| info(&names[v.0], *v)).collect(),
+        output: graph.outputs().iter().map(|(n, v)| info(n, *v)).collect(),
+        ..GraphProto::default()
+    };
+    let proto = ModelProto {
+        ir_version: ir_version(options.opset),
+        producer_name: "mpnet".to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        opset_import: vec![OperatorSetIdProto {
+            version: options.opset,
+            ..OperatorSetIdProto::default()
+        }],
+        metadata_props: options
+            .metadata
+            .iter()
+            .map(|(key, value)| StringStringEntryProto {
+                key: key.clone(),
+                value: value.clone(),
+                ..StringStringEntryProto::default()
+            })
+            .collect(),
+        graph: Some(proto).into(),
+        ..ModelProto::default()
+    };
+    proto
+        .write_to_writer(model)
+        .map_err(|e| failed(e.to_string()))
+}
+
+/// The initializers, some of them elsewhere.
+struct Store<'a> {
+    file: Option<String>,
+    outside: &'a mut dyn Write,
+    offset: u64,
+    tensors: Vec<TensorProto>,
+}
+
+impl Store<'_> {
+    fn add(
+        &mut self,
+        name: &str,
+        data_type: i32,
+        dims: &[i64],
+        bytes: Vec<u8>,
+    ) -> Result<(), GraphError> {
+        let mut tensor = TensorProto {
+            name: name.to_owned(),
+            data_type,
+            dims: dims.to_vec(),
+            ..TensorProto::default()
+        };
+        match self
+            .file
+            .clone()
+            .filter(|_| bytes.len() >= SMALLEST_OUTSIDE)
+        {
+            None => tensor.raw_data = bytes,
+            Some(file) => {
+                let start = self.offset.next_multiple_of(ALIGNMENT);
+                let gap = vec![0; (start - self.offset) as usize];
+                let written = self.outside.write_all(&gap);
+                written
+                    .and_then(|()| self.outside.write_all(&bytes))
+                    .map_err(|e| GraphError::Emit {
+                        op: "model",
+                        reason: format!("writing {file}: {e}"),
+                    })?;
+                let entry = |key: &str, value: String| StringStringEntryProto {
+                    key: key.to_owned(),
+                    value,
+                    ..StringStringEntryProto::default()
+                };
+                tensor.data_location = tensor_proto::DataLocation::EXTERNAL.into();
+                tensor.external_data = vec![
+                    entry("location", file),
+                    entry("offset", start.to_string()),
+                    entry("length", bytes.len().to_string()),
+                ];
+                self.offset = start + bytes.len() as u64;
+            }
+        }
+        self.tensors.push(tensor);
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! One run a folder: a lock that ends with the process that holds it, however it ends.
+
+use super::error::CheckpointError;
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Name of the locked file.
+pub const LOCK_FILE: &str = ".lock";
+
+/// The right to write to a checkpoint folder; given back when dropped.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of the folder `dir`, which exists.
+    ///
+    /// # Errors
+    /// Where another run holds it, or the folder cannot be written to.
+    pub fn acquire(dir: &Path) -> Result<Lock, CheckpointError> {
+        let path = dir.join(LOCK_FILE);
+        let failed = |source| CheckpointError::NotWritable {
+            path: dir.to_owned(),
+            source,
+        };
+        loop {
+            let mut file = File::options()
+                .create(true)
+                .truncate(false)
+                .read(true)
+                .write(true)
+                .open(&path)
+                .map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let holder = std::fs::read_to_string(&path).unwrap_or_default();
+                    return Err(CheckpointError::Locked {
+                        path: dir.to_owned(),
+                        holder: holder.trim().to_owned(),
+                    });
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+            // Its former holder removes it: a lock on a file without a name keeps nobody out.
+            if same_file(&file, &path) {
+                file.set_len(0)
+                    .and_then(|()| writeln!(file, "process {}", std::process::id()))
+                    .map_err(failed)?;
+                return Ok(Lock { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A file that stays is no harm: the lock is not the file.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(unix)]
+fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
+    }
+}
+
+/// An open file cannot be removed there.
+#[cfg(not(unix))]
+fn same_file(_: &File, _: &Path) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LOCK_FILE, Lock};
+
+    #[test]
+    fn keeps_others_out_until_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = Lock::acquire(folder.path()).unwrap();
+        let said = Lock::acquire(folder.path()).unwrap_err().to_string();
+        assert!(said.contains(&std::process::id().to_string()), "{said}");
+        drop(held);
+        assert!(!folder.path().join(LOCK_FILE).exists());
+        // What a killed run leaves.
+        std::fs::write(folder.path().join(LOCK_FILE), "process 1\n").unwrap();
+        Lock::acquire(folder.path()).unwrap();
+    }
+}

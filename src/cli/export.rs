@@ -1,0 +1,102 @@
+//! `mpnet export`: a checkpoint's encoder for other programs.
+
+use crate::convert::Source;
+use crate::convert::source::SourceOptions;
+use crate::export::{OPSETS, Options, export};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use mpnet_graphs::lower::export::Weights;
+use mpnet_graphs::model::encoder::Head;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What stands on the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HeadChoice {
+    /// Nothing: last_hidden_state
+    None,
+    /// The language model head: logits
+    Mlm,
+    /// The mean over the tokens: last_hidden_state and sentence_embedding
+    Sentence,
+}
+
+/// `--dtype`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtypeChoice {
+    Fp32,
+    /// Weights and activations in fp16, outputs in fp32
+    Fp16,
+}
+
+/// Arguments of `mpnet export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace folder, or a PyTorch
+    /// file of annotated-mpnet or fairseq
+    pub model: PathBuf,
+    /// Folder to write
+    #[arg(long, short, value_name = "FOLDER")]
+    pub output: PathBuf,
+    /// What stands on the encoder
+    #[arg(long, value_enum, default_value_t = HeadChoice::None)]
+    pub head: HeadChoice,
+    /// Sentence embeddings of length 1
+    #[arg(long)]
+    pub normalize: bool,
+    /// Version of ONNX's operators
+    #[arg(long, default_value_t = 17, value_parser = clap::value_parser!(i64).range(OPSETS))]
+    pub opset: i64,
+    /// Arithmetic
+    #[arg(long, value_enum, default_value_t = DtypeChoice::Fp32)]
+    pub dtype: DtypeChoice,
+    /// Weights of matrix products in 8 bits, a quarter of their size; the arithmetic stays fp32
+    #[arg(long, conflicts_with = "dtype")]
+    pub int8: bool,
+    /// Tensors in a file of their own, as models above 2 GB always have them
+    #[arg(long)]
+    pub external_data: bool,
+    /// Folder of the tokenizer [default: the model's own]
+    #[arg(long, value_name = "FOLDER")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// Exports.
+///
+/// # Errors
+/// Where the model cannot be read or the folder not be written.
+pub fn run(args: &ExportArgs) -> Result<()> {
+    let start = Instant::now();
+    let options = SourceOptions {
+        tokenizer: args.tokenizer.clone(),
+        no_optimizer: true,
+    };
+    let source = Source::open(&args.model, &options)?;
+    let options = Options {
+        head: match args.head {
+            HeadChoice::None => Head::None,
+            HeadChoice::Mlm => Head::MaskedLm,
+            HeadChoice::Sentence => Head::Sentence {
+                normalize: args.normalize,
+            },
+        },
+        opset: args.opset,
+        weights: match (args.int8, args.dtype) {
+            (true, _) => Weights::Int8,
+            (false, DtypeChoice::Fp32) => Weights::F32,
+            (false, DtypeChoice::Fp16) => Weights::F16,
+        },
+        external_data: args.external_data,
+    };
+    export(&source, &args.output, &options)?;
+    for note in &source.notes {
+        eprintln!("note: {note}");
+    }
+    println!(
+        "{} → {} in {:.2} s",
+        source.path.display(),
+        args.output.display(),
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! The HuggingFace Hub: datasets read by ranges, tokenizers fetched into HuggingFace's own cache.
+
+mod cache;
+mod client;
+mod dataset;
+mod error;
+mod file;
+mod model;
+#[cfg(test)]
+#[path = "../../../tests/common/hub.rs"]
+pub(crate) mod server;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Hub, HubSettings, Retry};
+pub use dataset::{DatasetName, dataset_files};
+pub use error::HubError;
+pub use file::{HubFile, HubReader, HubWindow};
+pub use model::tokenizer_folder;
+
+/// What a repository holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepoKind {
+    Model,
+    Dataset,
+}
+
+impl RepoKind {
+    /// Its part of the API's addresses, and of the cache's folder names.
+    fn plural(self) -> &'static str {
+        match self {
+            RepoKind::Model => "models",
+            RepoKind::Dataset => "datasets",
+        }
+    }
+
+    /// What it is called, for messages.
+    fn word(self) -> &'static str {
+        match self {
+            RepoKind::Model => "model",
+            RepoKind::Dataset => "dataset",
+        }
+    }
+
+    /// What comes before a repository's name in the addresses of its files.
+    fn prefix(self) -> &'static str {
+        match self {
+            RepoKind::Model => "",
+            RepoKind::Dataset => "datasets/",
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Training batches without end, prepared on threads of their own and resumable at any batch.
+//!
+//! Shards are shuffled anew each epoch and read one after the other; their texts become rows, which pass
+//! through a shuffle buffer that is used up at the end of an epoch: every text comes once in each.
+
+mod grouping;
+mod order;
+mod pipeline;
+mod samples;
+mod state;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::collator::{Batch, Collator};
+use super::error::{DataError, Result};
+use super::masking::Masking;
+use super::source::{Position, Sources};
+use super::tokenizer::Tokenizer;
+use grouping::Grouping;
+use order::{Order, OrderConfig};
+use pipeline::Shuffler;
+
+pub use order::Split;
+pub use samples::BreakMode;
+use samples::Packer;
+pub use state::LoaderState;
+
+/// Text up to this many bytes is checked whole before the first batch, so that a bad file is found now
+/// and not hours into the run: about a second of reading.
+const CHECK_UP_TO_BYTES: u64 = 256 << 20;
+/// Blocks of texts that may wait to be tokenized.
+const BLOCKS_AHEAD: usize = 8;
+
+/// What a [`TrainLoader`] reads and how.
+#[derive(Debug, Clone)]
+pub struct LoaderConfig {
+    /// The text.
+    pub sources: Arc<Sources>,
+    /// Shard and position up to which texts are never trained on.
+    pub held_out: (u64, Position),
+    /// Shorter texts are passed over, in characters.
+    pub min_text_length: usize,
+    /// Rows of a batch.
+    pub batch_size: usize,
+    /// Tokens of a batch at most, padding included, instead of a number of rows.
+    pub max_batch_tokens: Option<usize>,
+    /// Tokens of a row at most, `<s>` and `</s>` included.
+    pub max_tokens: usize,
+    /// How texts become rows.
+    pub sample_break_mode: BreakMode,
+    /// Rows of the shuffle buffer.
+    pub buffer_size: usize,
+    /// Put rows of like lengths into a batch.
+    pub group_by_length: bool,
+    /// Rows that are cut into batches at once, at least. Changes the batches.
+    pub group_rows: usize,
+    /// Decides the order of the rows and all masking.
+    pub seed: u64,
+    /// What is predicted, and from what.
+    pub masking: Masking,
+    /// The part of the text that this process takes.
+    pub split: Split,
+    /// Threads that tokenize; 0 takes half of the cores.
+    pub threads: usize,
+    /// Batches that may wait for the engine.
+    pub prefetch: usize,
+}
+
+impl LoaderConfig {
+    /// One process on `sources`, with the usual settings.
+    pub fn new(sources: Arc<Sources>, batch_size: usize, max_tokens: usize, seed: u64) -> Self {
+        Self {
+            sources,
+            held_out: (0, Position::default()),
+            min_text_length: 0,
+            batch_size,
+            max_batch_tokens: None,
+            max_tokens,
+            sample_break_mode: BreakMode::default(),
+            buffer_size: 10_000,
+            group_by_length: true,
+            group_rows: grouping::GROUP_ROWS,
+            seed,
+            masking: Masking::default(),
+            split: Split::default(),
+            threads: 0,
+            prefetch: 8,
+        }
+    }
+
+    /// # Errors
+    /// When the settings make no sense.
+    fn check(&self) -> Result<()> {
+        let wrong = |problem: String| Err(DataError::Loader { problem });
+        if self.batch_size == 0 {
+            return wrong("the batch size is 0; it must be at least 1".into());
+        }
+        if self.max_tokens < 3 {
+            return wrong(format!(
+                "rows of {} tokens have no room for a word between <s> and </s>; take 3 or more",
+                self.max_tokens
+            ));
+        }
+        if let Some(limit) = self.max_batch_tokens
+            && limit < self.max_tokens
+        {
+            return wrong(format!(
+                "batches of {limit} tokens have no room for a row of {}; make --max-batch-tokens larger \
+                 or --max-tokens smaller",
+                self.max_tokens
+            ));
+        }
+        let Split { rank, world } = self.split;
+        if rank >= world {
+            return wrong(format!(
+                "process {rank} of {world} takes no part of the text; they count from 0"
+            ));
+        }
+        Ok(())
+    }
+}
+
+type Prepared = Result<(Batch, LoaderState)>;
+
+/// Training batches in order, for ever.
+#[derive(Debug)]
+pub struct TrainLoader {
+    prepared: Receiver<Prepared>,
+    /// The threads, to say why one of them ended. They end by themselves once nobody receives.
+    threads: Vec<JoinHandle<()>>,
+    state: LoaderState,
+}
+
+impl TrainLoader {
+    /// Starts preparing batches, from the beginning or from `state`.
+    ///
+    /// # Errors
+    /// When there is no text, a file that is looked at can't be read, the configuration makes no sense, or
+    /// the text is not the one that `state` was left in.
+    pub fn new(
+        config: LoaderConfig,
+        tokenizer: Arc<Tokenizer>,
+        state: Option<LoaderState>,
+    ) -> Result<Self> {
+        config.check()?;
+        check_small(&config)?;
+        let state = start(&config, state)?;
+        let pool = thread_pool(config.threads)?;
+        let order = OrderConfig {
+            sources: Arc::clone(&config.sources),
+            seed: state.seed,
+            split: config.split,
+            held_out: config.held_out,
+            min_text_length: config.min_text_length,
+        };
+        let order = Order::new(order, state.after.cursor);
+        let packer = Packer {
+            mode: config.sample_break_mode,
+            max_tokens: config.max_tokens,
+            bos: tokenizer.bos_id(),
+            eos: tokenizer.eos_id(),
+            open: state.after.open.clone(),
+        };
+        let grouping = Grouping {
+            batch_size: config.batch_size,
+            max_batch_tokens: config.max_batch_tokens,
+            by_length: config.group_by_length,
+            least_rows: config.group_rows,
+            seed: state.seed,
+            rank: config.split.rank,
+        };
+        let collator = Collator::new(&tokenizer, &config.masking)?;
+        let (blocks_in, blocks) = bounded(BLOCKS_AHEAD);
+        let (groups_in, groups) = bounded(1);
+        let (batches_in, prepared) = bounded(config.prefetch.max(1));
+        let shuffler = Shuffler::new(
+            tokenizer,
+            pool,
+            blocks,
+            packer,
+            grouping,
+            config.buffer_size,
+            state.after.as_ref().clone(),
+        );
+        let masked = state.clone();
+        let threads = vec![
+            spawn("mpnet-read", move || pipeline::read(order, &blocks_in))?,
+            spawn("mpnet-shuffle", move || shuffler.run(&groups_in))?,
+            spawn("mpnet-mask", move || {
+                pipeline::mask(collator, masked, &groups, &batches_in);
+            })?,
+        ];
+        Ok(Self {
+            prepared,
+            threads,
+            state,
+        })
+    }
+
+    /// The next batch and the state after it, waiting for it where it is not ready.
+    ///
+    /// # Errors
+    /// What went wrong on the loader's threads; after an error there are no more batches.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it never ends and it can fail"
+    )]
+    pub fn next(&mut self) -> Result<(Batch, LoaderState)> {
+        let received = self.prepared.recv();
+        let (batch, state) = received.unwrap_or_else(|_| Err(self.why_it_ended()))?;
+        self.state = state.clone();
+        Ok((batch, state))
+    }
+
+    /// The batches of one update: `update_freq` of them.
+    ///
+    /// # Errors
+    /// Those of [`next`](Self::next).
+    pub fn next_update(&mut self, update_freq: usize) -> Result<Vec<Batch>> {
+        (0..update_freq)
+            .map(|_| self.next().map(|(batch, _)| batch))
+            .collect()
+    }
+
+    /// The state after the last batch that was handed out.
+    pub fn state(&self) -> &LoaderState {
+        &self.state
+    }
+
+    fn why_it_ended(&mut self) -> DataError {
+        // The others have ended or will, as each lives on the one before or after it.
+        let panic = self
+            .threads
+            .drain(..)
+            .find_map(|thread| thread.join().err());
+        let said = panic.as_deref().map(|p| {
+            let text = p.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| p.downcast_ref::<&str>().copied());
+            text.unwrap_or("no message")
+        });
+        DataError::Loader {
+            problem: match said {
+                Some(text) => format!("a thread of it panicked: {text}"),
+                None => "it has stopped after an earlier error".into(),
+            },
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let thread = std::thread::Builder::new().name(name.into());
+    thread.spawn(run).map_err(|e| DataError::Loader {
+        problem: format!("can't start its thread {name}: {e}"),
+    })
+}
+
+fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match threads {
+        0 => (cores / 2).max(1),
+        some => some,
+    };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("mpnet-data-{index}"))
+        .build()
+        .map_err(|e| DataError::Loader {
+            problem: format!("can't start its threads: {e}"),
+        })
+}
+
+/// The state to start from: `resumed`, where it fits the configuration.
+fn start(config: &LoaderConfig, resumed: Option<LoaderState>) -> Result<LoaderState> {
+    let fingerprint = config.sources.fingerprint();
+    let Some(state) = resumed.filter(|state| !state.fingerprint.is_empty()) else {
+        return Ok(LoaderState {
+            fingerprint,
+            source: config.sources.name().to_owned(),
+            split: config.split,
+            mode: config.sample_break_mode,
+            max_tokens: config.max_tokens,
+            ..LoaderState::new(config.seed)
+        });
+    };
+    let wrong = |problem: String| Err(DataError::Loader { problem });
+    if state.fingerprint != fingerprint {
+        return wrong(format!(
+            "{} is not the text of the checkpoint, which was {}: names, sizes or number of its files, or \
+             --text-field, differ. Resume with the text as it was",
+            config.sources.name(),
+            state.source
+        ));
+    }
+    if state.split != config.split {
+        return wrong(format!(
+            "the checkpoint is of process {} of {}, this is process {} of {}",
+            state.split.rank, state.split.world, config.split.rank, config.split.world
+        ));
+    }
+    if (state.mode, state.max_tokens) != (config.sample_break_mode, config.max_tokens) {
+        return wrong(format!(
+            "the checkpoint's rows were made with --sample-break-mode {} --max-tokens {}: resume with those",
+            state.mode.name(),
+            state.max_tokens
+        ));
+    }
+    if state.seed != config.seed {
+        tracing::warn!(
+            "resuming with the data seed {} of the checkpoint, not {}",
+            state.seed,
+            config.seed
+        );
+    }
+    Ok(state)
+}
+
+/// Reads every file of text that is small enough to be read whole at once.
+fn check_small(config: &LoaderConfig) -> Result<()> {
+    let sources = &config.sources;
+    let small = |bytes: u64| bytes <= CHECK_UP_TO_BYTES;
+    if !sources.local_bytes().is_some_and(small) {
+        return Ok(());
+    }
+    let (mut texts, started) = (0u64, std::time::Instant::now());
+    for text in sources.texts() {
+        text?;
+        texts += 1;
+    }
+    if texts == 0 {
+        return Err(DataError::NoText {
+            name: sources.name().to_owned(),
+            shortest: 0,
+        });
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    tracing::info!(
+        "training text: {texts} texts in {} files, checked in {seconds:.1} s",
+        sources.shards().len()
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

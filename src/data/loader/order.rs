@@ -1,0 +1,167 @@
+//! The order of the texts: shards shuffled anew each epoch, one after the other.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::error::{DataError, Result};
+use crate::data::rng::{Purpose, keyed, shuffle};
+use crate::data::source::{Position, Rows, Sources};
+
+/// Which part of the text a process takes when several train together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// This process, from 0.
+    pub rank: u64,
+    /// All of them.
+    pub world: u64,
+}
+
+impl Default for Split {
+    /// One process takes all.
+    fn default() -> Self {
+        Self { rank: 0, world: 1 }
+    }
+}
+
+/// A place between two texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Passes over the text that are complete.
+    pub epoch: u64,
+    /// Shards of this pass, in its order, that are complete.
+    pub shards: u64,
+    /// Position in the next one.
+    pub at: Position,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    Text(String),
+    EpochEnd,
+}
+
+/// What is read, and how.
+#[derive(Debug, Clone)]
+pub struct OrderConfig {
+    pub sources: Arc<Sources>,
+    pub seed: u64,
+    pub split: Split,
+    /// Shard and position up to which texts are never trained on.
+    pub held_out: (u64, Position),
+    /// Shorter texts are passed over, in characters.
+    pub min_text_length: usize,
+}
+
+/// Texts without end.
+pub struct Order {
+    config: OrderConfig,
+    cursor: Cursor,
+    /// The shards of this epoch.
+    shards: Vec<u32>,
+    open: Option<Box<dyn Rows>>,
+    /// Epochs in a row that gave no text.
+    empty: u32,
+}
+
+impl Order {
+    /// From `cursor` on.
+    pub fn new(config: OrderConfig, cursor: Cursor) -> Self {
+        let mut order = Self {
+            config,
+            cursor,
+            shards: Vec::new(),
+            open: None,
+            empty: 0,
+        };
+        order.start_epoch();
+        order
+    }
+
+    /// The place after what was handed out last.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// Whether there are too few shards to give each process its own.
+    fn splits_rows(&self) -> bool {
+        (self.config.sources.shards().len() as u64) < self.config.split.world
+    }
+
+    fn start_epoch(&mut self) {
+        let count = self.config.sources.shards().len() as u32;
+        self.shards = (0..count).collect();
+        let mut rng = keyed(self.config.seed, Purpose::Shuffle, self.cursor.epoch, 0);
+        shuffle(&mut rng, &mut self.shards);
+        if !self.splits_rows() {
+            let Split { rank, world } = self.config.split;
+            let mut place = 0;
+            self.shards.retain(|_| {
+                place += 1;
+                (place - 1) % world == rank
+            });
+        }
+    }
+
+    /// The next text, or the end of the epoch.
+    ///
+    /// # Errors
+    /// When a shard can't be read, or two epochs in a row held no text.
+    pub fn next(&mut self) -> Result<Next> {
+        while let Some(&shard) = self.shards.get(self.cursor.shards as usize) {
+            if let Some(text) = self.next_of(shard)? {
+                self.empty = 0;
+                return Ok(Next::Text(text));
+            }
+            self.open = None;
+            self.cursor.shards += 1;
+            self.cursor.at = Position::default();
+        }
+        self.empty += 1;
+        if self.empty > 1 {
+            return Err(DataError::NoText {
+                name: self.config.sources.name().to_owned(),
+                shortest: self.config.min_text_length,
+            });
+        }
+        self.cursor = Cursor {
+            epoch: self.cursor.epoch.wrapping_add(1),
+            ..Cursor::default()
+        };
+        self.start_epoch();
+        Ok(Next::EpochEnd)
+    }
+
+    fn next_of(&mut self, shard: u32) -> Result<Option<String>> {
+        let (held_shard, held) = self.config.held_out;
+        if u64::from(shard) < held_shard {
+            return Ok(None);
+        }
+        let by_rows = self.splits_rows();
+        let Split { rank, world } = self.config.split;
+        let rows = match &mut self.open {
+            Some(rows) => rows,
+            None => {
+                let start = match u64::from(shard) == held_shard {
+                    true => self.cursor.at.max(held),
+                    false => self.cursor.at,
+                };
+                let rows = self.config.sources.open(shard as usize, start)?;
+                self.open.insert(rows)
+            }
+        };
+        while let Some(text) = rows.next()? {
+            let at = rows.position();
+            self.cursor.at = at;
+            let mine = !by_rows || (at.row - 1) % world == rank;
+            let shortest = self.config.min_text_length;
+            // Most are long enough in bytes alone to be so in characters.
+            let long = text.len() >= 4 * shortest || text.chars().count() >= shortest;
+            if mine && long {
+                return Ok(Some(text));
+            }
+        }
+        Ok(None)
+    }
+}

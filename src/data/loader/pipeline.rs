@@ -1,0 +1,238 @@
+//! The threads of a loader: one reads, one tokenizes (on a pool) and shuffles, one masks.
+//!
+//! Every step takes its input in order, so that the number of threads changes nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::data::collator::{Batch, Collator};
+use crate::data::error::{DataError, Result};
+use crate::data::rng::{Purpose, below, keyed};
+use crate::data::tokenizer::Tokenizer;
+
+use super::grouping::Grouping;
+use super::order::{Cursor, Next, Order};
+use super::samples::{Packer, Row};
+use super::state::{LoaderState, Snapshot};
+
+/// Texts handed over at once, and their bytes.
+const BLOCK_TEXTS: usize = 64;
+const BLOCK_BYTES: usize = 256 << 10;
+/// Blocks tokenized at once by each thread of the pool.
+const BLOCKS_PER_THREAD: usize = 2;
+
+/// Texts in order, with the place after each.
+pub type Block = Vec<(Next, Cursor)>;
+
+/// Reads texts until there is an error or nobody receives them.
+pub fn read(mut order: Order, sender: &Sender<Result<Block>>) {
+    loop {
+        let (mut block, mut bytes) = (Vec::new(), 0);
+        while block.len() < BLOCK_TEXTS && bytes < BLOCK_BYTES {
+            match order.next() {
+                Ok(next) => {
+                    if let Next::Text(text) = &next {
+                        bytes += text.len();
+                    }
+                    block.push((next, order.cursor()));
+                }
+                Err(error) => {
+                    // What was read before is good.
+                    if sender.send(Ok(block)).is_ok() {
+                        drop(sender.send(Err(error)));
+                    }
+                    return;
+                }
+            }
+        }
+        if sender.send(Ok(block)).is_err() {
+            return;
+        }
+    }
+}
+
+/// A text's tokens or the end of an epoch, with the place after it.
+enum Tokenized {
+    Text(Vec<u32>, Cursor),
+    EpochEnd(Cursor),
+}
+
+/// Batches that are cut, and the state after them.
+pub struct Group {
+    pub batches: Arc<Vec<Vec<Row>>>,
+    pub after: Arc<Snapshot>,
+}
+
+/// Makes groups of batches out of texts.
+pub struct Shuffler {
+    pub tokenizer: Arc<Tokenizer>,
+    pub threads: rayon::ThreadPool,
+    pub blocks: Receiver<Result<Block>>,
+    pub packer: Packer,
+    pub grouping: Grouping,
+    /// Rows that the shuffle buffer holds.
+    pub buffer_size: usize,
+    /// Where it stands, but for the row that is not full.
+    pub state: Snapshot,
+    pending: VecDeque<Tokenized>,
+    rows: Vec<Row>,
+}
+
+impl Shuffler {
+    pub fn new(
+        tokenizer: Arc<Tokenizer>,
+        threads: rayon::ThreadPool,
+        blocks: Receiver<Result<Block>>,
+        packer: Packer,
+        grouping: Grouping,
+        buffer_size: usize,
+        state: Snapshot,
+    ) -> Self {
+        Self {
+            tokenizer,
+            threads,
+            blocks,
+            packer,
+            grouping,
+            buffer_size: buffer_size.max(1),
+            state,
+            pending: VecDeque::new(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Sends groups until there is an error or nobody receives them.
+    pub fn run(mut self, sender: &Sender<Result<Group>>) {
+        loop {
+            let group = self.group();
+            let failed = group.is_err();
+            if sender.send(group).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn group(&mut self) -> Result<Group> {
+        let mut rows = std::mem::take(&mut self.state.left);
+        let mut tokens = rows.iter().map(|row| row.len()).sum();
+        while !self.grouping.is_full(rows.len(), tokens) {
+            let row = self.next_row()?;
+            tokens += row.len();
+            rows.push(row);
+        }
+        let (batches, left) = self.grouping.cut(rows, self.state.groups);
+        self.state.left = left;
+        self.state.groups += 1;
+        self.state.open.clone_from(&self.packer.open);
+        Ok(Group {
+            batches: Arc::new(batches),
+            after: Arc::new(self.state.clone()),
+        })
+    }
+
+    /// A row drawn from the shuffle buffer once that is full, or from what the epoch left of it.
+    fn next_row(&mut self) -> Result<Row> {
+        loop {
+            let held = self.state.buffer.len();
+            if held >= self.buffer_size || (self.state.draining && held > 0) {
+                let grouping = &self.grouping;
+                let mut rng = keyed(
+                    grouping.seed,
+                    Purpose::Buffer,
+                    grouping.rank,
+                    self.state.drawn,
+                );
+                self.state.drawn += 1;
+                let place = below(&mut rng, held as u32) as usize;
+                return Ok(self.state.buffer.swap_remove(place));
+            }
+            self.state.draining = false;
+            match self.pending.pop_front() {
+                Some(Tokenized::Text(tokens, cursor)) => {
+                    self.packer.push(&tokens, &mut self.rows);
+                    self.state.cursor = cursor;
+                }
+                Some(Tokenized::EpochEnd(cursor)) => {
+                    self.packer.end_epoch(&mut self.rows);
+                    self.state.cursor = cursor;
+                    self.state.draining = true;
+                }
+                None => self.tokenize()?,
+            }
+            self.state.buffer.append(&mut self.rows);
+        }
+    }
+
+    /// Tokenizes the next blocks.
+    fn tokenize(&mut self) -> Result<()> {
+        let gone = |_| DataError::Loader {
+            problem: "the thread that reads has stopped".into(),
+        };
+        let mut texts = self.blocks.recv().map_err(gone)??;
+        let most = self.threads.current_num_threads() * BLOCKS_PER_THREAD;
+        for _ in 1..most {
+            match self.blocks.try_recv() {
+                Ok(more) => texts.extend(more?),
+                Err(_) => break,
+            }
+        }
+        self.take(texts)
+    }
+
+    fn take(&mut self, block: Block) -> Result<()> {
+        use rayon::prelude::*;
+        let (tokenizer, wanted) = (&*self.tokenizer, self.packer.wanted_tokens());
+        let tokenized: Vec<Result<Tokenized>> = self.threads.install(|| {
+            let tokenized = block.into_par_iter().map(|(next, cursor)| match next {
+                Next::Text(text) => Ok(Tokenized::Text(tokenizer.encode(&text, wanted)?, cursor)),
+                Next::EpochEnd => Ok(Tokenized::EpochEnd(cursor)),
+            });
+            tokenized.collect()
+        });
+        for one in tokenized {
+            self.pending.push_back(one?);
+        }
+        Ok(())
+    }
+}
+
+/// Masks the batches of `state`'s group, then of those that come, until nobody receives them.
+pub fn mask(
+    mut collator: Collator,
+    mut state: LoaderState,
+    groups: &Receiver<Result<Group>>,
+    sender: &Sender<Result<(Batch, LoaderState)>>,
+) {
+    loop {
+        while state.next < state.group.len() {
+            let rank = state.split.rank;
+            let mut rng = keyed(state.seed, Purpose::Training, rank, state.batches);
+            let batch = collator.collate(&state.group[state.next], &mut rng);
+            state.next += 1;
+            state.batches += 1;
+            let prepared = batch.map(|batch| {
+                state.total_rows = state.total_rows.saturating_add(batch.rows as u64);
+                (batch, state.clone())
+            });
+            let failed = prepared.is_err();
+            if sender.send(prepared).is_err() || failed {
+                return;
+            }
+        }
+        match groups.recv() {
+            Ok(Ok(group)) => {
+                state.after = group.after;
+                state.group = group.batches;
+                state.next = 0;
+            }
+            Ok(Err(error)) => {
+                // Where the receiver is gone nobody misses the error.
+                drop(sender.send(Err(error)));
+                return;
+            }
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A JSON array of objects, or objects one after the other, cut apart as they are read.
+
+use std::path::Path;
+
+use super::bytes::Bytes;
+use super::jsonl::text_of;
+use super::{Compression, LONGEST_TEXT, Position, Rows};
+use crate::data::error::{DataError, Result};
+
+/// The rows of a JSON file.
+pub struct Json {
+    bytes: Bytes,
+    field: String,
+    value: Vec<u8>,
+    rows: u64,
+    /// Whether the array was closed.
+    ended: bool,
+}
+
+/// How far into a value the bytes are.
+#[derive(Default)]
+struct Inside {
+    depth: u32,
+    string: bool,
+    escaped: bool,
+}
+
+impl Inside {
+    /// Whether the value that starts with or goes on with this byte ends with it.
+    fn ends_with(&mut self, byte: u8) -> bool {
+        if self.string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.string = false,
+                _ => {}
+            }
+            return !self.string && self.depth == 0;
+        }
+        match byte {
+            b'"' => self.string = true,
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                return self.depth == 0;
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+impl Json {
+    /// Opens a file at a position in it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn open(path: &Path, compression: Compression, field: &str, at: Position) -> Result<Self> {
+        Ok(Self {
+            bytes: Bytes::open(path, compression, at.byte)?,
+            field: field.to_owned(),
+            value: Vec::new(),
+            rows: at.row,
+            ended: false,
+        })
+    }
+
+    /// The next byte, without passing over it.
+    fn peek(&mut self) -> Result<Option<u8>> {
+        Ok(self.bytes.fill()?.first().copied())
+    }
+
+    /// Passes over what lies between values; false at the end.
+    fn find_value(&mut self) -> Result<bool> {
+        let mut first = self.bytes.offset() == 0;
+        while let Some(byte) = self.peek()? {
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' | b',' => {}
+                // The mark that some editors put before UTF-8.
+                0xef | 0xbb | 0xbf if first => {}
+                b'[' if first => first = false,
+                b']' => self.ended = true,
+                _ => return Ok(!self.ended),
+            }
+            self.bytes.consume(1);
+        }
+        Ok(false)
+    }
+
+    /// Reads one value into `value`.
+    fn read_value(&mut self) -> Result<()> {
+        self.value.clear();
+        let (start, mut inside) = (self.bytes.offset(), Inside::default());
+        loop {
+            let bytes = self.bytes.fill()?;
+            if bytes.is_empty() {
+                return Err(DataError::Row {
+                    name: self.bytes.path().display().to_string(),
+                    line: self.bytes.line_of(start)?,
+                    problem: "the file ends in the middle of the value that starts here".into(),
+                });
+            }
+            let end = bytes.iter().position(|&byte| {
+                // Numbers and the like have no end of their own.
+                let bare = inside.depth == 0 && !inside.string && b", \t\r\n]".contains(&byte);
+                bare || inside.ends_with(byte)
+            });
+            let count = end.map_or(bytes.len(), |end| end + 1);
+            self.value.extend_from_slice(&bytes[..count]);
+            self.bytes.consume(count);
+            if end.is_some() {
+                return Ok(());
+            }
+            if self.value.len() as u64 > LONGEST_TEXT {
+                return Err(self.bytes.too_long());
+            }
+        }
+    }
+}
+
+impl Rows for Json {
+    fn next(&mut self) -> Result<Option<String>> {
+        while self.find_value()? {
+            let start = self.bytes.offset();
+            self.read_value()?;
+            if let Some(text) = text_of(&self.bytes, start, &self.value, &self.field)? {
+                self.rows += 1;
+                return Ok(Some(text));
+            }
+        }
+        Ok(None)
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            row: self.rows,
+            byte: self.bytes.offset(),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Lines of text: one row for each that is not blank.
+
+use std::path::Path;
+
+use super::bytes::Bytes;
+use super::{Compression, Position, Rows, is_blank};
+use crate::data::error::Result;
+
+/// The characters at which Python's `str.splitlines` ends a line, so that rows equal annotated-mpnet's.
+fn ends_line(c: char) -> bool {
+    matches!(
+        c,
+        '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
+}
+
+/// The rows of a text file.
+pub struct Lines {
+    bytes: Bytes,
+    /// What lies between two line feeds, and how much of it was handed out.
+    line: String,
+    used: usize,
+    rows: u64,
+}
+
+impl Lines {
+    /// Opens a file at a position in it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn open(path: &Path, compression: Compression, at: Position) -> Result<Self> {
+        Ok(Self {
+            bytes: Bytes::open(path, compression, at.byte)?,
+            line: String::new(),
+            used: 0,
+            rows: at.row,
+        })
+    }
+}
+
+impl Rows for Lines {
+    fn next(&mut self) -> Result<Option<String>> {
+        loop {
+            while self.used < self.line.len() {
+                let rest = &self.line[self.used..];
+                let (text, next) = match rest.char_indices().find(|&(_, c)| ends_line(c)) {
+                    Some((end, c)) => (&rest[..end], end + c.len_utf8()),
+                    None => (rest, rest.len()),
+                };
+                self.used += next;
+                if !is_blank(text) {
+                    self.rows += 1;
+                    return Ok(Some(text.to_owned()));
+                }
+            }
+            let mut bytes = std::mem::take(&mut self.line).into_bytes();
+            let start = self.bytes.offset();
+            let more = self.bytes.line(&mut bytes)?;
+            self.used = 0;
+            self.line = String::from_utf8(bytes).map_err(|e| {
+                let bad = start + e.utf8_error().valid_up_to() as u64;
+                self.bytes.not_utf8(bad)
+            })?;
+            if !more {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            row: self.rows,
+            byte: self.bytes.offset() - (self.line.len() - self.used) as u64,
+        }
+    }
+}

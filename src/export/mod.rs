@@ -1,0 +1,162 @@
+//! The encoder for other programs: an ONNX model in a folder that Optimum and sentence-transformers load.
+
+mod folder;
+
+use crate::convert::hf_config::{CONFIG_FILE, HfConfig};
+use crate::convert::{ConvertError, Source};
+use crate::staging::Staging;
+use folder::{refuse_strangers, write_companions, write_json};
+use mpnet_graphs::ir::GraphError;
+use mpnet_graphs::lower::export::{Weights, lower};
+use mpnet_graphs::model::encoder::{Head, encoder};
+use mpnet_graphs::onnx::export::ExportOptions;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// The model's file.
+pub const MODEL_FILE: &str = "model.onnx";
+/// The file of large tensors beside it, by Optimum's name.
+pub const DATA_FILE: &str = "model.onnx_data";
+/// Opsets that can be asked for: the first has LayerNormalization, the last is the newest that every
+/// operator here was checked against.
+pub const OPSETS: std::ops::RangeInclusive<i64> = 17..=23;
+/// Protobuf ends at 2 GiB: above this the tensors are written beside the model.
+const MOST_INSIDE: usize = 1_900_000_000;
+
+/// What to export.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub head: Head,
+    pub opset: i64,
+    pub weights: Weights,
+    /// Tensors beside the model whatever its size.
+    pub external_data: bool,
+}
+
+/// Why an export fails.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    #[error("building the graph")]
+    Graph(#[from] GraphError),
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        doing: &'static str,
+        path: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} exists and holds other things than an exported model: choose another folder", path.display())]
+    Occupied { path: std::path::PathBuf },
+}
+
+impl ExportError {
+    fn io(doing: &'static str, path: &Path) -> impl Fn(std::io::Error) -> ExportError {
+        move |source| ExportError::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Exports the model of `source` into the folder `target`: the ONNX model, `config.json`, the tokenizer
+/// and, for sentence embeddings, what sentence-transformers reads.
+///
+/// # Errors
+/// Where the target holds other things, or a file cannot be read or written; what was there stays.
+pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), ExportError> {
+    refuse_strangers(target)?;
+    let staging =
+        Staging::new(target).map_err(ExportError::io("create a folder beside", target))?;
+    write_model(source, staging.path(), options)?;
+    let config = HfConfig::new(
+        &source.model,
+        source.model.padded_vocab_size,
+        match options.weights {
+            Weights::F32 | Weights::Int8 => "float32",
+            Weights::F16 => "float16",
+        },
+    );
+    let config = match options.head {
+        Head::MaskedLm => config,
+        Head::None | Head::Sentence { .. } => config.encoder_alone(),
+    };
+    write_json(staging.path(), CONFIG_FILE, &config)?;
+    write_companions(source, staging.path(), options.head)?;
+    staging.replace().map_err(ExportError::io("write", target))
+}
+
+/// Writes the model and, where it is large, its tensors beside it into `folder`.
+///
+/// # Errors
+/// Where a file cannot be read or written.
+pub fn write_model(source: &Source, folder: &Path, options: &Options) -> Result<(), ExportError> {
+    let graph = encoder(&source.model, options.head)?;
+    let elements: usize = source
+        .parameters
+        .iter()
+        .map(|p| p.shape.iter().product::<usize>())
+        .sum();
+    let external = options.external_data || elements.saturating_mul(4) > MOST_INSIDE;
+    let model_path = folder.join(MODEL_FILE);
+    let mut model =
+        BufWriter::new(File::create(&model_path).map_err(ExportError::io("create", &model_path))?);
+    let data_path = folder.join(DATA_FILE);
+    let mut data: Box<dyn Write> = match external {
+        true => Box::new(BufWriter::new(
+            File::create(&data_path).map_err(ExportError::io("create", &data_path))?,
+        )),
+        false => Box::new(std::io::sink()),
+    };
+    let places: HashMap<&str, usize> = source
+        .parameters
+        .iter()
+        .enumerate()
+        .map(|(index, p)| (p.name.as_str(), index))
+        .collect();
+    let mut parameter = |name: &str| -> Result<Vec<f32>, String> {
+        let index = places
+            .get(name)
+            .ok_or_else(|| format!("the model has no '{name}'"))?;
+        let array = source.read(&source.parameters[*index]);
+        array.map(|a| a.values).map_err(|e| e.to_string())
+    };
+    let lowered = ExportOptions {
+        opset: options.opset,
+        dims: ["batch_size", "sequence_length"],
+        metadata: metadata(source, options),
+        outside: external.then(|| DATA_FILE.to_owned()),
+    };
+    lower(
+        graph,
+        "main_graph",
+        options.weights,
+        &lowered,
+        &mut parameter,
+        &mut model,
+        &mut data,
+    )?;
+    model
+        .flush()
+        .map_err(ExportError::io("write", &model_path))?;
+    data.flush().map_err(ExportError::io("write", &data_path))
+}
+
+/// What the model says of itself.
+fn metadata(source: &Source, options: &Options) -> Vec<(String, String)> {
+    let task = match options.head {
+        Head::None | Head::Sentence { .. } => "feature-extraction",
+        Head::MaskedLm => "fill-mask",
+    };
+    [
+        ("model_type", "mpnet".to_owned()),
+        ("task", task.to_owned()),
+        ("max_length", source.model.max_positions.to_string()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}

@@ -1,0 +1,43 @@
+//! The batches of an update that gave no finite numbers, saved for inspection.
+
+use super::inputs::batch_inputs;
+use crate::data::Batch;
+use anyhow::{Context, Result};
+use mpnet_runtime::engine::TensorData;
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Writes the micro-batches of update `step` to `dir/skipped-batch-<step>.safetensors`: each input as
+/// `micro_batch.<index>.<name>`, 64-bit integers, with `figures` as metadata.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub fn save(dir: &Path, step: u64, batches: &[Batch], figures: &str) -> Result<PathBuf> {
+    let path = dir.join(format!("skipped-batch-{step}.safetensors"));
+    let mut arrays = Vec::new();
+    for (index, batch) in batches.iter().enumerate() {
+        for tensor in batch_inputs(batch) {
+            if let TensorData::I64(values) = tensor.data {
+                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                let name = format!("micro_batch.{index}.{}", tensor.name);
+                arrays.push((name, tensor.shape, bytes));
+            }
+        }
+    }
+    let views = arrays
+        .iter()
+        .map(|(name, shape, bytes)| {
+            let view = TensorView::new(Dtype::I64, shape.clone(), bytes)?;
+            Ok((name, view))
+        })
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .context("encoding the batch")?;
+    let metadata = HashMap::from([
+        ("update".to_owned(), step.to_string()),
+        ("figures".to_owned(), figures.to_owned()),
+    ]);
+    safetensors::serialize_to_file(views, Some(metadata), &path)
+        .with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
+}

@@ -1,0 +1,134 @@
+//! `--dry-run`: what a run would take, from its graph and a short measurement.
+
+use super::config::TrainConfig;
+use super::engine::Running;
+use super::inputs::{batch_inputs, dropout_inputs, loss_scale};
+use super::log::machine;
+use super::session::target;
+use crate::data::TrainLoader;
+use crate::data::dropout::MaskKey;
+use anyhow::{Context, Result};
+use mpnet_graphs::ir::Bindings;
+use mpnet_graphs::ir::cost::costs;
+use mpnet_graphs::ir::memory::{execution_order, memory};
+use mpnet_graphs::lower::ort_training::training_graph;
+use mpnet_graphs::model::config::ModelConfig;
+use mpnet_graphs::model::parameters::parameters;
+use std::time::{Duration, Instant};
+
+/// Micro-batches that are measured, after a first that is not.
+const MEASURED: u32 = 5;
+/// No further one is started after this long.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Prints what the run would take from update `step` on. Nothing is written.
+///
+/// # Errors
+/// Where a batch cannot be read or trained on.
+pub fn dry_run(
+    config: &TrainConfig,
+    model: &ModelConfig,
+    running: &mut Running,
+    loader: &mut TrainLoader,
+    step: u64,
+) -> Result<()> {
+    let count: u64 = parameters(model).iter().map(|p| p.len() as u64).sum();
+    let sizes = Bindings {
+        batch: config.batch_size,
+        length: config.max_tokens,
+        predicted: ((0.15 * config.max_tokens as f64).round_ties_even() as usize).max(1),
+    };
+    let graph = training_graph(model, false, target(config.execution.provider()))?.0;
+    let activations = memory(&graph, &execution_order(&graph), &sizes).peak;
+    let flops = costs(&graph, &sizes).total.flops;
+
+    // Whole updates would change nothing more: gradients are what costs.
+    let (mut tokens, mut measured, mut took) = (0, 0, Duration::ZERO);
+    for index in 0..=MEASURED {
+        let (batch, _) = loader.next().context("reading a batch to measure")?;
+        let key = MaskKey {
+            seed: config.seed,
+            update: step + 1,
+            micro_batch: index,
+            site: 0,
+        };
+        let mut inputs = batch_inputs(&batch);
+        inputs.push(loss_scale(batch.predicted_tokens));
+        inputs.extend(dropout_inputs(&running.dropout, &batch, key));
+        let started = Instant::now();
+        running
+            .engine
+            .train_step(&inputs)
+            .context("measuring a step")?;
+        // The first one allocates.
+        if index > 0 {
+            took += started.elapsed();
+            tokens += batch.tokens;
+            measured += 1;
+            if took > LONGEST {
+                break;
+            }
+        }
+    }
+    let started = Instant::now();
+    running
+        .engine
+        .optimizer_step(0.0)
+        .context("measuring an update")?;
+    let optimizer = started.elapsed();
+
+    let updates = config.schedule.total_updates.saturating_sub(step);
+    let per_batch = took.as_secs_f64() / f64::from(measured.max(1));
+    let per_update = per_batch * config.update_freq as f64 + optimizer.as_secs_f64();
+    let tokens_per_batch = f64::from(tokens as u32) / f64::from(measured.max(1));
+    let tokens_per_update = tokens_per_batch * config.update_freq as f64;
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    println!("dry run: nothing is trained, nothing is written");
+    println!("execution    {}", running.description);
+    println!("parameters   {count} ({:.1} M)", count as f64 / 1e6);
+    println!("memory       weights      {:>8.2} GB", gb(4 * count));
+    println!("             gradients    {:>8.2} GB", gb(4 * count));
+    println!("             moments      {:>8.2} GB", gb(8 * count));
+    println!(
+        "             activations  {:>8.2} GB at most, for {} × {} tokens in f32",
+        gb(activations),
+        config.batch_size,
+        config.max_tokens
+    );
+    if let Some(memory) = machine::memory() {
+        println!("             this process {:>8.2} GB now", gb(memory));
+    }
+    println!(
+        "work         {:.3} TFLOP for a micro-batch of {} × {} tokens",
+        flops as f64 / 1e12,
+        config.batch_size,
+        config.max_tokens
+    );
+    println!(
+        "steps        {updates} updates of {} × {} rows",
+        config.update_freq, config.batch_size
+    );
+    println!(
+        "tokens       {tokens_per_update:.0} an update, {:.3e} in all, at the lengths measured",
+        tokens_per_update * updates as f64
+    );
+    println!(
+        "time         {per_update:.3} s an update, {} in all, without validation",
+        duration(per_update * updates as f64)
+    );
+    println!(
+        "speed        {:.0} tokens/s, measured over {measured} micro-batches",
+        tokens_per_update / per_update.max(1e-9)
+    );
+    Ok(())
+}
+
+/// Seconds in the largest unit that fits.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
+}

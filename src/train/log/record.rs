@@ -1,0 +1,160 @@
+//! What a run tells: one record a log line, an evaluation or an event.
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that happened, as it stands in `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Record {
+    Start(Start),
+    Train(Train),
+    Valid(Valid),
+    Test(Test),
+    Event(Event),
+}
+
+/// A run began or was resumed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Updates made before.
+    pub step: u64,
+    /// Seconds since 1970.
+    pub time: f64,
+    pub total_updates: u64,
+    pub parameters: u64,
+    pub vocabulary: u64,
+    /// Version of this program.
+    pub version: String,
+    pub onnxruntime: String,
+    /// Engine, provider and arithmetic.
+    pub execution: String,
+    pub system: String,
+    pub processors: u64,
+    /// The run's settings.
+    pub config: serde_json::Value,
+}
+
+/// Means over the updates since the line before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Train {
+    pub step: u64,
+    pub time: f64,
+    /// Bits per predicted token.
+    pub loss: f64,
+    /// Share of the predicted tokens that were right.
+    pub acc: f64,
+    /// Of the last update, as the next two.
+    pub lr: f64,
+    /// Norm of all gradients before clipping.
+    pub gnorm: f64,
+    /// Tokens that are not padding, a second.
+    pub tokens_per_second: f64,
+    /// Share of the device's peak arithmetic, where that is known.
+    pub mfu: Option<f64>,
+    /// Memory of this process, in bytes, where the system says.
+    pub memory: Option<u64>,
+    /// Share of the time without a batch.
+    pub waiting: f64,
+    /// Updates skipped since the run began or was resumed.
+    pub skipped: u64,
+}
+
+/// The validation text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Valid {
+    pub step: u64,
+    pub time: f64,
+    pub loss: f64,
+    pub acc: f64,
+    /// Lowest loss so far.
+    pub best_loss: Option<f64>,
+}
+
+/// The test text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Test {
+    pub step: u64,
+    pub time: f64,
+    pub loss: f64,
+    pub acc: f64,
+}
+
+/// Something to know: a skipped update, a spike, a full disk, a stalled source, a stop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub step: u64,
+    pub time: f64,
+    pub text: String,
+}
+
+impl Record {
+    /// Updates made when it happened.
+    pub fn step(&self) -> u64 {
+        match self {
+            Record::Start(r) => r.step,
+            Record::Train(r) => r.step,
+            Record::Valid(r) => r.step,
+            Record::Test(r) => r.step,
+            Record::Event(r) => r.step,
+        }
+    }
+
+    /// The line for people; none for what has lines of its own.
+    pub fn line(&self) -> Option<String> {
+        match self {
+            Record::Start(r) => Some(format!(
+                "ONNX Runtime {}, {} | {:.1} M parameters | vocabulary {} | {} updates of {} × {} rows",
+                r.onnxruntime,
+                r.execution,
+                r.parameters as f64 / 1e6,
+                r.vocabulary,
+                r.total_updates,
+                r.config["update_freq"],
+                r.config["batch_size"]
+            )),
+            Record::Train(r) => Some(r.line()),
+            Record::Valid(r) => {
+                let best = r.best_loss == Some(r.loss);
+                Some(format!(
+                    "validation after update {} | loss {:.4} bits per token | acc {:.4}{}",
+                    r.step,
+                    r.loss,
+                    r.acc,
+                    if best { " | best so far" } else { "" }
+                ))
+            }
+            Record::Test(r) => Some(format!(
+                "test, best checkpoint | loss {:.4} bits per token | acc {:.4}",
+                r.loss, r.acc
+            )),
+            Record::Event(r) => Some(r.text.clone()),
+        }
+    }
+}
+
+impl Train {
+    fn line(&self) -> String {
+        let mut line = format!(
+            "| loss {:.4} | acc {:.4} | lr {:.3e} | gnorm {:.3} | {:.0} tokens/s",
+            self.loss, self.acc, self.lr, self.gnorm, self.tokens_per_second
+        );
+        if let Some(mfu) = self.mfu {
+            line += &format!(" | {:.1} % of peak", 100.0 * mfu);
+        }
+        if let Some(memory) = self.memory {
+            line += &format!(" | {:.0} MB", memory as f64 / 1e6);
+        }
+        line += &format!(" | waiting for data {:.1} %", 100.0 * self.waiting);
+        if self.skipped > 0 {
+            line += &format!(" | {} skipped", self.skipped);
+        }
+        line
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> f64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64())
+}

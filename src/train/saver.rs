@@ -1,0 +1,169 @@
+//! Checkpoints written on a thread of their own while training goes on, and again where the disk
+//! refuses them.
+
+use super::stop::StopSignal;
+use crate::checkpoint::{self, Checkpoint, Pointer};
+use anyhow::{Context, Result, anyhow};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The longest wait between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Attempts after a signal: a machine that is taken away leaves little time.
+const LAST_ATTEMPTS: u32 = 3;
+
+/// A checkpoint and what becomes of the others once it is written.
+pub struct Job {
+    pub checkpoint: Checkpoint,
+    pub best: bool,
+    /// The best one so far, kept for nothing else.
+    pub superseded: Option<u64>,
+    /// How many to keep of those written at intervals.
+    pub keep: Option<usize>,
+}
+
+impl Job {
+    /// The pointers come last, `latest` after `best`: whichever moment a run is killed in, what it
+    /// goes on from leads to the same checkpoints again.
+    fn run(&self, dir: &Path) -> checkpoint::Result<()> {
+        let step = self.checkpoint.step;
+        checkpoint::save(dir, &self.checkpoint)?;
+        if self.best {
+            checkpoint::set_pointer(dir, Pointer::Best, step)?;
+        }
+        checkpoint::set_pointer(dir, Pointer::Latest, step)?;
+        if let Some(old) = self.superseded.filter(|&old| old != step) {
+            checkpoint::remove(dir, old)?;
+        }
+        checkpoint::prune(dir, self.keep)
+    }
+
+    /// What the thread holds, in bytes.
+    fn bytes(&self) -> u64 {
+        let moments = self.checkpoint.optimizer.iter();
+        let arrays = moments.flat_map(|o| o.first_moments.iter().chain(&o.second_moments));
+        let arrays = arrays.chain(&self.checkpoint.parameters);
+        arrays.map(|a| 4 * a.values.len() as u64).sum()
+    }
+}
+
+/// Writes one checkpoint at a time.
+pub struct Saver {
+    dir: PathBuf,
+    /// How long a checkpoint is tried again that could not be written.
+    patience: Duration,
+    stop: StopSignal,
+    running: Option<JoinHandle<Result<()>>>,
+    notes: Arc<Mutex<Vec<String>>>,
+}
+
+impl Saver {
+    /// Writes to `dir`.
+    pub fn new(dir: &Path, patience: Duration, stop: StopSignal) -> Saver {
+        Saver {
+            dir: dir.to_owned(),
+            patience,
+            stop,
+            running: None,
+            notes: Arc::default(),
+        }
+    }
+
+    /// Starts `job` once the one before is done, and waits for it where memory is short.
+    ///
+    /// # Errors
+    /// Where this or an earlier checkpoint could not be written, however often it was tried.
+    pub fn submit(&mut self, job: Job) -> Result<()> {
+        self.wait()?;
+        // While it is written, the next one is not collected; what matters is that the engine and
+        // the page cache still find memory.
+        let background = available_memory().is_none_or(|free| free > job.bytes() / 2);
+        let (dir, patience, stop) = (self.dir.clone(), self.patience, self.stop.clone());
+        let notes = Arc::clone(&self.notes);
+        let thread = std::thread::Builder::new()
+            .name("mpnet-saver".into())
+            .spawn(move || write(&job, &dir, patience, &stop, &notes))
+            .context("starting the thread that writes checkpoints")?;
+        self.running = Some(thread);
+        match background {
+            true => Ok(()),
+            false => self.wait(),
+        }
+    }
+
+    /// Waits until everything is on the disk.
+    ///
+    /// # Errors
+    /// Where the last checkpoint could not be written.
+    pub fn wait(&mut self) -> Result<()> {
+        match self.running.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(anyhow!("the thread that writes checkpoints has panicked")),
+        }
+    }
+
+    /// What there is to tell since the last call.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *notes)
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        // A run that fails for another reason still has the checkpoint that it was writing.
+        if let Err(error) = self.wait() {
+            tracing::error!("{error:#}");
+        }
+    }
+}
+
+fn write(
+    job: &Job,
+    dir: &Path,
+    patience: Duration,
+    stop: &StopSignal,
+    notes: &Mutex<Vec<String>>,
+) -> Result<()> {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(500);
+    let mut after_signal = 0;
+    loop {
+        let error = match job.run(dir) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        after_signal += u32::from(stop.received().is_some());
+        if started.elapsed() + pause > patience || after_signal >= LAST_ATTEMPTS {
+            return Err(error).with_context(|| {
+                format!(
+                    "saving the checkpoint of update {}; earlier checkpoints are as they were: make \
+                     room and go on with --resume",
+                    job.checkpoint.step
+                )
+            });
+        }
+        let told = format!(
+            "the checkpoint of update {} could not be written, and is tried again: {:#}",
+            job.checkpoint.step,
+            anyhow::Error::new(error)
+        );
+        tracing::warn!("{told}");
+        let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push(told);
+        drop(notes);
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Memory that programs can still have, in bytes, where the system says.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}

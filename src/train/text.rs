@@ -1,0 +1,130 @@
+//! Opens a run's text: what it is trained on, and the texts kept aside.
+
+use super::config::{Dataset, Text, TextFiles, TrainConfig};
+use crate::data::hub::{Hub, HubSettings, dataset_files};
+use crate::data::source::{Position, Sources};
+use crate::data::{EvaluationSet, LoaderConfig, Tokenizer};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A run's text.
+pub struct Opened {
+    pub loader: LoaderConfig,
+    pub valid: EvaluationSet,
+    pub test: EvaluationSet,
+}
+
+/// Opens the text of `config`.
+///
+/// # Errors
+/// Where some of it is missing or can't be read.
+pub fn open(config: &TrainConfig, tokenizer: &Tokenizer) -> Result<Opened> {
+    match &config.text {
+        Text::Files(files) => open_files(config, files, tokenizer),
+        Text::Dataset(dataset) => open_dataset(config, dataset, tokenizer),
+    }
+}
+
+fn loader(config: &TrainConfig, sources: Sources, held_out: (u64, Position)) -> LoaderConfig {
+    let batching = &config.batching;
+    LoaderConfig {
+        masking: config.masking.clone(),
+        held_out,
+        min_text_length: batching.min_text_length,
+        max_batch_tokens: batching.max_batch_tokens,
+        sample_break_mode: batching.sample_break_mode,
+        buffer_size: batching.buffer_size,
+        group_by_length: batching.group_by_length,
+        threads: config.data_threads,
+        ..LoaderConfig::new(
+            Arc::new(sources),
+            config.batch_size,
+            config.max_tokens,
+            config.seed,
+        )
+    }
+}
+
+fn open_files(config: &TrainConfig, files: &TextFiles, tokenizer: &Tokenizer) -> Result<Opened> {
+    let field = &config.batching.text_field;
+    let evaluation = |path: &Path| -> Result<EvaluationSet> {
+        let sources = match path.exists() {
+            // One file, whatever its name.
+            true if path.is_file() => {
+                Sources::files(path.display().to_string(), &[path.to_owned()], field)?
+            }
+            true => Sources::local(path, field)?,
+            false => bail!("{}: there is no such file", path.display()),
+        };
+        Ok(EvaluationSet::open(
+            &sources,
+            tokenizer,
+            config.batch_size,
+            config.max_tokens,
+            config.seed,
+            &config.masking,
+        )?)
+    };
+    let valid = evaluation(&files.valid_file).context("the validation text (--valid-file)")?;
+    let test = evaluation(&files.test_file).context("the test text (--test-file)")?;
+    let sources = Sources::local(&files.train_dir, field)?;
+    Ok(Opened {
+        loader: loader(config, sources, (0, Position::default())),
+        valid,
+        test,
+    })
+}
+
+fn open_dataset(config: &TrainConfig, dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Opened> {
+    let hub = Arc::new(Hub::new(HubSettings::from_env()));
+    let name = &dataset.name;
+    let (files, commit) = dataset_files(&hub, name, &dataset.split, &dataset.revision)
+        .with_context(|| format!("finding the dataset {} (--dataset-name)", name.name))?;
+    let called = format!("the dataset {} at commit {commit}", name.name);
+    let bytes: u64 = files.iter().map(|file| file.size()).sum();
+    tracing::info!(
+        "{called}: {} files, {:.1} GB, read as they are needed",
+        files.len(),
+        bytes as f64 / 1e9
+    );
+    let sources = Sources::hub(called.clone(), files, &config.batching.text_field);
+    let mut texts = sources.texts();
+    let shortest = config.batching.min_text_length;
+    let mut long_enough = texts
+        .by_ref()
+        .filter(|text| !text.as_ref().is_ok_and(|t| t.chars().count() < shortest));
+    let mut take = |role: &str| -> Result<EvaluationSet> {
+        let kept: Vec<String> = long_enough
+            .by_ref()
+            .take(dataset.eval_samples)
+            .collect::<crate::data::Result<_>>()?;
+        EvaluationSet::new(
+            &called,
+            kept.into_iter().map(Ok),
+            tokenizer,
+            config.batch_size,
+            config.max_tokens,
+            config.seed,
+            &config.masking,
+        )
+        .with_context(|| format!("taking the {role} texts from it (--eval-samples)"))
+    };
+    let (valid, test) = (take("validation")?, take("test")?);
+    let held_out = texts.position();
+    let left = texts.find(|text| !text.as_ref().is_ok_and(|t| t.chars().count() < shortest));
+    match left {
+        Some(text) => drop(text?),
+        None => bail!(
+            "{called} has no text left to train on once validation and test texts are taken: make \
+             --eval-samples {} smaller",
+            dataset.eval_samples
+        ),
+    }
+    drop(texts);
+    Ok(Opened {
+        loader: loader(config, sources, held_out),
+        valid,
+        test,
+    })
+}

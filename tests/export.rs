@@ -1,0 +1,279 @@
+//! `mpnet export`, `mpnet eval` and `--hf-model-path`, through the binaries; exported graphs run in tract,
+//! which shares no code with ONNX Runtime.
+
+mod common;
+
+use common::{binary, failure, failure_without_a_trace, files, pretrain, repository, stdout};
+use mpnet::checkpoint;
+use mpnet_runtime::engine::NamedArray;
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::path::Path;
+use tract_onnx::prelude::*;
+
+/// `mpnet export` of a golden case's HuggingFace folder to `folder`/onnx.
+fn export(folder: &Path, case: &str, further: &[&str]) -> assert_cmd::Command {
+    let mut command = binary("mpnet", folder);
+    let model = repository("tests/data/golden").join(case).join("hf");
+    command.arg("export").arg(model).args(["--output", "onnx"]);
+    command.args(further);
+    command
+}
+
+/// The golden ids and what transformers computes of them.
+fn golden(case: &str) -> (Vec<i64>, Vec<i64>, [usize; 2], Vec<f32>) {
+    let path = repository("tests/data/golden")
+        .join(case)
+        .join("hf_expected.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let whole = |name: &str| -> Vec<i64> {
+        let data = tensors.tensor(name).unwrap().data();
+        data.chunks_exact(8)
+            .map(|b| i64::from_le_bytes(b.try_into().unwrap()))
+            .collect()
+    };
+    let ids = tensors.tensor("input_ids").unwrap();
+    let logits = tensors.tensor("logits").unwrap();
+    let each = logits.data().chunks_exact(4);
+    let values = each
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
+    let shape = [ids.shape()[0], ids.shape()[1]];
+    (whole("input_ids"), whole("attention_mask"), shape, values)
+}
+
+/// The first output of the exported model in tract.
+fn run(folder: &Path, ids: &[i64], mask: &[i64], shape: [usize; 2]) -> Vec<f32> {
+    let model = tract_onnx::onnx()
+        .model_for_path(folder.join("onnx/model.onnx"))
+        .unwrap();
+    let fact = || i64::fact(shape);
+    let model = model.with_input_fact(0, fact().into()).unwrap();
+    let model = model.with_input_fact(1, fact().into()).unwrap();
+    let model = model.into_optimized().unwrap().into_runnable().unwrap();
+    let input = |values: &[i64]| Tensor::from_shape(&shape, values).unwrap().into_tvalue();
+    let outputs = model.run(tvec!(input(ids), input(mask))).unwrap();
+    outputs[0]
+        .try_as_plain_ram()
+        .unwrap()
+        .as_slice::<f32>()
+        .unwrap()
+        .to_vec()
+}
+
+fn assert_close(ours: &[f32], theirs: &[f32], mask: &[i64], tolerance: f32, what: &str) {
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    let width = ours.len() / mask.len();
+    let largest = theirs.iter().fold(1f32, |most, x| most.max(x.abs()));
+    for (place, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        let off = (a - b).abs() / largest;
+        assert!(
+            mask[place / width] == 0 || off <= tolerance,
+            "{what}: {a} for {b} at {place}"
+        );
+    }
+}
+
+#[test]
+fn tract_computes_what_transformers_computes() {
+    for case in ["postln-gelu", "postln-padded"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (ids, mask, shape, expected) = golden(case);
+        for (options, tolerance) in [
+            (&[][..], 1e-4),
+            (&["--external-data"][..], 1e-4),
+            (&["--int8"][..], 5e-2),
+        ] {
+            stdout(export(folder.path(), case, &["--head", "mlm"]).args(options));
+            let found = run(folder.path(), &ids, &mask, shape);
+            assert_close(
+                &found,
+                &expected,
+                &mask,
+                tolerance,
+                &format!("{case} {options:?}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn rows_of_any_length_and_padding_do_not_change_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    stdout(&mut export(
+        folder.path(),
+        "postln-gelu",
+        &["--head", "none"],
+    ));
+    let ids: Vec<i64> = (0..20)
+        .map(|i| if i == 0 { 0 } else { 10 + 7 * i })
+        .collect();
+    for length in [1, 2, 9, 20] {
+        let alone = run(folder.path(), &ids[..length], &vec![1; length], [1, length]);
+        let mut padded = ids[..length].to_vec();
+        padded.resize(24, 1);
+        let mut mask = vec![1; length];
+        mask.resize(24, 0);
+        let padded = run(folder.path(), &padded, &mask, [1, 24]);
+        assert_close(
+            &padded[..alone.len()],
+            &alone,
+            &vec![1; length],
+            1e-5,
+            &format!("{length}"),
+        );
+    }
+}
+
+#[test]
+fn a_folder_holds_what_optimum_and_sentence_transformers_look_for() {
+    let folder = tempfile::tempdir().unwrap();
+    stdout(&mut export(
+        folder.path(),
+        "postln-gelu",
+        &["--head", "sentence", "--normalize"],
+    ));
+    let left = files(&folder.path().join("onnx"));
+    let json = |name: &str| -> Value { serde_json::from_slice(&left[Path::new(name)]).unwrap() };
+    let modules = json("modules.json");
+    let kinds: Vec<&str> = modules
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["type"].as_str().unwrap())
+        .collect();
+    assert!(
+        kinds[0].ends_with("Transformer")
+            && kinds[1].ends_with("Pooling")
+            && kinds[2].ends_with("Normalize")
+    );
+    assert_eq!(
+        json("1_Pooling/config.json")["pooling_mode_mean_tokens"],
+        true
+    );
+    assert_eq!(json("config.json")["architectures"][0], "MPNetModel");
+    // Again into the same folder, and not into a stranger's.
+    stdout(&mut export(
+        folder.path(),
+        "postln-gelu",
+        &["--head", "mlm"],
+    ));
+    assert!(!folder.path().join("onnx/modules.json").exists());
+    std::fs::remove_file(folder.path().join("onnx/model.onnx")).unwrap();
+    let said = failure(&mut export(folder.path(), "postln-gelu", &[]), 1);
+    assert!(said.contains("choose another folder"), "{said}");
+    let said = failure(
+        &mut export(folder.path(), "postln-gelu", &["--opset", "16"]),
+        2,
+    );
+    assert!(said.contains("16"), "{said}");
+}
+
+#[test]
+fn a_runs_own_figures_come_from_eval_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = stdout(&mut pretrain(folder.path(), &["--total-updates", "4"]));
+    let last = printed
+        .lines()
+        .find(|l| l.contains("validation after update 4"))
+        .unwrap();
+    let figure = last
+        .split("loss ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap();
+    let mut convert = binary("convert-to-hf", folder.path());
+    convert.args([
+        "--mpnet-checkpoint-path",
+        "out",
+        "--hf-model-folder-path",
+        "hf",
+    ]);
+    stdout(&mut convert);
+    for model in ["out", "hf"] {
+        let mut command = binary("mpnet", folder.path());
+        command.args([
+            "eval",
+            model,
+            "--text",
+            "valid.txt",
+            "--batch-size",
+            "8",
+            "--json",
+        ]);
+        let found: Value = serde_json::from_str(&stdout(&mut command)).unwrap();
+        let loss = found["loss"].as_f64().unwrap();
+        assert_eq!(format!("{loss:.4}"), figure, "{model}: {last}");
+    }
+    let mut command = binary("mpnet", folder.path());
+    command.args([
+        "eval",
+        "out",
+        "--text",
+        "valid.txt",
+        "--max-tokens",
+        "99999",
+    ]);
+    assert!(failure(&mut command, 1).contains("positions"));
+}
+
+#[test]
+fn a_run_starts_from_a_huggingface_folder_of_other_length() {
+    let folder = tempfile::tempdir().unwrap();
+    stdout(&mut pretrain(folder.path(), &["--total-updates", "1"]));
+    let mut convert = binary("convert-to-hf", folder.path());
+    convert.args([
+        "--mpnet-checkpoint-path",
+        "out",
+        "--hf-model-folder-path",
+        "hf",
+    ]);
+    stdout(&mut convert);
+    let load = |run: &str| {
+        let run = folder.path().join(run);
+        let found = checkpoint::resolve(&run, checkpoint::Pointer::Latest).unwrap();
+        checkpoint::load(&found).unwrap()
+    };
+    let first = load("out");
+    let longer = (first.model.max_positions + 8).to_string();
+    // A rate of next to nothing: the weights stay.
+    let further = [
+        "--total-updates",
+        "1",
+        "--lr",
+        "1e-12",
+        "--hf-model-path",
+        "hf",
+    ];
+    let mut command = pretrain(folder.path(), &further);
+    command.args(["--max-tokens", &longer, "--checkpoint-dir", "second"]);
+    let output = command.assert().success().get_output().clone();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("positions lengthened"), "{said}");
+    let second = load("second");
+    assert_eq!(second.model.max_positions, first.model.max_positions + 8);
+    for (a, b) in first.parameters.iter().zip(&second.parameters) {
+        same_but_for_new_rows(a, b);
+    }
+    let mut command = pretrain(folder.path(), &["--hf-model-path", "some/name"]);
+    let said = failure_without_a_trace(folder.path(), &mut command, 1);
+    assert!(said.contains("some/name") && said.contains("Hub"), "{said}");
+}
+
+fn same_but_for_new_rows(a: &NamedArray, b: &NamedArray) {
+    let far = a
+        .values
+        .iter()
+        .zip(&b.values)
+        .find(|(a, b)| (*a - *b).abs() > 1e-9 + a.abs() * 1e-6);
+    assert!(far.is_none(), "{}: {far:?}", a.name);
+    assert_eq!(
+        a.shape == b.shape,
+        !a.name.contains("embed_positions"),
+        "{}",
+        a.name
+    );
+}

@@ -1,0 +1,95 @@
+//! `pretrain-mpnet` on a dataset of a Hub on the loopback: trained, resumed, and refused with a reason.
+
+mod common;
+
+use common::hub::{Fault, HubServer, Repo, parquet_of};
+use common::{binary, failure, files, repository, stdout};
+use parquet::basic::Compression;
+use std::path::Path;
+
+/// The example text as a dataset `o/bible` of two files, the lines as they are.
+fn server() -> HubServer {
+    let text = std::fs::read_to_string(repository("examples/corpus/train/00.txt")).unwrap();
+    let lines: Vec<Option<&[u8]>> = text.lines().map(|line| Some(line.as_bytes())).collect();
+    let (first, second) = lines.split_at(lines.len() / 2);
+    let repo = Repo {
+        files: [("train-0.parquet", first), ("train-1.parquet", second)]
+            .map(|(name, rows)| (name.to_owned(), parquet_of(rows, 100, Compression::SNAPPY)))
+            .into(),
+        ..Repo::default()
+    };
+    let server = HubServer::start();
+    server.add("datasets/o/bible", repo);
+    server
+}
+
+fn pretrain(server: &HubServer, folder: &Path, further: &[&str]) -> assert_cmd::Command {
+    let mut command = binary("pretrain-mpnet", folder);
+    command
+        .env_remove("HF_HUB_OFFLINE")
+        .env("HF_ENDPOINT", &server.endpoint)
+        .env("HF_HOME", folder.join("hf"))
+        .args(["--dataset-name", "o/bible", "--eval-samples", "20"])
+        .args(["--preset", "tiny", "--checkpoint-dir", "out"])
+        .args(["--batch-size", "4", "--update-freq", "1", "--lr", "1e-3"])
+        .args(["--end-learning-rate", "1e-3", "--warmup-updates", "0"])
+        .arg("--tokenizer-name")
+        .arg(repository("examples/tokenizer"))
+        .args(further);
+    command
+}
+
+#[test]
+fn a_run_on_a_dataset_goes_on_where_it_was() {
+    let server = server();
+    let [straight, stopped] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    server.go_wrong(&[Fault::RetryAfter(429), Fault::Cut(100)]);
+    stdout(&mut pretrain(
+        &server,
+        straight.path(),
+        &["--total-updates", "6"],
+    ));
+    stdout(&mut pretrain(
+        &server,
+        stopped.path(),
+        &["--total-updates", "3"],
+    ));
+    let on = ["--total-updates", "6", "--resume"];
+    stdout(&mut pretrain(&server, stopped.path(), &on));
+    let of = |folder: &Path| files(&folder.join("out/checkpoint-6"));
+    let (expected, found) = (of(straight.path()), of(stopped.path()));
+    for name in [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "data_state.json.zst",
+    ] {
+        assert!(
+            expected[Path::new(name)] == found[Path::new(name)],
+            "{name} differs"
+        );
+    }
+}
+
+#[test]
+fn what_the_hub_refuses_is_said() {
+    let server = server();
+    let folder = tempfile::tempdir().unwrap();
+    let said = |further: &[&str]| failure(&mut pretrain(&server, folder.path(), further), 1);
+    let missing = said(&["--dataset-name", "o/nothing"]);
+    assert!(
+        missing.contains("o/nothing") && missing.contains("404"),
+        "{missing}"
+    );
+    let split = said(&["--dataset-split", "validation"]);
+    assert!(split.contains("validation"), "{split}");
+    let field = said(&["--text-field", "body"]);
+    assert!(field.contains("id, text, filler"), "{field}");
+    let many = said(&["--eval-samples", "100000"]);
+    assert!(many.contains("--eval-samples"), "{many}");
+    let tokenizer = said(&["--tokenizer-name", "o/tokenizer"]);
+    assert!(
+        tokenizer.contains("o/tokenizer") && tokenizer.contains("404"),
+        "{tokenizer}"
+    );
+    assert!(!folder.path().join("out").exists());
+}

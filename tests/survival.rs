@@ -1,0 +1,278 @@
+//! Runs that are killed, starved of disk, or fed numbers that are none.
+#![cfg(unix)]
+
+mod common;
+
+use common::{failure, files, pretrain, stdout};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Kills of each kind: `MPNET_KILLS`, else few.
+fn kills() -> u32 {
+    let given = std::env::var("MPNET_KILLS").ok();
+    given.map_or(3, |n| n.parse().expect("MPNET_KILLS is a number"))
+}
+
+/// Long enough to be killed many times, saving all the while.
+fn settings(kills: u32) -> Vec<String> {
+    let updates = (12 * kills).clamp(40, 400).to_string();
+    ["--total-updates", &updates, "--save_steps", "2"]
+        .into_iter()
+        .chain(["--keep-checkpoints", "2", "--eval-interval-steps", "5"])
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The command without the test library around it, so that it can be watched and killed.
+fn spawn(command: &assert_cmd::Command) -> Child {
+    Command::new(command.get_program())
+        .args(command.get_args())
+        .current_dir(command.get_current_dir().unwrap())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn send(signal: &str, child: &Child) {
+    let status = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// The files of the checkpoint that `pointer` names.
+fn named(out: &Path, pointer: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let name = std::fs::read_to_string(out.join(pointer)).unwrap();
+    files(&out.join(name.trim()))
+}
+
+/// Kills a run at random moments with each of `signals` in turn, resumes it each time, and compares its
+/// end with that of a run left alone.
+fn killed_runs_end_as_undisturbed_ones(signals: &[&str], engine: &str) {
+    let kills = kills();
+    let settings = settings(kills);
+    let mut settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    settings.extend(["--engine", engine]);
+    let straight = tempfile::tempdir().unwrap();
+    let started = std::time::Instant::now();
+    stdout(&mut pretrain(straight.path(), &settings));
+    let whole = started.elapsed();
+
+    let disturbed = tempfile::tempdir().unwrap();
+    let out = disturbed.path().join("out");
+    let (mut killed, mut attempts) = (0, 0);
+    // Fractions of the golden ratio: spread evenly, and no two alike.
+    let mut moment = 0.0_f64;
+    loop {
+        attempts += 1;
+        assert!(attempts < 20 * kills + 20, "the run gets nowhere");
+        let mut command = pretrain(disturbed.path(), &settings);
+        if out.join("latest").exists() {
+            command.arg("--resume");
+        }
+        let mut child = spawn(&command);
+        if killed < kills {
+            moment = (moment + 0.618_034) % 1.0;
+            // Past the start, which is a good part of so short a run.
+            let share = 0.15 + 0.5 * moment;
+            std::thread::sleep(whole.mul_f64(share).min(Duration::from_secs(8)));
+            if child.try_wait().unwrap().is_none() {
+                send(signals[killed as usize % signals.len()], &child);
+                killed += 1;
+            }
+        }
+        let output = child.wait_with_output().unwrap();
+        // Whatever happened, what `latest` names is whole.
+        if out.join("latest").exists() {
+            let name = std::fs::read_to_string(out.join("latest")).unwrap();
+            mpnet::checkpoint::load(&out.join(name.trim())).unwrap();
+        }
+        match output.status.code() {
+            Some(0) => break,
+            Some(130 | 138 | 143) | None => {}
+            Some(code) => panic!("exit {code}: {}", String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+    eprintln!("{killed} kills with {signals:?} in {attempts} starts");
+    assert!(killed > 0, "the run ended before it was killed");
+    let expected = straight.path().join("out");
+    for pointer in ["latest", "best"] {
+        let (a, b) = (named(&expected, pointer), named(&out, pointer));
+        assert!(a.keys().eq(b.keys()), "{pointer}: {:?}", b.keys());
+        for (name, bytes) in a {
+            assert!(bytes == b[&name], "{pointer}: {} differs", name.display());
+        }
+    }
+}
+
+#[test]
+fn kills_change_nothing() {
+    killed_runs_end_as_undisturbed_ones(&["-KILL"], "training-api");
+}
+
+#[test]
+fn terminations_change_nothing() {
+    killed_runs_end_as_undisturbed_ones(&["-TERM", "-INT", "-USR1"], "session");
+}
+
+/// A file with a byte turned over.
+fn damage(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["--total-updates", "6", "--save_steps", "2"];
+    stdout(&mut pretrain(folder.path(), &settings));
+    let out = folder.path().join("out");
+    let whole = files(&out.join("checkpoint-6"));
+    for file in [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "trainer_state.json",
+        "tokenizer/tokenizer.json",
+        "SHA256SUMS",
+    ] {
+        damage(&out.join("checkpoint-6").join(file));
+        let mut command = pretrain(folder.path(), &settings);
+        let output = command.arg("--resume").assert().success();
+        let said = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        assert!(said.contains("checkpoint-6"), "{file}: {said}");
+        assert!(
+            said.contains("resuming from out/checkpoint-4 instead"),
+            "{file}: {said}"
+        );
+        // It is made again.
+        assert!(files(&out.join("checkpoint-6")) == whole, "{file}");
+    }
+    // All of them: the newest is named.
+    for step in [2, 4, 6] {
+        damage(&out.join(format!("checkpoint-{step}/model.safetensors")));
+    }
+    let said = failure(pretrain(folder.path(), &settings).arg("--resume"), 1);
+    assert!(said.contains("checkpoint-6/model.safetensors"), "{said}");
+}
+
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let held = mpnet::checkpoint::Lock::acquire(&out).unwrap();
+    let settings = ["--total-updates", "1"];
+    let said = failure(&mut pretrain(folder.path(), &settings), 1);
+    assert!(said.contains("in use by another run"), "{said}");
+    drop(held);
+    stdout(&mut pretrain(folder.path(), &settings));
+}
+
+#[test]
+fn changed_flags_are_refused_and_accepted_with_override() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["--total-updates", "4", "--save_steps", "2"];
+    stdout(&mut pretrain(folder.path(), &settings));
+    let other = ["--resume", "--resume-checkpoint", "out/checkpoint-2"];
+    let other = [
+        &settings[..],
+        &other,
+        &["--weight-decay", "0.1", "--seed", "1"],
+    ]
+    .concat();
+    let said = failure(&mut pretrain(folder.path(), &other), 1);
+    for word in ["--weight-decay was 0.01", "--seed was 12345", "--override"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    stdout(pretrain(folder.path(), &other).arg("--override"));
+}
+
+#[test]
+fn parameters_that_are_no_numbers_are_skipped_counted_and_stop_the_run() {
+    for engine in ["training-api", "session"] {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = ["--engine", engine, "--eval-interval-steps", "100"];
+        let first = [&settings[..], &["--total-updates", "2"]].concat();
+        stdout(&mut pretrain(folder.path(), &first));
+        let out = folder.path().join("out");
+        // The same run, its parameters poisoned.
+        let mut found = mpnet::checkpoint::load(&out.join("checkpoint-2")).unwrap();
+        found.parameters[0].values[1000] = f32::NAN;
+        found.step = 3;
+        let poisoned = mpnet::checkpoint::save(&out, &found).unwrap();
+        let on = [
+            &settings[..],
+            &["--total-updates", "50", "--max-skipped-updates", "4"],
+            &["--resume", "--override", "--resume-checkpoint"],
+            &[poisoned.to_str().unwrap()],
+        ];
+        let mut command = pretrain(folder.path(), &on.concat());
+        let output = command.assert().code(1).get_output().clone();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            printed.contains("update 5 is skipped, 2 in a row"),
+            "{printed}"
+        );
+        assert!(said.contains("4 updates in a row were skipped"), "{said}");
+        let bytes = std::fs::read(out.join("skipped-batch-7.safetensors")).unwrap();
+        let batch = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(
+            batch.tensor("micro_batch.0.input_ids").unwrap().shape()[0],
+            8
+        );
+        let latest = std::fs::read_to_string(out.join("latest")).unwrap();
+        assert_eq!(latest, "checkpoint-2\n");
+        mpnet::checkpoint::load(&out.join("checkpoint-2")).unwrap();
+    }
+}
+
+/// Writes that fail at every point, by a limit on the size of files: 1 block is 512 or 1024 bytes.
+#[test]
+fn writes_that_fail_leave_the_last_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["--total-updates", "2", "--save_steps", "2"];
+    stdout(&mut pretrain(folder.path(), &settings));
+    let out = folder.path().join("out");
+    let before = files(&out.join("checkpoint-2"));
+    for blocks in [0, 1, 8, 64, 1024, 4096, 5000, 8192, 10_000] {
+        let mut command = pretrain(folder.path(), &settings);
+        command.args([
+            "--total-updates",
+            "3",
+            "--resume",
+            "--override",
+            "--save-retry",
+            "0",
+        ]);
+        let limited = Command::new("bash")
+            .arg("-c")
+            // Without its signal, a write beyond the limit is an error.
+            .arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\""))
+            .arg("bash")
+            .arg(command.get_program())
+            .args(command.get_args())
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&limited.stderr);
+        assert!(!said.contains("panicked"), "{blocks}: {said}");
+        let code = limited.status.code();
+        assert!(matches!(code, Some(0 | 1)), "{blocks}: {code:?} {said}");
+        let latest = std::fs::read_to_string(out.join("latest")).unwrap();
+        let latest = out.join(latest.trim());
+        mpnet::checkpoint::load(&latest).unwrap_or_else(|e| panic!("{blocks}: {e}"));
+        if code == Some(1) {
+            assert!(!out.join("checkpoint-3").exists(), "{blocks}: {said}");
+        }
+        assert!(files(&out.join("checkpoint-2")) == before, "{blocks}");
+        let _ = std::fs::remove_dir_all(out.join("checkpoint-3"));
+        std::fs::write(out.join("latest"), "checkpoint-2\n").unwrap();
+        std::fs::write(out.join("best"), "checkpoint-2\n").unwrap();
+    }
+}
