@@ -8,6 +8,12 @@ import re
 import sys
 
 CLASSES = [
+    ("attention, ours", r"^(forward|backward_query|backward_key_value|row_records|prepare|sum_bias|clear_behind_keys)$"),
+    ("residual and LayerNorm, ours", r"^residual_norm"),
+    ("bias, GELU, dropout, ours", r"^bias_gelu"),
+    ("loss, ours", r"^(cross_entropy|sum_losses)"),
+    ("AdamW, ours", r"^adamw$"),
+    ("other kernels of ours", r"^(sum_parts|factor_dropout|gelu_grad|layer_norm_grad)$"),
     ("matrix products", r"gemm|nvjet|cutlass|xmma|cublas|splitKreduce|sm90_|sm80_"),
     ("softmax", r"[Ss]oftmax|dispatch_softmax"),
     ("layer normalization", r"LayerNorm|cuApplyLayerNorm|ComputePartGrad|ComputeGradGammaBeta"),

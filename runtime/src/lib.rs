@@ -3,6 +3,7 @@
 //! This crate knows no MPNet: artifacts reach it as files and named tensors.
 
 pub mod checkpoint_file;
+pub mod device;
 pub mod doctor;
 pub mod engine;
 mod kernels;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
+use crate::device::nvidia_capability;
 use crate::engine::EngineError;
 
 /// Where a graph is executed.
@@ -26,6 +27,9 @@ pub enum Provider {
     /// GPUs through WebGPU.
     WebGpu,
 }
+
+/// Oldest compute capability of CUDA 13, with which the pinned build was made.
+const OLDEST_CUDA: (i32, i32) = (7, 5);
 
 /// A row of the table.
 #[derive(Debug, PartialEq, Eq)]
@@ -127,6 +131,15 @@ impl Provider {
             Self::WebGpu => 6,
         };
         &PROVIDERS[index]
+    }
+
+    /// What `auto` stands for here: CUDA where there is an NVIDIA GPU that its builds support, with a driver;
+    /// else the processor. The others are used only when asked for.
+    pub fn detect(device_id: i32) -> Self {
+        match nvidia_capability(device_id) {
+            Some(capability) if capability >= OLDEST_CUDA => Self::Cuda,
+            Some(_) | None => Self::Cpu,
+        }
     }
 
     /// Its name on the command line.

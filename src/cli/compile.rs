@@ -161,7 +161,7 @@ impl CompileArgs {
             target,
             precision: execution.precision(),
             fused_attention: execution.fused_attention(),
-            own_kernels: execution.own_kernels,
+            own_kernels: execution.own_kernels(),
             expose: self.expose,
         };
         let artifacts = portable::compile(config, &options)

@@ -77,7 +77,7 @@ impl GraphArgs {
             target: session::target(provider),
             precision: execution.precision(),
             fused_attention: execution.fused_attention(),
-            own_kernels: execution.own_kernels,
+            own_kernels: execution.own_kernels(),
             expose: false,
         };
         Ok(step_graph(config, &options)?.graph)

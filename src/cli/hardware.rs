@@ -56,7 +56,7 @@ pub struct HardwareArgs {
     /// What runs the graph
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto, help_heading = "Hardware")]
     pub engine: EngineChoice,
-    /// Where it runs
+    /// Where it runs; auto is CUDA where there is an NVIDIA GPU, else the processor
     #[arg(long, default_value = "auto", help_heading = "Hardware",
         value_parser = PossibleValuesParser::new(
             std::iter::once("auto").chain(PROVIDERS.iter().map(|entry| entry.name))))]
@@ -70,9 +70,9 @@ pub struct HardwareArgs {
     /// How the session engine computes attention
     #[arg(long, value_enum, default_value_t = AttentionChoice::Fused, help_heading = "Hardware")]
     pub attention: AttentionChoice,
-    /// Dropout and the derivatives of GELU and layer normalization by kernels of ours, on NVIDIA GPUs
+    /// On NVIDIA GPUs, leave what lies between matrix products to ONNX Runtime's operators
     #[arg(long, help_heading = "Hardware")]
-    pub own_kernels: bool,
+    pub no_own_kernels: bool,
     /// Accept that operators which the provider lacks run on the processor
     #[arg(long, help_heading = "Hardware")]
     pub allow_cpu_nodes: bool,
@@ -94,7 +94,7 @@ impl HardwareArgs {
                 AttentionChoice::Fused => AttentionKind::Fused,
                 AttentionChoice::Expanded => AttentionKind::Expanded,
             },
-            own_kernels: self.own_kernels,
+            own_kernels: !self.no_own_kernels,
             allow_cpu_nodes: self.allow_cpu_nodes,
             threads,
         }

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use mpnet_graphs::lower::portable::Precision;
+use mpnet_runtime::device::nvidia_capability;
 use mpnet_runtime::library::{self, Loaded, LocateOptions};
 use mpnet_runtime::provider::Provider;
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,7 @@ pub enum AttentionKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Execution {
     pub engine: EngineKind,
-    /// The processor where absent.
+    /// The best that this machine has where absent.
     pub provider: Option<Provider>,
     /// Which of the provider's devices.
     pub device_id: i32,
@@ -50,7 +51,8 @@ pub struct Execution {
 impl Execution {
     /// Where to run.
     pub fn provider(&self) -> Provider {
-        self.provider.unwrap_or(Provider::Cpu)
+        self.provider
+            .unwrap_or_else(|| Provider::detect(self.device_id))
     }
 
     /// The arithmetic: what was asked for, else what the provider's devices are fast and safe at.
@@ -58,7 +60,9 @@ impl Execution {
         if self.engine == EngineKind::TrainingApi {
             return self.precision.unwrap_or_default();
         }
-        self.precision.unwrap_or(match self.provider() {
+        self.precision.unwrap_or_else(|| match self.provider() {
+            // Which has no products in bf16.
+            Provider::Cuda if self.on_old_cuda() => Precision::F16,
             Provider::Cuda | Provider::Rocm | Provider::MigraphX => Precision::BF16,
             Provider::Cpu | Provider::DirectMl | Provider::OpenVino | Provider::WebGpu => {
                 Precision::F32
@@ -66,10 +70,22 @@ impl Execution {
         })
     }
 
+    /// Whether it is an NVIDIA GPU from before compute capability 8.0.
+    fn on_old_cuda(&self) -> bool {
+        self.provider() == Provider::Cuda
+            && nvidia_capability(self.device_id).is_some_and(|capability| capability < (8, 0))
+    }
+
+    /// Whether what lies between matrix products is by kernels of ours, where the provider has them.
+    pub fn own_kernels(&self) -> bool {
+        self.own_kernels && !self.on_old_cuda()
+    }
+
     /// Whether attention is one operator, where the provider has a kernel of it.
     pub fn fused_attention(&self) -> bool {
         match self.attention {
-            AttentionKind::Fused => true,
+            // The kernel for NVIDIA GPUs needs what came with compute capability 8.0.
+            AttentionKind::Fused => !self.on_old_cuda(),
             AttentionKind::Expanded => false,
         }
     }

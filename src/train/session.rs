@@ -47,7 +47,7 @@ pub fn start(
         target: target(provider),
         precision: execution.precision(),
         fused_attention: execution.fused_attention(),
-        own_kernels: execution.own_kernels,
+        own_kernels: execution.own_kernels(),
         expose,
     };
     let artifacts =

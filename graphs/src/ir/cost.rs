@@ -72,17 +72,10 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
             2 * output(0) * shared.map_or(0, |k| size(k.eval(sizes)))
         }
         // Scores and context; of the derivative five products, the scores once more among them.
-        Op::TwoStreamAttention(_) | Op::TwoStreamAttentionGrad(_) => {
-            let (query, products) = match node.op {
-                Op::TwoStreamAttention(_) => (0, 2),
-                _ => (3, 5),
-            };
-            let keys = node
-                .inputs
-                .get(query + 1)
-                .and_then(|k| graph.ty(*k).shape.first());
-            2 * products * input(query) * keys.map_or(0, |k| size(k.eval(sizes)))
-        }
+        Op::TwoStreamAttention(_) => 2 * 2 * output(0) * dim(graph, node, 1, 0, sizes),
+        Op::TwoStreamAttentionGrad(_) => 2 * 5 * output(0) * dim(graph, node, 4, 0, sizes),
+        Op::PackedAttention(_) => 2 * 2 * output(0) * dim(graph, node, 2, 1, sizes),
+        Op::PackedAttentionGrad(_) => 2 * 5 * input(0) * dim(graph, node, 5, 1, sizes),
         // Data only moves.
         Op::Cast(_)
         | Op::Concat(_)
@@ -130,6 +123,20 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         Op::CrossEntropyGrad(_) => 2 * output(0),
         // Mean, subtract, variance (2), normalize, scale, shift.
         Op::LayerNorm(_) | Op::LayerNormOutput(_) => 7 * input(0),
+        // Bias, dropout (2), residual, then layer normalization.
+        Op::ResidualNorm(_) => 11 * output(0),
+        // Layer normalization's, dropout (2), the bias' gradient.
+        Op::ResidualNormGrad(_) => 16 * output(0),
+        // Bias, GELU, dropout (2).
+        Op::BiasGelu(op) => (if op.approximate { 11 } else { 8 }) * output(0),
+        // GELU's derivative and GELU itself, dropout twice, the bias' gradient.
+        Op::BiasGeluGrad(op) => (if op.forward.approximate { 30 } else { 21 }) * output(0),
+        // Bias, maximum, subtract, exp, sum.
+        Op::BiasCrossEntropy(_) => 5 * input(0),
+        // Bias, subtract, exp, scale, the bias' gradient.
+        Op::BiasCrossEntropyGrad(_) => 5 * output(0),
+        // Factor, two moments (7), root, correction, epsilon, quotient, step, decay, difference.
+        Op::AdamWStep(_) => 15 * output(0),
         // Normalize (2), scale's gradient (2), bias's, scaled gradient, two means (3), result (4).
         Op::LayerNormGrad(_) => 13 * input(0),
     };
@@ -146,9 +153,14 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         // The table is copied, then rows of it are read and written once more.
         Op::ScatterAdd(_) | Op::ScatterElements(_) => at(0) + written + at(1) + 3 * at(2),
         Op::Accumulate(_)
+        | Op::AdamWStep(_)
         | Op::Add(_)
         | Op::And(_)
         | Op::ArgMax(_)
+        | Op::BiasCrossEntropy(_)
+        | Op::BiasCrossEntropyGrad(_)
+        | Op::BiasGelu(_)
+        | Op::BiasGeluGrad(_)
         | Op::Cast(_)
         | Op::Concat(_)
         | Op::CrossEntropy(_)
@@ -169,10 +181,14 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         | Op::Less(_)
         | Op::MatMul(_)
         | Op::Mul(_)
+        | Op::PackedAttention(_)
+        | Op::PackedAttentionGrad(_)
         | Op::Pad(_)
         | Op::ReduceSum(_)
         | Op::Relu(_)
         | Op::ReluGrad(_)
+        | Op::ResidualNorm(_)
+        | Op::ResidualNormGrad(_)
         | Op::Sigmoid(_)
         | Op::Softmax(_)
         | Op::SoftmaxGrad(_)
@@ -188,6 +204,13 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         | Op::WrappingMul(_) => read + written,
     };
     Cost { flops, bytes }
+}
+
+/// Size of dimension `axis` of a node's input `index`.
+fn dim(graph: &Graph, node: &Node, index: usize, axis: usize, sizes: &Bindings) -> u64 {
+    let input = node.inputs.get(index);
+    let dim = input.and_then(|v| graph.ty(*v).shape.get(axis));
+    dim.map_or(0, |d| size(d.eval(sizes)))
 }
 
 /// Bytes of a value.

@@ -95,6 +95,12 @@ fn sizes(node: &NodeProto) -> &[String] {
 /// The type by which the kernel is chosen, and those of the outputs (the first stands for the rest).
 fn node_types(node: &NodeProto, types: &HashMap<&str, DType>) -> Option<(DType, Vec<DType>)> {
     let input = |index: usize| types.get(node.input.get(index)?.as_str()).copied();
+    // The one operator whose first input may be left out.
+    if node.op_type == "ResidualNormGrad" {
+        let low = input(2)?;
+        let rest = [DType::F32; 3];
+        return Some((low, [&[DType::F32, low][..], &rest].concat()));
+    }
     let first = input(0)?;
     Some(match node.op_type.as_str() {
         "Cast" => {
@@ -105,8 +111,17 @@ fn node_types(node: &NodeProto, types: &HashMap<&str, DType>) -> Option<(DType, 
         "ArgMax" | "Shape" => (first, vec![DType::I64]),
         "DequantizeLinear" => (first, vec![DType::F32]),
         "LayerNormalization" => (first, vec![first, DType::F32, DType::F32]),
-        "TwoStreamAttention" => (first, vec![first, DType::F32]),
+        "TwoStreamAttention" | "PackedAttention" | "PackedAttentionGrad" => {
+            (first, vec![first, DType::F32])
+        }
         "TwoStreamAttentionGrad" => (first, vec![first, first, first, DType::F32]),
+        "ResidualNorm" => {
+            let low = input(1)?;
+            (low, vec![first, low, low, DType::F32, DType::F32])
+        }
+        "BiasGeluGrad" => (first, vec![first, DType::F32, first]),
+        "BiasCrossEntropy" => (first, vec![DType::F32, DType::I64, DType::F32]),
+        "BiasCrossEntropyGrad" => (input(1)?, vec![input(1)?, DType::F32]),
         "Where" => (input(1)?, vec![input(1)?]),
         _ => (first, vec![first]),
     })

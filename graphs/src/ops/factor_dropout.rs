@@ -12,12 +12,17 @@ pub struct FactorDropout {
     pub ratio: f32,
 }
 
-impl FactorDropout {
-    /// A hash below drops.
-    fn limit(&self) -> f64 {
-        (f64::from(self.ratio) * 2f64.powi(32)).round()
-    }
+/// A hash below drops.
+fn limit(ratio: f32) -> f64 {
+    (f64::from(ratio) * 2f64.powi(32)).round()
+}
 
+/// Whether the element of a row and a column with these factors is kept.
+pub(super) fn kept(ratio: f32, row: f64, column: f64) -> bool {
+    f64::from((row as u32).wrapping_mul(column as u32)) >= limit(ratio)
+}
+
+impl FactorDropout {
     fn scale(&self) -> f64 {
         1.0 / (1.0 - f64::from(self.ratio))
     }
@@ -59,10 +64,11 @@ impl Operator for FactorDropout {
         };
         let mut y = (*x).clone();
         for (at, value) in y.indexed_iter_mut() {
-            let row = rows[[at[0], at[1], 0]] as u32;
-            let hash = row.wrapping_mul(columns[[at[2]]] as u32);
-            let kept = f64::from(hash) >= self.limit();
-            *value *= if kept { self.scale() } else { 0.0 };
+            let (row, column) = (rows[[at[0], at[1], 0]], columns[[at[2]]]);
+            *value *= match kept(self.ratio, row, column) {
+                true => self.scale(),
+                false => 0.0,
+            };
         }
         Ok(vec![y])
     }
@@ -95,7 +101,7 @@ impl Operator for FactorDropout {
         };
         let hash = graph.wrapping_mul(rows, columns)?;
         // Kept where the hash is at least the limit, so above the number before it.
-        let below = (self.limit() - 1.0).max(0.0);
+        let below = (limit(self.ratio) - 1.0).max(0.0);
         let below = graph.constant(DType::U32, &[], [below])?;
         let kept = graph.less(below, hash)?;
         let zero = graph.scalar_like(x, 0.0)?;

@@ -7,9 +7,14 @@ mod operator;
 mod testing;
 
 pub mod accumulate;
+pub mod adamw_step;
 pub mod add;
 pub mod and;
 pub mod argmax;
+pub mod bias_cross_entropy;
+pub mod bias_cross_entropy_grad;
+pub mod bias_gelu;
+pub mod bias_gelu_grad;
 pub mod cast;
 pub mod concat;
 pub mod constant;
@@ -17,6 +22,7 @@ pub mod cross_entropy;
 pub mod cross_entropy_grad;
 pub mod div;
 pub mod dropout;
+pub mod dropping;
 pub mod equal;
 pub mod erf;
 pub mod exp;
@@ -32,11 +38,15 @@ pub mod layer_norm_output;
 pub mod less;
 pub mod matmul;
 pub mod mul;
+pub mod packed_attention;
+pub mod packed_attention_grad;
 pub mod pad;
 pub mod reduce_sum;
 pub mod relu;
 pub mod relu_grad;
 pub mod reshape;
+pub mod residual_norm;
+pub mod residual_norm_grad;
 pub mod scatter_add;
 pub mod scatter_elements;
 pub mod sigmoid;
@@ -94,9 +104,14 @@ macro_rules! operators {
 
 operators! {
     accumulate::Accumulate,
+    adamw_step::AdamWStep,
     add::Add,
     and::And,
     argmax::ArgMax,
+    bias_cross_entropy::BiasCrossEntropy,
+    bias_cross_entropy_grad::BiasCrossEntropyGrad,
+    bias_gelu::BiasGelu,
+    bias_gelu_grad::BiasGeluGrad,
     cast::Cast,
     concat::Concat,
     constant::Constant,
@@ -119,11 +134,15 @@ operators! {
     less::Less,
     matmul::MatMul,
     mul::Mul,
+    packed_attention::PackedAttention,
+    packed_attention_grad::PackedAttentionGrad,
     pad::Pad,
     reduce_sum::ReduceSum,
     relu::Relu,
     relu_grad::ReluGrad,
     reshape::Reshape,
+    residual_norm::ResidualNorm,
+    residual_norm_grad::ResidualNormGrad,
     scatter_add::ScatterAdd,
     scatter_elements::ScatterElements,
     sigmoid::Sigmoid,

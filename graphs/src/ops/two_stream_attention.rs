@@ -1,21 +1,11 @@
 //! Two-stream attention in one operator: scores, relative bias, visibility, padding, softmax,
 //! dropout and the weighted sum of values, without a tensor of scores.
 
+use super::dropping::Dropping;
 use super::operator::{Kernel, Operator, Vjp};
 use super::two_stream_attention_grad::TwoStreamAttentionGrad;
 use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
-
-/// What decides which weights are dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dropping {
-    Nothing,
-    /// A further input, u8 `[B, H, R, S]`: 1 where a weight is kept.
-    Mask,
-    /// Three further inputs, u32 `[B, H, 1, 1]`, `[R, 1]` and `[S]`, broadcast and multiplied modulo
-    /// 2³²: a weight is kept where the product is not below `ratio · 2³²`.
-    Factors,
-}
 
 /// Attention of `query` `[R, B, D]` over `key` and `value` `[S, B, D]`; D is divided among the heads.
 ///
@@ -24,6 +14,8 @@ pub enum Dropping {
 /// positions below M. The rows of `query` are all Q, or those behind the S keys. Of the keys, the
 /// last Q − S are masked copies of the tokens before them; who sees whom is the rule of two-stream
 /// attention (`model/streams.rs`); with Q = S every row sees every key.
+///
+/// What drops weights is a mask u8 `[B, H, R, S]` or factors u32 `[B, H, 1, 1]`, `[R, 1]` and `[S]`.
 ///
 /// Gives the context `[R, B, D]` and the logarithm of every row's sum of exponentials, f32
 /// `[B, H, R]`.
@@ -169,24 +161,49 @@ impl TwoStreamAttention {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
-        let query = &inputs[inputs.len() - self.inputs()];
-        let bias = &inputs[inputs.len() - self.inputs() + PLAIN_INPUTS - 1];
-        let width = emitter.shape(query)?[2].as_const();
-        let heads = emitter.shape(bias)?[0].as_const();
-        let (Some(width), Some(heads)) = (width, heads) else {
+        let first = inputs.len() - self.inputs();
+        let width = emitter.shape(&inputs[first])?[2].as_const();
+        let bias = &inputs[first + PLAIN_INPUTS - 1];
+        let attributes = self.emitted(emitter, width, bias)?;
+        emitter.own(name, inputs, outputs, attributes);
+        Ok(())
+    }
+
+    /// [`Self::emit_as`] where queries, keys and values are one input.
+    pub(super) fn emit_packed(
+        &self,
+        name: &'static str,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String> {
+        let first = inputs.len() - (self.inputs() - 2);
+        let width = emitter.shape(&inputs[first])?[2].as_const();
+        let bias = &inputs[first + PLAIN_INPUTS - 3];
+        let attributes = self.emitted(emitter, width.map(|w| w / 3), bias)?;
+        emitter.own(name, inputs, outputs, attributes);
+        Ok(())
+    }
+
+    /// The node's attributes for queries of that `width` and this `bias`.
+    fn emitted(
+        &self,
+        emitter: &Emitter,
+        width: Option<usize>,
+        bias: &str,
+    ) -> Result<[(&'static str, Attribute); 3], String> {
+        let (Some(width), Some(heads)) = (width, emitter.shape(bias)?[0].as_const()) else {
             return Err("its heads have no fixed width".to_owned());
         };
         let ratio = match self.dropping {
             Dropping::Nothing => 0.0,
             Dropping::Mask | Dropping::Factors => self.ratio,
         };
-        let attributes = [
-            ("width", Attribute::Int(width as i64 / heads as i64)),
+        Ok([
+            ("width", Attribute::Int((width / heads) as i64)),
             ("scale", Attribute::Float(self.scale)),
             ("ratio", Attribute::Float(ratio)),
-        ];
-        emitter.own(name, inputs, outputs, attributes);
-        Ok(())
+        ])
     }
 
     /// How many inputs it takes.

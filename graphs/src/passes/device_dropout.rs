@@ -10,9 +10,9 @@
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
 use crate::model::DropoutSite;
 use crate::ops::Op;
+use crate::ops::dropping::Dropping;
 use crate::ops::factor_dropout::FactorDropout;
 use crate::ops::split::Split;
-use crate::ops::two_stream_attention::Dropping;
 use std::collections::HashMap;
 
 /// A factor of the masks: an input of odd u32.
@@ -48,7 +48,7 @@ pub fn device_dropout(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Vec<Fa
         for input in &mut node.inputs {
             *input = map[input.0];
         }
-        if let Some((dropping, mask)) = attention_mask(&mut node.op) {
+        if let Some((dropping, mask)) = inner_mask(&mut node.op) {
             let input = node.inputs[mask];
             let site = sites
                 .iter()
@@ -95,11 +95,20 @@ enum Replacement {
     Factors(ValueId, ValueId),
 }
 
-/// Where an attention says what it drops, and the place of its mask among its inputs.
-fn attention_mask(op: &mut Op) -> Option<(&mut Dropping, usize)> {
+/// Where an operator with dropout inside says what it drops, and the place of its mask among its inputs.
+fn inner_mask(op: &mut Op) -> Option<(&mut Dropping, usize)> {
     let (dropping, place) = match op {
         Op::TwoStreamAttention(op) => (&mut op.dropping, 6),
         Op::TwoStreamAttentionGrad(op) => (&mut op.forward.dropping, 9),
+        Op::PackedAttention(op) => (&mut op.inner.dropping, 4),
+        Op::PackedAttentionGrad(op) => (&mut op.forward.inner.dropping, 7),
+        Op::ResidualNorm(op) => (&mut op.dropout.dropping, 5),
+        Op::ResidualNormGrad(op) => {
+            let place = op.plain_inputs();
+            (&mut op.dropout.dropping, place)
+        }
+        Op::BiasGelu(op) => (&mut op.dropout.dropping, 2),
+        Op::BiasGeluGrad(op) => (&mut op.forward.dropout.dropping, 3),
         _ => return None,
     };
     (*dropping == Dropping::Mask).then_some((dropping, place))
@@ -191,22 +200,36 @@ impl Factors {
         graph.slice(*input, 0, Dim::from(0), len.clone())
     }
 
-    /// The factors of an attention's `site`, of heads, queries and keys.
+    /// The factors of `site`: of rows and columns, or of an attention's heads, queries and keys.
     fn apart(
         &self,
         graph: &mut Graph,
         index: usize,
         site: &DropoutSite,
-    ) -> Result<[ValueId; 3], GraphError> {
-        let [batch, _, queries, keys] = &site.shape[..] else {
-            return Err(invalid(format!("'{}' is no attention's", site.name)));
-        };
-        let heads = self.first(graph, HEADS, batch)?;
-        Ok([
-            graph.wrapping_mul(self.sites[index], heads)?,
-            self.first(graph, QUERIES, queries)?,
-            self.first(graph, KEYS, keys)?,
-        ])
+    ) -> Result<Vec<ValueId>, GraphError> {
+        let own = self.sites[index];
+        match &site.shape[..] {
+            [rows, _, width] => {
+                let rows = self.first(graph, ROWS, rows)?;
+                Ok(vec![
+                    graph.wrapping_mul(own, rows)?,
+                    self.first(graph, COLUMNS, width)?,
+                ])
+            }
+            [batch, _, queries, keys] => {
+                let heads = self.first(graph, HEADS, batch)?;
+                Ok(vec![
+                    graph.wrapping_mul(own, heads)?,
+                    self.first(graph, QUERIES, queries)?,
+                    self.first(graph, KEYS, keys)?,
+                ])
+            }
+            other => Err(invalid(format!(
+                "'{}' has {} dimensions",
+                site.name,
+                other.len()
+            ))),
+        }
     }
 
     /// What takes the place of the mask of `site`: bool of its shape, true where an element is kept, or the
@@ -217,30 +240,12 @@ impl Factors {
         index: usize,
         site: &DropoutSite,
     ) -> Result<Replacement, GraphError> {
-        let own = self.sites[index];
-        let parts = match &site.shape[..] {
-            [rows, _, width] => {
-                let rows = self.first(graph, ROWS, rows)?;
-                let rows = graph.wrapping_mul(own, rows)?;
-                let columns = self.first(graph, COLUMNS, width)?;
-                return Ok(Replacement::Factors(rows, columns));
-            }
-            [batch, _, queries, keys] => vec![
-                self.first(graph, HEADS, batch)?,
-                self.first(graph, QUERIES, queries)?,
-                self.first(graph, KEYS, keys)?,
-            ],
-            other => {
-                return Err(invalid(format!(
-                    "'{}' has {} dimensions",
-                    site.name,
-                    other.len()
-                )));
-            }
-        };
-        let hash = parts
-            .into_iter()
-            .try_fold(own, |hash, part| graph.wrapping_mul(hash, part))?;
+        let parts = self.apart(graph, index, site)?;
+        if let &[rows, columns] = &parts[..] {
+            return Ok(Replacement::Factors(rows, columns));
+        }
+        let hash = graph.wrapping_mul(parts[0], parts[1])?;
+        let hash = graph.wrapping_mul(hash, parts[2])?;
         // Kept where the hash is at least the limit, so above the number before it.
         let limit = (f64::from(site.ratio) * 2f64.powi(32)).round();
         let below = graph.constant(DType::U32, &[], [(limit - 1.0).max(0.0)])?;

@@ -6,7 +6,13 @@ mod constant_folding;
 mod dead_code;
 pub mod device_dropout;
 pub mod expand;
+mod fuse_bias_gelu;
+mod fuse_cross_entropy;
+mod fuse_residual_norm;
+mod matching;
+mod pack_attention;
 pub mod precision;
+pub mod recompute_activation;
 mod scatter_into_sum;
 pub mod softmax_row_sum;
 #[cfg(test)]
@@ -41,6 +47,33 @@ pub const PASSES: &[Pass] = &[
         run: scatter_into_sum::run,
     },
     // What the rewrites no longer read.
+    Pass {
+        name: "dead_code",
+        run: dead_code::run,
+    },
+];
+
+/// What turns a model into the fused operators that the runtime has kernels of, in order, before it is
+/// differentiated.
+pub const FUSIONS: &[Pass] = &[
+    // While keys and values still are products of rows of one tensor.
+    Pass {
+        name: "pack_attention",
+        run: pack_attention::run,
+    },
+    Pass {
+        name: "fuse_residual_norm",
+        run: fuse_residual_norm::run,
+    },
+    Pass {
+        name: "fuse_bias_gelu",
+        run: fuse_bias_gelu::run,
+    },
+    Pass {
+        name: "fuse_cross_entropy",
+        run: fuse_cross_entropy::run,
+    },
+    // What the fused operators replaced would be differentiated too.
     Pass {
         name: "dead_code",
         run: dead_code::run,

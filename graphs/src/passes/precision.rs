@@ -8,6 +8,7 @@
 //! kernels.
 
 use crate::ir::{DType, Graph, GraphError, Node, ValueId};
+use crate::ops::residual_norm_grad::Gradients;
 use crate::ops::{Op, cast::Cast};
 use std::collections::{HashMap, HashSet};
 
@@ -20,8 +21,9 @@ enum Class {
     Full,
     /// In f32, whatever they come in: what starts the stream anew.
     Stream,
-    /// In 16 bits but for tables and sums, which are in f32.
-    Attention,
+    /// A kernel of ours, in 16 bits but for these inputs, which are f32 in every precision: the stream,
+    /// vectors, tables and sums.
+    Mixed(&'static [usize]),
     /// In f32 where one of them is the stream, which the sum becomes; else as `Follow`.
     Join,
     /// In f32 where they are the stream, which the result stays; else as `Follow`.
@@ -34,6 +36,7 @@ fn class(op: &Op) -> Class {
     match op {
         Op::MatMul(_) | Op::Gather(_) | Op::Split(_) => Class::Low,
         Op::Accumulate(_)
+        | Op::AdamWStep(_)
         | Op::ArgMax(_)
         | Op::CrossEntropy(_)
         | Op::CrossEntropyGrad(_)
@@ -42,7 +45,20 @@ fn class(op: &Op) -> Class {
         | Op::ScatterAdd(_)
         | Op::ScatterElements(_)
         | Op::SumSquares(_) => Class::Full,
-        Op::TwoStreamAttention(_) | Op::TwoStreamAttentionGrad(_) => Class::Attention,
+        Op::TwoStreamAttention(_) => Class::Mixed(&[5]),
+        Op::TwoStreamAttentionGrad(_) => Class::Mixed(&[2, 8]),
+        Op::PackedAttention(_) => Class::Mixed(&[3]),
+        Op::PackedAttentionGrad(_) => Class::Mixed(&[2, 6]),
+        Op::ResidualNorm(_) => Class::Mixed(&[0, 2, 3, 4]),
+        Op::ResidualNormGrad(op) => match op.gradients {
+            Gradients::Normal => Class::Mixed(&[0, 2, 3, 4]),
+            Gradients::Copy => Class::Mixed(&[2, 3, 4]),
+            Gradients::Both => Class::Mixed(&[0, 3, 4, 5]),
+        },
+        Op::BiasGelu(_) => Class::Mixed(&[1]),
+        Op::BiasGeluGrad(_) => Class::Mixed(&[2]),
+        Op::BiasCrossEntropy(_) => Class::Mixed(&[1]),
+        Op::BiasCrossEntropyGrad(_) => Class::Mixed(&[0, 2, 4]),
         Op::LayerNorm(_) | Op::LayerNormGrad(_) | Op::LayerNormOutput(_) => Class::Stream,
         Op::Add(_) => Class::Join,
         Op::Concat(_)
@@ -77,13 +93,9 @@ fn class(op: &Op) -> Class {
     }
 }
 
-/// Inputs of an attention that are f32 in every precision: the log-sum-exp and the bias.
-fn always_full(op: &Op) -> &'static [usize] {
-    match class(op) {
-        Class::Attention if matches!(op, Op::TwoStreamAttention(_)) => &[5],
-        Class::Attention => &[2, 8],
-        Class::Low | Class::Full | Class::Stream | Class::Join | Class::Move | Class::Follow => &[],
-    }
+/// Whether the first output of a kernel of ours is the stream or its gradient.
+fn gives_stream(op: &Op) -> bool {
+    matches!(op, Op::ResidualNorm(_) | Op::ResidualNormGrad(_))
 }
 
 /// Rewrites an f32 graph to work in `low` wherever that is safe.
@@ -104,13 +116,13 @@ pub fn lower_precision(graph: &mut Graph, low: DType) -> Result<(), GraphError> 
             false => class(&node.op),
         };
         let in_stream = match class {
-            Class::Low | Class::Full | Class::Attention | Class::Follow => false,
+            Class::Low | Class::Full | Class::Mixed(_) | Class::Follow => false,
             Class::Stream => true,
             Class::Join => any_stream,
             Class::Move => any_stream && inputs().all(|v| stream.contains(v)),
         };
         let wanted = match class {
-            Class::Low | Class::Attention => low,
+            Class::Low | Class::Mixed(_) => low,
             Class::Full => DType::F32,
             Class::Stream | Class::Join | Class::Move | Class::Follow => {
                 let any_low = inputs().any(|v| graph.ty(*v).dtype == low);
@@ -135,10 +147,21 @@ pub fn lower_precision(graph: &mut Graph, low: DType) -> Result<(), GraphError> 
         }
         if in_stream {
             stream.extend(node.outputs.iter().copied());
+        } else if gives_stream(&node.op) {
+            stream.insert(node.outputs[0]);
         }
+        let full = match class {
+            Class::Mixed(full) => full,
+            Class::Low
+            | Class::Full
+            | Class::Stream
+            | Class::Join
+            | Class::Move
+            | Class::Follow => &[],
+        };
         for (index, is_float) in floats.into_iter().enumerate() {
             if is_float {
-                let wanted = match always_full(&node.op).contains(&index) {
+                let wanted = match full.contains(&index) {
                     true => DType::F32,
                     false => wanted,
                 };

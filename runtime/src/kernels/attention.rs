@@ -153,6 +153,37 @@ impl Sizes {
         Self::new(&shapes, width).map_err(ort::Error::new)
     }
 
+    /// The same where queries, keys and values are side by side in one input, of all rows.
+    pub(super) fn read_packed(
+        context: &ComputeContext,
+        first: usize,
+        width: usize,
+    ) -> ort::Result<Self> {
+        let mut found: [Vec<i64>; 4] = Default::default();
+        for (index, shape) in found.iter_mut().enumerate() {
+            let value = context.input(first + index)?;
+            let value = value.ok_or_else(|| ort::Error::new("an input is missing"))?;
+            *shape = value.shape().to_vec();
+        }
+        let [packed, positions, keep, bias] = found;
+        let (&[rows, batch, columns], &[_, keys]) = (&packed[..], &keep[..]) else {
+            return Err(ort::Error::new(format!(
+                "packed attention does not fit inputs of {packed:?} and {keep:?}"
+            )));
+        };
+        let third = columns / 3;
+        let key = vec![keys, batch, third];
+        let shapes = [
+            vec![rows, batch, third],
+            key.clone(),
+            key,
+            positions,
+            keep,
+            bias,
+        ];
+        Self::new(&shapes, width).map_err(ort::Error::new)
+    }
+
     pub(super) fn keys(&self) -> usize {
         self.length + self.predicted
     }

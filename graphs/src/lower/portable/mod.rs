@@ -31,6 +31,7 @@ use crate::passes::absorb_scale::absorb_scale;
 use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
 use crate::passes::precision::lower_precision;
+use crate::passes::recompute_activation;
 use crate::passes::softmax_row_sum::softmax_row_sum;
 use std::collections::BTreeMap;
 
@@ -66,7 +67,8 @@ pub struct Options {
     pub precision: Precision,
     /// Whether attention is one operator, where the target has a kernel of it.
     pub fused_attention: bool,
-    /// Whether dropout and derivatives are by kernels of the runtime, where it has them.
+    /// Whether what lies between matrix products, and the optimizer, are kernels of the runtime, where it
+    /// has them.
     pub own_kernels: bool,
     /// Gradients as further outputs `grad.<parameter>` of the step, and logits of the evaluation:
     /// for verification, not for training.
@@ -77,6 +79,11 @@ impl Options {
     /// Whether there is a kernel of `op` as it is emitted.
     fn has(&self, op: &Op) -> bool {
         self.target.has(op) || (self.own_kernels && self.target.brings(op))
+    }
+
+    /// Whether the target's graphs are fused for kernels of the runtime.
+    fn fuses(&self) -> bool {
+        self.own_kernels && self.target.has_own_kernels()
     }
 
     /// How attention is written down for `config`.
@@ -212,13 +219,22 @@ pub struct Step {
 pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, GraphError> {
     let model = pretraining_with(config, true, options.form(config))?;
     let mut graph = model.graph;
-    let scale = graph.input(LOSS_SCALE, Type::f32([Dim::from(1)]));
-    let scale = graph.reshape(scale, [])?;
-    let loss = graph.mul(model.loss_sum, scale)?;
-    let grads = autodiff::gradients(&mut graph, loss)?;
-    graph.output(TRAIN_OUTPUTS[0], loss);
+    // What the loss and the figures are is said by outputs while the graph is rewritten.
     graph.output(LOSS_SUM, model.loss_sum);
     graph.output(CORRECT, model.correct);
+    if options.fuses() {
+        passes::run(&mut graph, passes::FUSIONS)?;
+    }
+    let [(_, loss_sum), (_, correct)] = graph.outputs.split_off(0)[..] else {
+        unreachable!("two outputs were named")
+    };
+    let scale = graph.input(LOSS_SCALE, Type::f32([Dim::from(1)]));
+    let scale = graph.reshape(scale, [])?;
+    let loss = graph.mul(loss_sum, scale)?;
+    let grads = autodiff::gradients(&mut graph, loss)?;
+    graph.output(TRAIN_OUTPUTS[0], loss);
+    graph.output(LOSS_SUM, loss_sum);
+    graph.output(CORRECT, correct);
     let figures = graph.outputs().len();
     for (parameter, grad) in graph.parameters().to_vec().into_iter().zip(grads) {
         let name = graph.label(parameter);
@@ -229,6 +245,10 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
         graph.output(format!("{EXPOSED_GRADIENT}{name}"), grad);
     }
     passes::run(&mut graph, passes::PASSES)?;
+    if options.fuses() {
+        recompute_activation::run(&mut graph)?;
+        verify(&graph, "recompute_activation")?;
+    }
     if !options.target.has(&SoftmaxGrad.into()) {
         softmax_row_sum(&mut graph)?;
         verify(&graph, "softmax_row_sum")?;
@@ -249,6 +269,9 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
 fn eval_graph(config: &ModelConfig, options: &Options) -> Result<Graph, GraphError> {
     let form = options.form(config);
     let mut graph = ort_training::eval_graph_with(config, options.expose, form)?;
+    if options.fuses() {
+        passes::run(&mut graph, passes::FUSIONS)?;
+    }
     simplify(&mut graph, options)?;
     convert(&mut graph, options.precision)?;
     passes::run(&mut graph, passes::PASSES)?;

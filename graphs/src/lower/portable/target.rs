@@ -37,6 +37,8 @@ struct Row {
     dropout_on_device: bool,
     /// Precisions in which the runtime brings a kernel of two-stream attention.
     attention: &'static [Precision],
+    /// Whether the runtime brings kernels of what lies between matrix products and of the optimizer.
+    own_kernels: bool,
     /// Whether its buffers have addresses that offsets can be added to. Where they are handles, a
     /// part of a buffer cannot be bound.
     addresses: bool,
@@ -57,6 +59,7 @@ const TABLE: &[Row] = &[
         scatter_nd_adds: false,
         dropout_on_device: false,
         attention: &[Precision::F32],
+        own_kernels: false,
         addresses: true,
     },
     Row {
@@ -68,6 +71,7 @@ const TABLE: &[Row] = &[
         scatter_nd_adds: false,
         dropout_on_device: true,
         attention: &[Precision::BF16, Precision::F16],
+        own_kernels: true,
         addresses: true,
     },
     Row {
@@ -79,6 +83,7 @@ const TABLE: &[Row] = &[
         scatter_nd_adds: false,
         dropout_on_device: true,
         attention: &[],
+        own_kernels: false,
         addresses: true,
     },
     Row {
@@ -90,6 +95,7 @@ const TABLE: &[Row] = &[
         scatter_nd_adds: true,
         dropout_on_device: true,
         attention: &[],
+        own_kernels: false,
         addresses: true,
     },
     Row {
@@ -101,6 +107,7 @@ const TABLE: &[Row] = &[
         scatter_nd_adds: false,
         dropout_on_device: true,
         attention: &[],
+        own_kernels: false,
         addresses: false,
     },
     Row {
@@ -112,6 +119,7 @@ const TABLE: &[Row] = &[
         scatter_nd_adds: false,
         dropout_on_device: false,
         attention: &[],
+        own_kernels: false,
         addresses: true,
     },
     Row {
@@ -123,6 +131,7 @@ const TABLE: &[Row] = &[
         scatter_nd_adds: false,
         dropout_on_device: true,
         attention: &[],
+        own_kernels: false,
         addresses: false,
     },
 ];
@@ -151,12 +160,28 @@ impl Target {
         self.row().dropout_on_device
     }
 
-    /// Whether the runtime brings a kernel of `op` that is no attention, of any precision.
+    /// Whether the runtime has further kernels of its own there, in every precision.
+    pub fn has_own_kernels(self) -> bool {
+        self.row().own_kernels
+    }
+
+    /// Whether `op` is one of them.
     pub fn brings(self, op: &Op) -> bool {
-        self == Target::Cuda
+        self.has_own_kernels()
             && matches!(
                 op,
-                Op::FactorDropout(_) | Op::GeluGrad(_) | Op::LayerNormGrad(_)
+                Op::AdamWStep(_)
+                    | Op::BiasCrossEntropy(_)
+                    | Op::BiasCrossEntropyGrad(_)
+                    | Op::BiasGelu(_)
+                    | Op::BiasGeluGrad(_)
+                    | Op::FactorDropout(_)
+                    | Op::GeluGrad(_)
+                    | Op::LayerNormGrad(_)
+                    | Op::PackedAttention(_)
+                    | Op::PackedAttentionGrad(_)
+                    | Op::ResidualNorm(_)
+                    | Op::ResidualNormGrad(_)
             )
     }
 
@@ -197,10 +222,12 @@ impl Target {
             Kernel::Contrib => operator
                 .contrib()
                 .is_some_and(|kernel| self.row().contrib.contains(&kernel)),
-            Kernel::Own => match op {
-                Op::FactorDropout(_) => false,
-                _ => !self.row().attention.is_empty(),
-            },
+            Kernel::Own => {
+                matches!(
+                    op,
+                    Op::TwoStreamAttention(_) | Op::TwoStreamAttentionGrad(_)
+                ) && !self.row().attention.is_empty()
+            }
             Kernel::Training => false,
         }
     }

@@ -22,17 +22,33 @@ const THREADS: usize = 128;
 const KEY_RECORD: usize = 8;
 const ROW_RECORD: usize = 16;
 
+/// How queries, keys and values come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// As three tensors.
+    Apart,
+    /// Side by side in one, `[Q, B, 3·D]`, of all rows.
+    Packed,
+}
+
 /// The operator for one type of floats.
 pub(super) struct Attention {
     pass: Pass,
+    layout: Layout,
     element: TensorElementType,
     device_id: i32,
 }
 
 impl Attention {
-    pub(super) fn new(pass: Pass, element: TensorElementType, device_id: i32) -> Self {
+    pub(super) fn new(
+        pass: Pass,
+        layout: Layout,
+        element: TensorElementType,
+        device_id: i32,
+    ) -> Self {
         Self {
             pass,
+            layout,
             element,
             device_id,
         }
@@ -43,7 +59,11 @@ impl Operator for Attention {
     type Kernel<'attr> = Node;
 
     fn name(&self) -> &str {
-        self.pass.operator()
+        match (self.layout, self.pass) {
+            (Layout::Apart, pass) => pass.operator(),
+            (Layout::Packed, Pass::Forward) => "PackedAttention",
+            (Layout::Packed, Pass::Backward) => "PackedAttentionGrad",
+        }
     }
 
     fn execution_provider_type(&self) -> Option<&str> {
@@ -51,12 +71,23 @@ impl Operator for Attention {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        self.pass
-            .inputs(self.element, &[TensorElementType::Uint32; 3])
+        let mut inputs = self
+            .pass
+            .inputs(self.element, &[TensorElementType::Uint32; 3]);
+        if self.layout == Layout::Packed {
+            // Keys and values come with the queries.
+            let key = self.pass.query() + 1;
+            inputs.drain(key..key + 2);
+        }
+        inputs
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        self.pass.outputs(self.element)
+        let mut outputs = self.pass.outputs(self.element);
+        if (self.layout, self.pass) == (Layout::Packed, Pass::Backward) {
+            outputs.drain(1..3);
+        }
+        outputs
     }
 
     fn create_kernel<'attr>(&self, node: &KernelContext<'attr>) -> ort::Result<Node> {
@@ -78,6 +109,7 @@ impl Operator for Attention {
         let module = compiled(SOURCE, definitions, self.device_id).map_err(ort::Error::new)?;
         Ok(Node {
             pass: self.pass,
+            layout: self.layout,
             attributes,
             device_id: self.device_id,
             module,
@@ -89,6 +121,7 @@ impl Operator for Attention {
 /// A node of a graph.
 pub(super) struct Node {
     pass: Pass,
+    layout: Layout,
     attributes: Attributes,
     device_id: i32,
     module: Arc<Module>,
@@ -106,9 +139,7 @@ struct DeviceSizes {
     predicted: i32,
     rows: i32,
     positions: i32,
-    query_stride: i32,
-    key_stride: i32,
-    value_stride: i32,
+    text_stride: i32,
     scale: f32,
     keep_probability: f32,
     drop_limit: u32,
@@ -192,6 +223,11 @@ impl Call<'_> {
     }
 }
 
+/// Where queries, keys and values of `columns` begin that lie side by side, in 16 bits each.
+fn thirds_of(packed: *const c_void, columns: usize) -> [*const c_void; 3] {
+    [0, 1, 2].map(|third| packed.wrapping_byte_add(2 * third * columns))
+}
+
 /// Memory of the GPU until the call is over; what comes after it on the stream may use it again.
 fn scratch(allocator: &Allocator, bytes: usize) -> ort::Result<AllocatedBlock<'_>> {
     allocator.alloc::<u8>(bytes)
@@ -200,10 +236,19 @@ fn scratch(allocator: &Allocator, bytes: usize) -> ort::Result<AllocatedBlock<'_
 impl OrtKernel for Node {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
         let first = self.pass.query();
-        let sizes = Sizes::read(context, first, self.attributes.width)?;
+        let layout = self.layout;
+        let sizes = match layout {
+            Layout::Apart => Sizes::read(context, first, self.attributes.width)?,
+            Layout::Packed => Sizes::read_packed(context, first, self.attributes.width)?,
+        };
         let whole =
             |n: usize| i32::try_from(n).map_err(|_| ort::Error::new("a tensor is too large"));
-        let stride = whole(sizes.batch * sizes.heads * sizes.width)?;
+        // Columns of the queries, and how many such there are side by side.
+        let columns = sizes.heads * sizes.width;
+        let (thirds, own) = match layout {
+            Layout::Apart => (1, 6),
+            Layout::Packed => (3, 4),
+        };
         let device = DeviceSizes {
             batch: whole(sizes.batch)?,
             heads: whole(sizes.heads)?,
@@ -211,9 +256,7 @@ impl OrtKernel for Node {
             predicted: whole(sizes.predicted)?,
             rows: whole(sizes.rows)?,
             positions: whole(sizes.positions)?,
-            query_stride: stride,
-            key_stride: stride,
-            value_stride: stride,
+            text_stride: whole(thirds * columns)?,
             scale: self.attributes.scale,
             keep_probability: 1.0 - self.attributes.ratio,
             drop_limit: self.attributes.drop_limit(),
@@ -230,9 +273,12 @@ impl OrtKernel for Node {
             stream,
         };
         let at = |index: usize| input(context, first + index);
-        let [query, key, value, positions, keep, bias] =
-            [at(0)?, at(1)?, at(2)?, at(3)?, at(4)?, at(5)?];
-        let factor = |index: usize| optional(context, first + 6 + index);
+        let [query, key, value] = match layout {
+            Layout::Apart => [at(0)?, at(1)?, at(2)?],
+            Layout::Packed => thirds_of(at(0)?, columns),
+        };
+        let [positions, keep, bias] = [at(own - 3)?, at(own - 2)?, at(own - 1)?];
+        let factor = |index: usize| optional(context, first + own + index);
         let [of_heads, of_rows, of_keys] = [factor(0)?, factor(1)?, factor(2)?];
         if device.drop_limit > 0 && (of_heads.is_null() || of_rows.is_null() || of_keys.is_null()) {
             return Err(ort::Error::new(
@@ -273,10 +319,32 @@ impl OrtKernel for Node {
             Pass::Backward => {
                 let [gradient, out, sums] =
                     [input(context, 0)?, input(context, 1)?, input(context, 2)?];
-                let d_query = output(context, 0, sizes.query_shape())?;
-                let d_key = output(context, 1, sizes.key_shape())?;
-                let d_value = output(context, 2, sizes.key_shape())?;
-                let d_bias = output(context, 3, sizes.bias_shape())?;
+                let ([d_query, d_key, d_value], d_bias) = match layout {
+                    Layout::Apart => (
+                        [
+                            output(context, 0, sizes.query_shape())?,
+                            output(context, 1, sizes.key_shape())?,
+                            output(context, 2, sizes.key_shape())?,
+                        ],
+                        output(context, 3, sizes.bias_shape())?,
+                    ),
+                    Layout::Packed => {
+                        let mut shape = sizes.query_shape();
+                        shape[2] *= 3;
+                        let packed = output(context, 0, shape)?;
+                        let launch = Launch {
+                            grid: [sizes.predicted, sizes.batch, 1],
+                            threads: THREADS,
+                            shared: 0,
+                        };
+                        // SAFETY: the parameters of `clear_behind_keys`; every row has three parts.
+                        unsafe { call.run("clear_behind_keys", launch, &[packed], &[])? };
+                        (
+                            thirds_of(packed, columns),
+                            output(context, 1, sizes.bias_shape())?,
+                        )
+                    }
+                };
                 let (heads, distances) = (sizes.batch * sizes.heads, sizes.distances());
                 let parts = call.row_tiles() * sizes.batch;
                 let rows = scratch(&allocator, heads * sizes.rows * ROW_RECORD)?;
@@ -313,13 +381,13 @@ impl OrtKernel for Node {
                 ];
                 // SAFETY: the parameters of `backward_query`; the scratch has room for each tile's sums.
                 unsafe { call.run("backward_query", launch, &pointers, &[])? };
-                let columns = sizes.heads * distances;
+                let columns_of_bias = sizes.heads * distances;
                 let launch = Launch {
-                    grid: [columns.div_ceil(32), 1, 1],
+                    grid: [columns_of_bias.div_ceil(32), 1, 1],
                     threads: 256,
                     shared: 0,
                 };
-                let further = [whole(parts)?, whole(columns)?];
+                let further = [whole(parts)?, whole(columns_of_bias)?];
                 // SAFETY: the parameters of `sum_bias`.
                 unsafe { call.run("sum_bias", launch, &[d_bias, sums_of_bias], &further)? };
                 let launch = Launch {

@@ -1,58 +1,20 @@
-// What lies between the matrix products, each in one pass over memory.
+// What else lies between the matrix products, each in one pass over memory.
 //
-// Compiled by NVRTC without any header, once for each ELEMENT (0: f32, 1: bf16, 2: f16) and, of the layer
-// normalization, each WIDTH.
+// Of the layer normalization once for each WIDTH.
 
-#ifndef ELEMENT
-#define ELEMENT 1
-#endif
 #ifndef WIDTH
 #define WIDTH 768
 #endif
 
-typedef unsigned int u32;
-typedef unsigned short u16;
-typedef long long i64;
-
 #define THREADS 256
 
 #if ELEMENT == 0
-typedef float T;
 #define VECTOR 4
 #else
-typedef u16 T;
 #define VECTOR 8
 #endif
 
-struct __align__(16) Vector {
-    T x[VECTOR];
-};
-
-__device__ __forceinline__ float widen(T x) {
-#if ELEMENT == 0
-    return x;
-#elif ELEMENT == 1
-    return __uint_as_float((u32)x << 16);
-#else
-    float f;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(x));
-    return f;
-#endif
-}
-
-__device__ __forceinline__ T narrow(float x) {
-#if ELEMENT == 0
-    return x;
-#else
-    T r;
-#if ELEMENT == 1
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r) : "f"(x));
-#else
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(x));
-#endif
-    return r;
-#endif
-}
+typedef Piece<T, VECTOR> Vector;
 
 // `one(i, j)` for every element of `count`, VECTOR at a time: j is its place in `vectors`' vector.
 template <class Load, class One, class Store>
@@ -120,12 +82,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) gelu_grad(T* dx, const T* 
 #define WARPS (THREADS / 32)
 #define EACH ((WIDTH + 31) / 32)  // columns of a lane
 
-__device__ __forceinline__ float warp_sum(float x) {
-#pragma unroll
-    for (int i = 16; i; i >>= 1) x += __shfl_xor_sync(0xffffffffu, x, i);
-    return x;
-}
-
 // Derivative of layer normalization: dx [rows, WIDTH], and every block's sums for scale and bias,
 // [blocks, 2, WIDTH]. A warp takes a row; what it gathers for scale and bias stays in registers.
 extern "C" __global__ void __launch_bounds__(THREADS) layer_norm_grad(
@@ -170,23 +126,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) layer_norm_grad(
             }
             __syncthreads();
         }
-    }
-}
-
-// Sums of the parts, [blocks, 2, WIDTH]. Grid: enough warps for 32 columns each.
-extern "C" __global__ void __launch_bounds__(THREADS) sum_layer_norm(
-    float* d_scale, float* d_bias, const float* parts, int blocks) {
-    __shared__ float partial[WARPS][33];
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    int c = blockIdx.x * 32 + lane;
-    float sum = 0;
-    if (c < 2 * WIDTH)
-        for (int i = warp; i < blocks; i += WARPS) sum += parts[(i64)i * 2 * WIDTH + c];
-    partial[warp][lane] = sum;
-    __syncthreads();
-    if (warp == 0 && c < 2 * WIDTH) {
-        for (int i = 1; i < WARPS; i++) sum += partial[i][lane];
-        if (c < WIDTH) d_scale[c] = sum;
-        else d_bias[c - WIDTH] = sum;
     }
 }

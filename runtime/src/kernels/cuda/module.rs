@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::sys::{self, CUfunction, CUresult, CUstream};
 
 use super::compile::machine_code;
+use crate::device::nvidia_capability;
 
 /// Oldest compute capability with asynchronous copies and bf16 products.
 const OLDEST: i32 = 8;
@@ -70,41 +71,19 @@ impl Module {
     /// # Errors
     /// The GPU is older than the kernels, or a library of CUDA fails.
     fn new(source: &str, definitions: &[(&str, usize)], device_id: i32) -> Result<Self, String> {
-        // SAFETY: loading the driver's library does no more than set it up.
-        if !unsafe { sys::is_culib_present() } {
-            return Err("NVIDIA's driver is not found: install it".to_owned());
-        }
-        let (mut device, mut driver) = (0, 0);
-        let (mut major, mut minor) = (0, 0);
-        use sys::CUdevice_attribute::{
-            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
-            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        let Some((major, minor)) = nvidia_capability(device_id) else {
+            return Err(format!(
+                "NVIDIA's driver or its GPU {device_id} is not found: install the driver"
+            ));
         };
-        // SAFETY: plain queries into live variables.
+        let (mut device, mut driver) = (0, 0);
+        // SAFETY: plain queries into live variables; the driver is there and started.
         unsafe {
-            check("start", sys::cuInit(0))?;
             check(
                 "be asked for its version",
                 sys::cuDriverGetVersion(&mut driver),
             )?;
             check("find the GPU", sys::cuDeviceGet(&mut device, device_id))?;
-            let attribute = sys::cuDeviceGetAttribute;
-            check(
-                "describe the GPU",
-                attribute(
-                    &mut major,
-                    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
-                    device,
-                ),
-            )?;
-            check(
-                "describe the GPU",
-                attribute(
-                    &mut minor,
-                    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
-                    device,
-                ),
-            )?;
         }
         if major < OLDEST {
             return Err(format!(

@@ -35,12 +35,16 @@ struct Sizes {
     int rows;
     // Positions are below this; `bias` has 2 * positions - 1 columns.
     int positions;
-    // Elements between two rows of query, key and value.
-    int query_stride, key_stride, value_stride;
+    // Elements between two texts of a row of query, key and value, and of their gradients: the width of
+    // all heads, or thrice that where the three are one tensor.
+    int text_stride;
     float scale;  // head_dim ^ -0.5
     float keep_probability;
     u32 drop_limit;  // an element whose hash is below is dropped
 };
+
+// Elements between two rows of query, key, value and their gradients.
+__device__ __forceinline__ i64 row_stride(const Sizes& z) { return (i64)z.batch * z.text_stride; }
 
 // Blocks that share a multiprocessor, and so its registers; more spill, fewer wait.
 #define FORWARD_BLOCKS (HEAD_DIM <= 64 ? 4 : 2)
@@ -368,14 +372,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) forward(
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     int keys = z.length + z.predicted, all_rows = keys + z.predicted;
     RowTile rows = row_tile(z, gridDim.x - 1 - blockIdx.x);
-    int column = (b * z.heads + head) * HEAD_DIM;
+    int column = (b * z.heads + head) * HEAD_DIM, inner = b * z.text_stride + head * HEAD_DIM;
     auto row_of = [&](int i) { return row_at(z, rows, i); };
 
     auto load = [&](int index, int stage) {
         KeyTile t = key_tile(z, index);
         auto key_of = [&](int i) { return key_at(z, t, i); };
-        load_rows(tiles + (1 + 2 * stage) * TILE_BYTES, key + column, z.key_stride, key_of);
-        load_rows(tiles + (2 + 2 * stage) * TILE_BYTES, value + column, z.value_stride, key_of);
+        load_rows(tiles + (1 + 2 * stage) * TILE_BYTES, key + inner, row_stride(z), key_of);
+        load_rows(tiles + (2 + 2 * stage) * TILE_BYTES, value + inner, row_stride(z), key_of);
         if (threadIdx.x < TILE) {
             int k = key_of(threadIdx.x);
             copy8(shared_address(key_info + stage * TILE + threadIdx.x), records + b * keys + max(k, 0), k >= 0);
@@ -388,7 +392,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS) forward(
         return index;
     };
 
-    load_rows(tiles, query + column, z.query_stride, row_of);
+    load_rows(tiles, query + inner, row_stride(z), row_of);
     load_bias(table, tables, z, head);
     int current = next(0);
     load(current, 0);
@@ -524,7 +528,7 @@ extern "C" __global__ void __launch_bounds__(256) row_records(
     int head = blockIdx.x, b = blockIdx.y;
     int keys = z.length + z.predicted, all_rows = keys + z.predicted;
     i64 stride = (i64)z.batch * z.heads * HEAD_DIM;
-    int column = (b * z.heads + head) * HEAD_DIM;
+    int column = (b * z.heads + head) * HEAD_DIM, inner = b * z.text_stride + head * HEAD_DIM;
     int part = threadIdx.x & 3;  // four threads a row
     float gradient_norm = 0, value_norm = 0;
     for (int first = 0; first < z.rows; first += 64) {
@@ -560,7 +564,7 @@ extern "C" __global__ void __launch_bounds__(256) row_records(
         int row = first + (threadIdx.x >> 2);
         float norm = 0;
         if (row < keys) {
-            const uint4* v = (const uint4*)(value + row * (i64)z.value_stride + column);
+            const uint4* v = (const uint4*)(value + row * row_stride(z) + inner);
             for (int c = part; c < CHUNKS; c += 4) {
                 uint4 x = v[c];
                 const u32 xs[4] = {x.x, x.y, x.z, x.w};
@@ -605,14 +609,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
     int tile = gridDim.x - 1 - blockIdx.x;
     RowTile rows = row_tile(z, tile);
     i64 stride = (i64)z.batch * z.heads * HEAD_DIM;
-    int column = (b * z.heads + head) * HEAD_DIM;
+    int column = (b * z.heads + head) * HEAD_DIM, inner = b * z.text_stride + head * HEAD_DIM;
     auto row_of = [&](int i) { return row_at(z, rows, i); };
 
     auto load = [&](int index, int stage) {
         KeyTile t = key_tile(z, index);
         auto key_of = [&](int i) { return key_at(z, t, i); };
-        load_rows(tiles + (2 + 2 * stage) * TILE_BYTES, key + column, z.key_stride, key_of);
-        load_rows(tiles + (3 + 2 * stage) * TILE_BYTES, value + column, z.value_stride, key_of);
+        load_rows(tiles + (2 + 2 * stage) * TILE_BYTES, key + inner, row_stride(z), key_of);
+        load_rows(tiles + (3 + 2 * stage) * TILE_BYTES, value + inner, row_stride(z), key_of);
         if (threadIdx.x < TILE) {
             int k = key_of(threadIdx.x);
             copy8(shared_address(key_info + stage * TILE + threadIdx.x), records + b * keys + max(k, 0), k >= 0);
@@ -625,7 +629,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
         return index;
     };
 
-    load_rows(tiles, query + column, z.query_stride, row_of);
+    load_rows(tiles, query + inner, row_stride(z), row_of);
     load_rows(tiles + TILE_BYTES, d_context + column, stride, row_of);
     load_bias(table, tables, z, head);
     int current = next(0);
@@ -725,7 +729,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
         }
     }
     float back = z.scale / z.keep_probability;
-    store_rows(d_query + column, stride, dq, back, back, warp * 16, row_of);
+    store_rows(d_query + inner, row_stride(z), dq, back, back, warp * 16, row_of);
     __syncthreads();
     int columns = 2 * z.positions - 1;
     float* parts = d_bias_parts + (((i64)b * gridDim.x + tile) * z.heads + head) * columns;
@@ -750,6 +754,15 @@ extern "C" __global__ void __launch_bounds__(256) sum_bias(float* d_bias, const 
     }
 }
 
+// Zeros as gradients of what the rows behind the keys have as keys and values, in one tensor with the
+// queries, [L + 2P, B, 3, H, HEAD_DIM]. Grid: (P, B).
+extern "C" __global__ void __launch_bounds__(THREADS) clear_behind_keys(u16* packed, Sizes z) {
+    int width = z.heads * HEAD_DIM;
+    i64 row = z.length + z.predicted + blockIdx.x;
+    uint4* to = (uint4*)(packed + row * row_stride(z) + blockIdx.y * z.text_stride + width);
+    for (int i = threadIdx.x; i < 2 * width / 8; i += THREADS) to[i] = make_uint4(0, 0, 0, 0);
+}
+
 // Gradients of the keys and the values, [S, B, H, HEAD_DIM]. Grid: (key tiles, H, B).
 extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_key_value(
     u16* d_key, u16* d_value, const u16* d_context, const u16* query, const u16* key, const u16* value,
@@ -764,13 +777,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
     int keys = z.length + z.predicted;
     KeyTile t = key_tile(z, blockIdx.x);
     i64 stride = (i64)z.batch * z.heads * HEAD_DIM;
-    int column = (b * z.heads + head) * HEAD_DIM;
+    int column = (b * z.heads + head) * HEAD_DIM, inner = b * z.text_stride + head * HEAD_DIM;
     auto key_of = [&](int i) { return key_at(z, t, i); };
 
     auto load = [&](int index, int stage) {
         RowTile rows = row_tile(z, index);
         auto row_of = [&](int i) { return row_at(z, rows, i); };
-        load_rows(tiles + (2 + 2 * stage) * TILE_BYTES, query + column, z.query_stride, row_of);
+        load_rows(tiles + (2 + 2 * stage) * TILE_BYTES, query + inner, row_stride(z), row_of);
         load_rows(tiles + (3 + 2 * stage) * TILE_BYTES, d_context + column, stride, row_of);
         if (threadIdx.x < TILE) {
             int r = row_of(threadIdx.x);
@@ -785,8 +798,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
         return index;
     };
 
-    load_rows(tiles, key + column, z.key_stride, key_of);
-    load_rows(tiles + TILE_BYTES, value + column, z.value_stride, key_of);
+    load_rows(tiles, key + inner, row_stride(z), key_of);
+    load_rows(tiles + TILE_BYTES, value + inner, row_stride(z), key_of);
     load_bias(table, tables, z, head);
     int current = next(0);
     if (current < last) load(current, 0);
@@ -880,7 +893,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_BLOCKS) backward_
         }
     }
     float back = 1.0f / z.keep_probability;
-    store_rows(d_value + column, stride, dv, back, back, warp * 16, key_of);
+    store_rows(d_value + inner, row_stride(z), dv, back, back, warp * 16, key_of);
     back *= z.scale;
-    store_rows(d_key + column, stride, dk, back, back, warp * 16, key_of);
+    store_rows(d_key + inner, row_stride(z), dk, back, back, warp * 16, key_of);
 }

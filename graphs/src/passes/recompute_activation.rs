@@ -1,0 +1,127 @@
+//! What lies between the two products of a feed-forward block is computed once more by its derivative,
+//! instead of being kept until then: the largest tensor of a layer.
+
+use crate::ir::{Graph, GraphError, ValueId};
+use crate::ops::Op;
+use crate::ops::bias_gelu_grad::VALUE;
+use std::collections::HashSet;
+
+/// Lets what runs after a derivative read the value from there.
+///
+/// # Errors
+/// Where nodes need each other.
+pub fn run(graph: &mut Graph) -> Result<(), GraphError> {
+    for index in 0..graph.nodes.len() {
+        let gradient = &graph.nodes[index];
+        if !matches!(gradient.op, Op::BiasGeluGrad(_)) {
+            continue;
+        }
+        let again = gradient.outputs[VALUE];
+        let forward = graph
+            .nodes
+            .iter()
+            .find(|n| matches!(n.op, Op::BiasGelu(_)) && n.inputs == gradient.inputs[1..]);
+        let Some(value) = forward.map(|n| n.outputs[0]) else {
+            continue;
+        };
+        let needed = ancestors(graph, index);
+        for (reader, node) in graph.nodes.iter_mut().enumerate() {
+            if reader != index && !needed.contains(&reader) {
+                for input in &mut node.inputs {
+                    *input = if *input == value { again } else { *input };
+                }
+            }
+        }
+    }
+    sort(graph)
+}
+
+/// The nodes that node `index` needs.
+fn ancestors(graph: &Graph, index: usize) -> HashSet<usize> {
+    let mut wanted: HashSet<ValueId> = graph.nodes[index].inputs.iter().copied().collect();
+    let mut found = HashSet::new();
+    for (at, node) in graph.nodes[..index].iter().enumerate().rev() {
+        if node.outputs.iter().any(|v| wanted.contains(v)) {
+            found.insert(at);
+            wanted.extend(&node.inputs);
+        }
+    }
+    found
+}
+
+/// Puts every node behind those it needs, otherwise in the order in which they are.
+fn sort(graph: &mut Graph) -> Result<(), GraphError> {
+    let mut missing = vec![false; graph.values.len()];
+    for node in &graph.nodes {
+        for output in &node.outputs {
+            missing[output.0] = true;
+        }
+    }
+    let mut waiting = std::mem::take(&mut graph.nodes);
+    while !waiting.is_empty() {
+        let before = waiting.len();
+        for node in std::mem::take(&mut waiting) {
+            match node.inputs.iter().any(|v| missing[v.0]) {
+                true => waiting.push(node),
+                false => {
+                    for output in &node.outputs {
+                        missing[output.0] = false;
+                    }
+                    graph.nodes.push(node);
+                }
+            }
+        }
+        if waiting.len() == before {
+            return Err(GraphError::Invalid {
+                stage: "recompute_activation".to_owned(),
+                reason: "nodes need each other".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run;
+    use crate::autodiff::gradients;
+    use crate::ir::{Dim, Graph, GraphError, Symbol, Type};
+    use crate::ops::Op;
+    use crate::ops::bias_gelu::BiasGelu;
+    use crate::ops::dropping::{Dropping, RowDropout};
+    use crate::passes::testing::rewritten;
+
+    #[test]
+    fn the_second_product_s_weight_gradient_reads_the_recomputed_value() -> Result<(), GraphError> {
+        let mut graph = Graph::new();
+        let shape = [Symbol::Length.into(), Symbol::Batch.into(), Dim::from(4)];
+        let x = graph.input("x", Type::f32(shape));
+        let bias = graph.parameter("bias", Type::f32([Dim::from(4)]));
+        let weight = graph.parameter("weight", Type::f32([Dim::from(3), 4.into()]));
+        let op = BiasGelu {
+            approximate: false,
+            dropout: RowDropout {
+                ratio: 0.0,
+                dropping: Dropping::Nothing,
+            },
+        };
+        let y = graph.apply1(op, &[x, bias])?;
+        let y = graph.linear(y, weight)?;
+        let y = graph.mul(y, y)?;
+        let loss = graph.reduce_sum(y, &[0, 1, 2], false)?;
+        for (i, grad) in gradients(&mut graph, loss)?.into_iter().enumerate() {
+            graph.output(format!("grad{i}"), grad.expect("a gradient"));
+        }
+        rewritten(&mut graph, run);
+        let forward = |n: &&crate::ir::Node| matches!(n.op, Op::BiasGelu(_));
+        let kept = graph
+            .nodes()
+            .iter()
+            .find(forward)
+            .expect("BiasGelu")
+            .outputs[0];
+        let readers = graph.nodes().iter().filter(|n| n.inputs.contains(&kept));
+        assert_eq!(readers.count(), 1);
+        Ok(())
+    }
+}
