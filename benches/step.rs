@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use mpnet::cli::hardware::HardwareArgs;
+use mpnet::data::loader::GROUP_ROWS;
 use mpnet::data::synthetic::synthetic_batch;
 use mpnet::data::{Batch, MaskKey};
 use mpnet::train::config::{Architecture, Vocabulary};
@@ -13,6 +14,9 @@ use mpnet::train::inputs::{batch_inputs, dropout_inputs, loss_scale};
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -32,6 +36,9 @@ struct Args {
     /// Tokens a row.
     #[arg(long, default_value_t = 512)]
     seq: usize,
+    /// Rows of a quarter to all of these tokens, evenly spread, and like lengths together as in training
+    #[arg(long)]
+    ragged: bool,
     #[arg(long, default_value_t = 30527)]
     vocab: usize,
     #[arg(long, default_value_t = 0.1)]
@@ -74,12 +81,11 @@ fn main() -> Result<()> {
     drop(initial);
     let start_s = started.elapsed().as_secs_f64();
 
-    let batches: Vec<Batch> = (0..4)
-        .map(|i| synthetic_batch(&config, args.batch, args.seq, i))
-        .collect();
+    let batches = batches(&config, &args);
     let mut step_ms = Vec::new();
+    let mut tokens = 0;
     for step in 0..args.warmup + args.steps {
-        let batch = &batches[(step % 4) as usize];
+        let batch = &batches[step as usize % batches.len()];
         let begun = Instant::now();
         let key = MaskKey {
             seed: 1,
@@ -94,10 +100,17 @@ fn main() -> Result<()> {
         running.engine.optimizer_step(1e-4)?;
         if step >= args.warmup {
             step_ms.push(begun.elapsed().as_secs_f64() * 1e3);
+            tokens += batch.tokens;
         }
     }
+    let all_ms: f64 = step_ms.iter().sum();
     step_ms.sort_by(f64::total_cmp);
     let median = step_ms[step_ms.len() / 2];
+    // Steps of different lengths have no typical one.
+    let tokens_per_s = match args.ragged {
+        true => tokens as f64 / all_ms * 1e3,
+        false => (args.batch * args.seq) as f64 / median * 1e3,
+    };
     println!(
         "{}",
         serde_json::json!({
@@ -108,12 +121,32 @@ fn main() -> Result<()> {
             "seq": args.seq,
             "threads": args.threads,
             "step_ms": (median * 100.0).round() / 100.0,
-            "tokens_per_s": ((args.batch * args.seq) as f64 / median * 1e4).round() / 10.0,
+            "ragged": args.ragged,
+            "tokens_per_s": (tokens_per_s * 10.0).round() / 10.0,
             "peak_gib": peak_gib().map(|gib| (gib * 100.0).round() / 100.0),
             "start_s": (start_s * 100.0).round() / 100.0,
         })
     );
     Ok(())
+}
+
+/// What the steps take in turn: full rows, or as many groups of like lengths as make up a loader's group.
+fn batches(config: &ModelConfig, args: &Args) -> Vec<Batch> {
+    if !args.ragged {
+        let full = |i| synthetic_batch(config, &vec![args.seq; args.batch], i);
+        return (0..4).map(full).collect();
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut lengths: Vec<usize> = (0..GROUP_ROWS.max(32 * args.batch))
+        .map(|_| rng.random_range(args.seq / 4..=args.seq))
+        .collect();
+    lengths.sort_unstable();
+    let groups = lengths.chunks_exact(args.batch).enumerate();
+    let mut batches: Vec<Batch> = groups
+        .map(|(i, lengths)| synthetic_batch(config, lengths, i as u64))
+        .collect();
+    batches.shuffle(&mut rng);
+    batches
 }
 
 fn model(args: &Args) -> ModelConfig {

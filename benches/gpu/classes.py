@@ -9,7 +9,7 @@ import sys
 
 CLASSES = [
     ("attention, ours", r"^(forward|backward_query|backward_key_value|row_records|prepare|sum_bias|clear_behind_keys)$"),
-    ("residual and LayerNorm, ours", r"^residual_norm"),
+    ("residual and LayerNorm, ours", r"^(residual_norm|normalized_again)"),
     ("bias, GELU, dropout, ours", r"^bias_gelu"),
     ("loss, ours", r"^(cross_entropy|sum_losses)"),
     ("AdamW, ours", r"^adamw$"),

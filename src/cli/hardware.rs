@@ -94,7 +94,7 @@ impl HardwareArgs {
                 AttentionChoice::Fused => AttentionKind::Fused,
                 AttentionChoice::Expanded => AttentionKind::Expanded,
             },
-            own_kernels: !self.no_own_kernels,
+            no_own_kernels: self.no_own_kernels,
             allow_cpu_nodes: self.allow_cpu_nodes,
             threads,
         }

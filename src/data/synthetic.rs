@@ -7,31 +7,39 @@ use mpnet_graphs::model::config::ModelConfig;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-/// The `index`-th batch of `rows` full rows of `length` tokens for `model`, in random order; the predicted
-/// tokens are masked.
-pub fn synthetic_batch(model: &ModelConfig, rows: usize, length: usize, index: u64) -> Batch {
+/// The `index`-th batch of rows of these `lengths` for `model`, in random order and padded to the longest; the
+/// predicted tokens are masked.
+pub fn synthetic_batch(model: &ModelConfig, lengths: &[usize], index: u64) -> Batch {
     let mut rng = keyed(1, Purpose::Training, 0, index);
-    let predicted = Masking::default().predicted_count(length.saturating_sub(2));
-    let predicted = predicted.min(length);
+    let length = lengths.iter().copied().max().unwrap_or(0);
+    let shortest = lengths.iter().copied().min().unwrap_or(0);
+    let predicted = Masking::default().predicted_count(shortest.saturating_sub(2));
+    let predicted = predicted.min(shortest);
     let copies = model.objective.copies();
     let mut batch = Batch {
-        rows,
+        rows: lengths.len(),
         length,
         predicted,
         copies,
         input_ids: Vec::new(),
         positions: Vec::new(),
         targets: Vec::new(),
-        attention_mask: vec![1; rows * (length + copies * predicted)],
-        tokens: rows * length,
-        predicted_tokens: rows * predicted,
+        attention_mask: Vec::new(),
+        tokens: lengths.iter().sum(),
+        predicted_tokens: lengths.len() * predicted,
     };
     let vocabulary = model.vocab_size as i64;
-    for _ in 0..rows {
-        let mut order: Vec<i64> = (0..length as i64).collect();
+    for &real in lengths {
+        let mut order: Vec<i64> = (0..real as i64).collect();
         order.shuffle(&mut rng);
+        // Padding is among what is not predicted, in front of it.
+        order.splice(0..0, real as i64..length as i64);
+        let padding = length - real;
         let ids: Vec<i64> = (0..length)
-            .map(|_| rng.random_range(4.min(vocabulary - 1)..vocabulary))
+            .map(|i| match i < padding {
+                true => model.pad_token_id,
+                false => rng.random_range(4.min(vocabulary - 1)..vocabulary),
+            })
             .collect();
         let last = length - predicted;
         batch.targets.extend(&ids[last..]);
@@ -43,6 +51,8 @@ pub fn synthetic_batch(model: &ModelConfig, rows: usize, length: usize, index: u
         batch
             .input_ids
             .extend(std::iter::repeat_n(model.mask_token_id, masks));
+        let seen = (0..length + copies * predicted).map(|i| i64::from(i >= padding));
+        batch.attention_mask.extend(seen);
         for _ in 0..copies {
             batch.positions.extend(&order[last..]);
         }

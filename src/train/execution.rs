@@ -40,8 +40,8 @@ pub struct Execution {
     /// What suits the provider where absent.
     pub precision: Option<Precision>,
     pub attention: AttentionKind,
-    /// Whether dropout and derivatives are by this project's kernels, where the provider has them.
-    pub own_kernels: bool,
+    /// Leave what lies between matrix products to ONNX Runtime's operators, also where this project has kernels.
+    pub no_own_kernels: bool,
     /// Accept nodes on the processor that the provider has no kernel for.
     pub allow_cpu_nodes: bool,
     /// Threads of ONNX Runtime; all cores where absent.
@@ -78,7 +78,7 @@ impl Execution {
 
     /// Whether what lies between matrix products is by kernels of ours, where the provider has them.
     pub fn own_kernels(&self) -> bool {
-        self.own_kernels && !self.on_old_cuda()
+        !self.no_own_kernels && !self.on_old_cuda()
     }
 
     /// Whether attention is one operator, where the provider has a kernel of it.

@@ -49,7 +49,7 @@ pub fn against_f32(
         let context = || format!("one step in {}", precision.name());
         let mut running =
             start(loaded, &config, &options, parameters, &execution).with_context(context)?;
-        let batch = synthetic_batch(&config, rows, length, 0);
+        let batch = synthetic_batch(&config, &vec![length; rows], 0);
         let mut inputs = batch_inputs(&batch);
         inputs.push(loss_scale(batch.predicted_tokens));
         let outputs = Outputs::new(running.engine.train_step(&inputs).with_context(context)?);

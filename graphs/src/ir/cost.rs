@@ -125,6 +125,8 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         Op::LayerNorm(_) | Op::LayerNormOutput(_) => 7 * input(0),
         // Bias, dropout (2), residual, then layer normalization.
         Op::ResidualNorm(_) => 11 * output(0),
+        // Subtract, normalize, scale, shift.
+        Op::NormalizedAgain(_) => 4 * output(0),
         // Layer normalization's, dropout (2), the bias' gradient.
         Op::ResidualNormGrad(_) => 16 * output(0),
         // Bias, GELU, dropout (2).
@@ -150,6 +152,8 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         // Only the rows that are taken.
         Op::Gather(_) => at(1) + 2 * written,
         Op::Slice(_) => 2 * written,
+        // All but what it waits for.
+        Op::NormalizedAgain(_) => read - at(5) + written,
         // The table is copied, then rows of it are read and written once more.
         Op::ScatterAdd(_) | Op::ScatterElements(_) => at(0) + written + at(1) + 3 * at(2),
         Op::Accumulate(_)

@@ -108,6 +108,7 @@ const OWN: &[&str] = &[
     "BiasGelu",
     "BiasGeluGrad",
     "FactorDropout",
+    "NormalizedAgain",
     "PackedAttention",
     "PackedAttentionGrad",
     "ResidualNorm",

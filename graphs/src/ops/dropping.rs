@@ -24,15 +24,6 @@ pub struct RowDropout {
 }
 
 impl RowDropout {
-    /// How many further inputs it takes.
-    pub(super) fn inputs(&self) -> usize {
-        match self.dropping {
-            Dropping::Nothing => 0,
-            Dropping::Mask => 1,
-            Dropping::Factors => 2,
-        }
-    }
-
     /// The ratio that counts.
     pub(super) fn effective_ratio(&self) -> f32 {
         match self.dropping {

@@ -38,6 +38,7 @@ pub mod layer_norm_output;
 pub mod less;
 pub mod matmul;
 pub mod mul;
+pub mod normalized_again;
 pub mod packed_attention;
 pub mod packed_attention_grad;
 pub mod pad;
@@ -134,6 +135,7 @@ operators! {
     less::Less,
     matmul::MatMul,
     mul::Mul,
+    normalized_again::NormalizedAgain,
     packed_attention::PackedAttention,
     packed_attention_grad::PackedAttentionGrad,
     pad::Pad,

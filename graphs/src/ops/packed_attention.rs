@@ -26,7 +26,7 @@ impl PackedAttention {
             return Err("takes floats [rows, batch, width] and a mask [batch, keys]".to_owned());
         };
         let third = match width.as_const() {
-            Some(width) if width % 3 == 0 => Dim::from(width as usize / 3),
+            Some(width) if width % 3 == 0 => Dim::from(width / 3),
             _ => return Err("the width must be thrice that of the queries".to_owned()),
         };
         let rows = |n: &Dim| Type::new(packed.dtype, [n.clone(), b.clone(), third.clone()]);

@@ -1,8 +1,9 @@
 //! What rewrites ask about the surroundings of a value.
 
-use crate::ir::{Graph, Node, NodeId, ValueId};
+use crate::ir::{Graph, GraphError, Node, NodeId, ValueId};
 use crate::ops::Op;
 use crate::ops::dropping::{Dropping, RowDropout};
+use std::collections::HashSet;
 
 /// Who makes and who reads each value of a graph, as it was when this was made.
 pub(super) struct Matching<'a> {
@@ -89,7 +90,7 @@ impl<'a> Matching<'a> {
 pub(super) fn replace(
     graph: &mut Graph,
     replacements: Vec<Option<(Op, Vec<ValueId>)>>,
-) -> Result<(), crate::ir::GraphError> {
+) -> Result<(), GraphError> {
     let mut map = graph.identity_map();
     let nodes = std::mem::take(&mut graph.nodes);
     for (mut node, replacement) in nodes.into_iter().zip(replacements) {
@@ -108,5 +109,53 @@ pub(super) fn replace(
     }
     map.extend((map.len()..graph.values.len()).map(ValueId));
     graph.replace_uses(&map);
+    Ok(())
+}
+
+/// The nodes that node `index` needs.
+pub(super) fn ancestors(graph: &Graph, index: usize) -> HashSet<usize> {
+    let mut wanted: HashSet<ValueId> = graph.nodes[index].inputs.iter().copied().collect();
+    let mut found = HashSet::new();
+    for (at, node) in graph.nodes[..index].iter().enumerate().rev() {
+        if node.outputs.iter().any(|v| wanted.contains(v)) {
+            found.insert(at);
+            wanted.extend(&node.inputs);
+        }
+    }
+    found
+}
+
+/// Puts every node behind those it needs, otherwise in the order in which they are.
+///
+/// # Errors
+/// Where nodes need each other.
+pub(super) fn sort(graph: &mut Graph) -> Result<(), GraphError> {
+    let mut missing = vec![false; graph.values.len()];
+    for node in &graph.nodes {
+        for output in &node.outputs {
+            missing[output.0] = true;
+        }
+    }
+    let mut waiting = std::mem::take(&mut graph.nodes);
+    while !waiting.is_empty() {
+        let before = waiting.len();
+        for node in std::mem::take(&mut waiting) {
+            match node.inputs.iter().any(|v| missing[v.0]) {
+                true => waiting.push(node),
+                false => {
+                    for output in &node.outputs {
+                        missing[output.0] = false;
+                    }
+                    graph.nodes.push(node);
+                }
+            }
+        }
+        if waiting.len() == before {
+            return Err(GraphError::Invalid {
+                stage: "sort".to_owned(),
+                reason: "nodes need each other".to_owned(),
+            });
+        }
+    }
     Ok(())
 }

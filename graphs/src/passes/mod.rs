@@ -9,10 +9,13 @@ pub mod expand;
 mod fuse_bias_gelu;
 mod fuse_cross_entropy;
 mod fuse_residual_norm;
+mod join_slices;
 mod matching;
 mod pack_attention;
+mod pad_with_zeros;
 pub mod precision;
-pub mod recompute_activation;
+mod recompute_activation;
+mod recompute_normal;
 mod scatter_into_sum;
 pub mod softmax_row_sum;
 #[cfg(test)]
@@ -74,6 +77,32 @@ pub const FUSIONS: &[Pass] = &[
         run: fuse_cross_entropy::run,
     },
     // What the fused operators replaced would be differentiated too.
+    Pass {
+        name: "dead_code",
+        run: dead_code::run,
+    },
+];
+
+/// What makes derivatives cheaper and lets them hold less memory where there are kernels of the runtime, in
+/// order, after differentiation.
+pub const LIGHTER_DERIVATIVES: &[Pass] = &[
+    // While slices' derivatives still are pads.
+    Pass {
+        name: "join_slices",
+        run: join_slices::run,
+    },
+    Pass {
+        name: "pad_with_zeros",
+        run: pad_with_zeros::run,
+    },
+    Pass {
+        name: "recompute_activation",
+        run: recompute_activation::run,
+    },
+    Pass {
+        name: "recompute_normal",
+        run: recompute_normal::run,
+    },
     Pass {
         name: "dead_code",
         run: dead_code::run,

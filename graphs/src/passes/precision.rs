@@ -55,6 +55,7 @@ fn class(op: &Op) -> Class {
             Gradients::Copy => Class::Mixed(&[2, 3, 4]),
             Gradients::Both => Class::Mixed(&[0, 3, 4, 5]),
         },
+        Op::NormalizedAgain(_) => Class::Mixed(&[1, 2, 3, 4]),
         Op::BiasGelu(_) => Class::Mixed(&[1]),
         Op::BiasGeluGrad(_) => Class::Mixed(&[2]),
         Op::BiasCrossEntropy(_) => Class::Mixed(&[1]),

@@ -1,16 +1,16 @@
 //! What lies between the two products of a feed-forward block is computed once more by its derivative,
 //! instead of being kept until then: the largest tensor of a layer.
 
-use crate::ir::{Graph, GraphError, ValueId};
+use super::matching::{ancestors, sort};
+use crate::ir::{Graph, GraphError};
 use crate::ops::Op;
 use crate::ops::bias_gelu_grad::VALUE;
-use std::collections::HashSet;
 
 /// Lets what runs after a derivative read the value from there.
 ///
 /// # Errors
 /// Where nodes need each other.
-pub fn run(graph: &mut Graph) -> Result<(), GraphError> {
+pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
     for index in 0..graph.nodes.len() {
         let gradient = &graph.nodes[index];
         if !matches!(gradient.op, Op::BiasGeluGrad(_)) {
@@ -34,51 +34,6 @@ pub fn run(graph: &mut Graph) -> Result<(), GraphError> {
         }
     }
     sort(graph)
-}
-
-/// The nodes that node `index` needs.
-fn ancestors(graph: &Graph, index: usize) -> HashSet<usize> {
-    let mut wanted: HashSet<ValueId> = graph.nodes[index].inputs.iter().copied().collect();
-    let mut found = HashSet::new();
-    for (at, node) in graph.nodes[..index].iter().enumerate().rev() {
-        if node.outputs.iter().any(|v| wanted.contains(v)) {
-            found.insert(at);
-            wanted.extend(&node.inputs);
-        }
-    }
-    found
-}
-
-/// Puts every node behind those it needs, otherwise in the order in which they are.
-fn sort(graph: &mut Graph) -> Result<(), GraphError> {
-    let mut missing = vec![false; graph.values.len()];
-    for node in &graph.nodes {
-        for output in &node.outputs {
-            missing[output.0] = true;
-        }
-    }
-    let mut waiting = std::mem::take(&mut graph.nodes);
-    while !waiting.is_empty() {
-        let before = waiting.len();
-        for node in std::mem::take(&mut waiting) {
-            match node.inputs.iter().any(|v| missing[v.0]) {
-                true => waiting.push(node),
-                false => {
-                    for output in &node.outputs {
-                        missing[output.0] = false;
-                    }
-                    graph.nodes.push(node);
-                }
-            }
-        }
-        if waiting.len() == before {
-            return Err(GraphError::Invalid {
-                stage: "recompute_activation".to_owned(),
-                reason: "nodes need each other".to_owned(),
-            });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

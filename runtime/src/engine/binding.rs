@@ -216,7 +216,8 @@ fn c_string(name: &str) -> ort::Result<CString> {
     CString::new(name).map_err(|_| ort::Error::new(format!("the name '{name}' has a NUL in it")))
 }
 
-fn check(status: OrtStatusPtr) -> ort::Result<()> {
+/// What a call of ONNX Runtime says.
+pub(super) fn check(status: OrtStatusPtr) -> ort::Result<()> {
     // SAFETY: `status` was just returned by ONNX Runtime, and its ownership passes on.
     unsafe { ort::Error::result_from_status(status) }
 }

@@ -1,5 +1,6 @@
 //! The trait through which a training loop drives ONNX Runtime, and the tensors that pass through it.
 
+mod arena;
 mod binding;
 mod error;
 pub mod session;

@@ -13,6 +13,7 @@ use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::value::{DynTensor, TensorRef};
 
+use super::arena;
 use super::binding::{BoundSession, DeviceVector};
 use super::error::EngineError;
 use super::training_api::{borrow, by_name, check_length, copy_out};
@@ -186,7 +187,11 @@ impl SessionEngine {
     /// every parameter.
     pub fn new(loaded: &Loaded, options: SessionOptions, initial: &[NamedArray]) -> Result<Self> {
         match options.provider {
-            Provider::Cuda => crate::library::preload_cuda(&loaded.path)?,
+            Provider::Cuda => {
+                crate::library::preload_cuda(&loaded.path)?;
+                arena::share(loaded.environment(), options.device_id)
+                    .map_err(EngineError::runtime("set up the GPU's memory"))?;
+            }
             Provider::Cpu
             | Provider::Rocm
             | Provider::MigraphX
@@ -717,6 +722,9 @@ fn session_options(
         .with_memory_pattern(false)?;
     if let Some(threads) = options.threads {
         builder = builder.with_intra_threads(threads)?;
+    }
+    if options.provider == Provider::Cuda {
+        builder = builder.with_config_entry(arena::SHARED.0, arena::SHARED.1)?;
     }
     let builder = crate::kernels::register(builder, options.provider, options.device_id)?;
     crate::provider::register(

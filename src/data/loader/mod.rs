@@ -23,6 +23,7 @@ use grouping::Grouping;
 use order::{Order, OrderConfig};
 use pipeline::Shuffler;
 
+pub use grouping::GROUP_ROWS;
 pub use order::Split;
 pub use samples::BreakMode;
 use samples::Packer;

@@ -31,7 +31,6 @@ use crate::passes::absorb_scale::absorb_scale;
 use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
 use crate::passes::precision::lower_precision;
-use crate::passes::recompute_activation;
 use crate::passes::softmax_row_sum::softmax_row_sum;
 use std::collections::BTreeMap;
 
@@ -246,8 +245,7 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
     }
     passes::run(&mut graph, passes::PASSES)?;
     if options.fuses() {
-        recompute_activation::run(&mut graph)?;
-        verify(&graph, "recompute_activation")?;
+        passes::run(&mut graph, passes::LIGHTER_DERIVATIVES)?;
     }
     if !options.target.has(&SoftmaxGrad.into()) {
         softmax_row_sum(&mut graph)?;

@@ -178,6 +178,7 @@ impl Target {
                     | Op::FactorDropout(_)
                     | Op::GeluGrad(_)
                     | Op::LayerNormGrad(_)
+                    | Op::NormalizedAgain(_)
                     | Op::PackedAttention(_)
                     | Op::PackedAttentionGrad(_)
                     | Op::ResidualNorm(_)

@@ -45,6 +45,11 @@ pub(super) fn add(mut domain: OperatorDomain, device_id: i32) -> ort::Result<Ope
         domain = with(domain, device_id, norm)?;
         let norm = residual_norm::ResidualNormGrad { element, dropout };
         domain = with(domain, device_id, norm)?;
+        domain = with(
+            domain,
+            device_id,
+            residual_norm::NormalizedAgain { element },
+        )?;
         for pass in [bias_gelu::Pass::Forward, bias_gelu::Pass::Backward] {
             let definition = bias_gelu::BiasGelu {
                 pass,

@@ -81,6 +81,25 @@ extern "C" __global__ void __launch_bounds__(THREADS) residual_norm(
     }
 }
 
+// copy [rows, WIDTH] once more, from the sum and its statistics.
+extern "C" __global__ void __launch_bounds__(THREADS) normalized_again(
+    T* copy, const T* sum, const float* mean, const float* inverse, const float* scale, const float* shift, i64 rows) {
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    for (i64 row = (i64)blockIdx.x * WARPS + warp; row < rows; row += (i64)gridDim.x * WARPS) {
+        float centre = mean[row], spread = inverse[row];
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            int at = (i * 32 + lane) * PIECE;
+            if (!WHOLE && at >= WIDTH) continue;
+            Piece<T, PIECE> x = load<PIECE>(sum, row * WIDTH + at), y;
+#pragma unroll
+            for (int j = 0; j < PIECE; j++)
+                y.x[j] = narrow((widen(x.x[j]) - centre) * spread * scale[at + j] + shift[at + j]);
+            store(copy, row * WIDTH + at, y);
+        }
+    }
+}
+
 // d_residual and d_branch [rows, WIDTH], and every block's sums for bias, scale and shift,
 // [blocks, 3, WIDTH]. Either gradient may be absent.
 extern "C" __global__ void __launch_bounds__(THREADS, GRAD_BLOCKS) residual_norm_grad(

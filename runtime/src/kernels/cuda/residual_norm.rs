@@ -145,6 +145,50 @@ impl Definition for ResidualNormGrad {
     }
 }
 
+/// `NormalizedAgain` for branches of one type.
+#[derive(Debug, Clone)]
+pub(super) struct NormalizedAgain {
+    pub element: TensorElementType,
+}
+
+impl Definition for NormalizedAgain {
+    fn name(&self) -> &'static str {
+        "NormalizedAgain"
+    }
+
+    fn inputs(&self) -> Vec<OperatorInput> {
+        use TensorElementType::Float32;
+        let plain = [self.element, Float32, Float32, Float32, Float32];
+        let all = plain.into_iter().chain([self.element]);
+        all.map(OperatorInput::required).collect()
+    }
+
+    fn outputs(&self) -> Vec<TensorElementType> {
+        vec![self.element]
+    }
+
+    fn read(&mut self, _: &KernelContext<'_>) -> ort::Result<()> {
+        Ok(())
+    }
+
+    fn compute(&self, call: &mut Call<'_>) -> ort::Result<()> {
+        let shape = call.shape(0)?;
+        let (rows, width) = rows_and_width(&shape)?;
+        let [sum, mean, inverse, scale, shift] = inputs(call)?;
+        let copy = call.output(0, &shape)?;
+        let count = rows as i64;
+        let mut arguments = arguments![copy, sum, mean, inverse, scale, shift, count];
+        let source = Source {
+            text: SOURCE,
+            definitions: &[("ELEMENT", element_number(self.element)), ("WIDTH", width)],
+            kernel: "normalized_again",
+        };
+        let launch = grid([rows.div_ceil(WARPS).min(BLOCKS), 1], 32 * WARPS);
+        // SAFETY: the parameters of `normalized_again`; all rows have the shape that was read.
+        unsafe { call.launch(&source, launch, &mut arguments) }
+    }
+}
+
 /// The first inputs, all of which must be given.
 fn inputs<const N: usize>(call: &Call<'_>) -> ort::Result<[*const std::ffi::c_void; N]> {
     let mut found = [std::ptr::null(); N];
