@@ -5,10 +5,12 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use mpnet::cli::hardware::HardwareArgs;
 use mpnet::data::loader::GROUP_ROWS;
+use mpnet::data::masking::Masking;
 use mpnet::data::synthetic::synthetic_batch;
 use mpnet::data::{Batch, MaskKey};
 use mpnet::train::config::{Architecture, Vocabulary};
 use mpnet::train::engine::start;
+use mpnet::train::execution::Execution;
 use mpnet::train::initialize::initial_parameters;
 use mpnet::train::inputs::{batch_inputs, dropout_inputs, loss_scale};
 use mpnet_graphs::lower::ort_training::Options;
@@ -68,7 +70,10 @@ fn main() -> Result<()> {
         .build_global()?;
     let config = model(&args);
     let started = Instant::now();
-    let execution = args.hardware.execution(Some(args.threads));
+    let execution = Execution {
+        largest_batch: Some(Masking::default().batch_sizes(args.batch, args.seq)),
+        ..args.hardware.execution(Some(args.threads))
+    };
     let loaded = execution
         .load(args.ort.clone())
         .context("finding ONNX Runtime")?;

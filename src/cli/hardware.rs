@@ -97,6 +97,7 @@ impl HardwareArgs {
             no_own_kernels: self.no_own_kernels,
             allow_cpu_nodes: self.allow_cpu_nodes,
             threads,
+            largest_batch: None,
         }
     }
 }

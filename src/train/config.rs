@@ -5,6 +5,7 @@ use super::log::LogConfig;
 use super::schedule::Schedule;
 use crate::data::hub::DatasetName;
 use crate::data::{BreakMode, Masking};
+use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
@@ -186,5 +187,16 @@ impl Default for Operation {
             save_patience: Duration::from_secs(600),
             log: LogConfig::default(),
         }
+    }
+}
+
+impl TrainConfig {
+    /// The sizes of the largest micro-batch.
+    pub fn largest_batch(&self) -> Bindings {
+        let rows = match self.batching.max_batch_tokens {
+            Some(limit) => (limit / self.max_tokens.max(1)).max(1),
+            None => self.batch_size,
+        };
+        self.masking.batch_sizes(rows, self.max_tokens)
     }
 }

@@ -8,7 +8,6 @@ use super::session::target;
 use crate::data::TrainLoader;
 use crate::data::dropout::MaskKey;
 use anyhow::{Context, Result};
-use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::ir::cost::costs;
 use mpnet_graphs::ir::memory::{execution_order, memory};
 use mpnet_graphs::lower::ort_training::training_graph;
@@ -33,11 +32,7 @@ pub fn dry_run(
     step: u64,
 ) -> Result<()> {
     let count: u64 = parameters(model).iter().map(|p| p.len() as u64).sum();
-    let sizes = Bindings {
-        batch: config.batch_size,
-        length: config.max_tokens,
-        predicted: ((0.15 * config.max_tokens as f64).round_ties_even() as usize).max(1),
-    };
+    let sizes = config.largest_batch();
     let graph = training_graph(model, false, target(config.execution.provider()))?.0;
     let activations = memory(&graph, &execution_order(&graph), &sizes).peak;
     let flops = costs(&graph, &sizes).total.flops;

@@ -1,6 +1,7 @@
 //! What runs the graph, where, and in which arithmetic.
 
 use anyhow::{Result, bail};
+use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::lower::portable::Precision;
 use mpnet_runtime::device::nvidia_capability;
 use mpnet_runtime::library::{self, Loaded, LocateOptions};
@@ -46,6 +47,8 @@ pub struct Execution {
     pub allow_cpu_nodes: bool,
     /// Threads of ONNX Runtime; all cores where absent.
     pub threads: Option<usize>,
+    /// The largest batch to come, for whose steps a GPU's memory is set aside.
+    pub largest_batch: Option<Bindings>,
 }
 
 impl Execution {

@@ -4,6 +4,7 @@ use super::changes::changes;
 use super::config::{TrainConfig, Vocabulary};
 use super::dry_run;
 use super::engine::start;
+use super::execution::Execution;
 use super::feeder::Feeder;
 use super::figures::{Figures, Peak};
 use super::foreign::Foreign;
@@ -131,7 +132,11 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         (None, fresh) => fresh.as_deref().unwrap_or_default(),
     };
     let count: usize = initial.iter().map(|p| p.values.len()).sum();
-    let mut running = start(&loaded, &model, &options, initial, &config.execution)?;
+    let execution = Execution {
+        largest_batch: Some(config.largest_batch()),
+        ..config.execution
+    };
+    let mut running = start(&loaded, &model, &options, initial, &execution)?;
     if let Some(state) = checkpoint.as_mut().and_then(|c| c.optimizer.take()) {
         running.engine.set_optimizer_state(state)?;
     }

@@ -52,7 +52,11 @@ pub fn start(
     };
     let artifacts =
         compile(config, &options).with_context(|| format!("compiling the model for {provider}"))?;
+    let reserve = execution
+        .largest_batch
+        .and_then(|sizes| usize::try_from(artifacts.step_memory(&sizes)).ok());
     let options = SessionOptions {
+        reserve,
         models: SessionModels {
             step: artifacts.step,
             evaluation: artifacts.eval,

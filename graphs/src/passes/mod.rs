@@ -18,6 +18,7 @@ mod recompute_activation;
 mod recompute_normal;
 mod scatter_into_sum;
 pub mod softmax_row_sum;
+mod tied_gradient_first;
 #[cfg(test)]
 mod testing;
 
@@ -108,6 +109,12 @@ pub const LIGHTER_DERIVATIVES: &[Pass] = &[
         run: dead_code::run,
     },
 ];
+
+/// The order of a finished training step, where there are kernels of the runtime.
+pub const ORDER: &[Pass] = &[Pass {
+    name: "tied_gradient_first",
+    run: tied_gradient_first::run,
+}];
 
 /// Runs `passes` in order and verifies the graph after each.
 ///

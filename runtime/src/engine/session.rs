@@ -79,6 +79,9 @@ pub struct SessionOptions {
     pub threads: Option<usize>,
     /// Whether nodes that the provider has no kernel for may run on the processor.
     pub allow_cpu_nodes: bool,
+    /// Bytes of a GPU's memory to take at once, where there is room: what the largest step will need. Taken bit by
+    /// bit as a first step asks for it, memory is in pieces that later steps don't fit into.
+    pub reserve: Option<usize>,
 }
 
 /// Trains through ordinary sessions.
@@ -242,6 +245,13 @@ impl SessionEngine {
         engine.check_complete(initial, |name| EngineError::MissingParameter { name })?;
         engine.set_parameters(initial)?;
         engine.clear_gradients()?;
+        if let (Provider::Cuda, Some(bytes)) = (engine.options.provider, engine.options.reserve) {
+            // What is freed stays with the arena. Without room for it, steps take what they find.
+            match allocator.alloc::<u8>(bytes) {
+                Ok(block) => drop(block),
+                Err(error) => tracing::debug!("no {bytes} bytes at once: {error}"),
+            }
+        }
         Ok(engine)
     }
 

@@ -16,7 +16,8 @@ pub use crate::passes::device_dropout::Factor;
 
 use super::ort_training::{self, CORRECT, GRADIENT_NORM, LOSS_SCALE, LOSS_SUM, TRAIN_OUTPUTS};
 use crate::autodiff;
-use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId, verify};
+use crate::ir::memory::{execution_order, memory};
+use crate::ir::{Bindings, DType, Dim, Graph, GraphError, Type, ValueId, verify};
 use crate::model::config::ModelConfig;
 use crate::model::parameters::parameters;
 use crate::model::pretraining::pretraining_with;
@@ -114,6 +115,16 @@ pub struct Artifacts {
     pub layout: Layout,
     /// What the step takes for its dropout.
     pub randomness: Randomness,
+    /// The step before it was written down, for figures about it.
+    pub step_graph: Graph,
+}
+
+impl Artifacts {
+    /// Bytes of intermediate values that a step holds at most, for a batch of these sizes.
+    pub fn step_memory(&self, sizes: &Bindings) -> u64 {
+        let order = execution_order(&self.step_graph);
+        memory(&self.step_graph, &order, sizes).peak
+    }
 }
 
 /// The step's inputs for dropout.
@@ -154,7 +165,7 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
     let layout = Layout::new(&parameters(config), target.has_addresses());
     let step = step_graph(config, options)?;
     let optimizer = optimizer::optimizer_graph(&options.optimizer, &layout, GRADIENT_NORM)?;
-    let step_model = emit(step.graph, "mpnet_step")?;
+    let step_model = emit(step.graph.clone(), "mpnet_step")?;
     let eval = emit(eval_graph(config, options)?, "mpnet_eval")?;
     let optimizer = emit(plain(optimizer)?, "mpnet_optimizer")?;
     let clear = emit(plain(optimizer::clear_graph(&layout)?)?, "mpnet_clear")?;
@@ -176,6 +187,7 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
         operators: uses,
         layout,
         randomness: step.randomness,
+        step_graph: step.graph,
     })
 }
 
@@ -260,6 +272,9 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
     let gradients = graph.outputs.split_off(figures);
     accumulate(&mut graph, gradients, options.expose)?;
     passes::run(&mut graph, passes::PASSES)?;
+    if options.fuses() {
+        passes::run(&mut graph, passes::ORDER)?;
+    }
     Ok(Step { graph, randomness })
 }
 
