@@ -18,9 +18,9 @@ mod recompute_activation;
 mod recompute_normal;
 mod scatter_into_sum;
 pub mod softmax_row_sum;
-mod tied_gradient_first;
 #[cfg(test)]
 mod testing;
+mod tied_gradient_first;
 
 use crate::ir::{Graph, GraphError, verify};
 
