@@ -1,5 +1,6 @@
 //! A HuggingFace tokenizer from disk, with the roles of its special tokens and where words start.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -396,6 +397,19 @@ impl Definition {
     }
 }
 
+/// Whether two definitions, with the configurations beside them, make the same tokens and give them the
+/// same parts.
+///
+/// # Errors
+/// When one can't be read or is no definition.
+pub fn same_tokenizer(a: &Path, b: &Path) -> Result<bool> {
+    let [a, b] = [a, b].map(|path| Definition::read(path.to_owned()));
+    let (a, b) = (a?, b?);
+    let special = |definition: &Definition| BTreeSet::from_iter(definition.special());
+    let same_role = |role: &Role| a.role(role) == b.role(role);
+    Ok(a.json == b.json && ROLES.iter().all(same_role) && special(&a) == special(&b))
+}
+
 /// Copies a tokenizer's definition, under its usual name, and the files beside it that belong to it
 /// into `folder`, which must exist.
 ///
@@ -703,6 +717,37 @@ mod tests {
         let again = load(to.path()).unwrap();
         assert_eq!(again.mask_id(), tokenizer.mask_id());
         assert_eq!(again.tokens, tokenizer.tokens);
+    }
+
+    #[test]
+    fn another_vocabulary_or_role_is_another_tokenizer() {
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [a, b] = folders.each_ref().map(|f| f.path().join(TOKENIZER_FILE));
+        let definition = fixture::definition();
+        fixture::write(folders[0].path(), &definition);
+        // The same definition in other words.
+        std::fs::write(&b, format!("{definition:#}")).unwrap();
+        assert!(same_tokenizer(&a, &b).unwrap());
+        let config = b.with_file_name(CONFIG_FILE);
+        std::fs::write(&config, r#"{"pad_token": "<pad>", "added": 1}"#).unwrap();
+        assert!(same_tokenizer(&a, &b).unwrap());
+        for other in [
+            r#"{"mask_token": "z"}"#,
+            r#"{"extra_special_tokens": ["z"]}"#,
+        ] {
+            std::fs::write(&config, other).unwrap();
+            assert!(!same_tokenizer(&a, &b).unwrap(), "{other}");
+        }
+        std::fs::remove_file(&config).unwrap();
+        let mut swapped = definition.clone();
+        let vocabulary = swapped["model"]["vocab"].as_object_mut().unwrap();
+        for (token, other) in [("a", "b"), ("b", "a")] {
+            vocabulary.insert(token.into(), definition["model"]["vocab"][other].clone());
+        }
+        fixture::write(folders[1].path(), &swapped);
+        assert!(!same_tokenizer(&a, &b).unwrap());
+        std::fs::remove_file(&b).unwrap();
+        assert!(same_tokenizer(&a, &b).is_err());
     }
 
     #[test]
