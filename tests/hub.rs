@@ -128,6 +128,54 @@ fn what_the_hub_refuses_is_said() {
     assert!(split.contains("validation"), "{split}");
     let field = said(&["--text-field", "body"]);
     assert!(field.contains("id, text, filler"), "{field}");
+    let kind = said(&["--text-field", "id"]);
+    assert!(kind.contains("INT64, not a text"), "{kind}");
+    let good =
+        [Some(&b"some text that is long enough to be trained on, of sixty-four characters"[..]);
+            100];
+    let with_one = |bad: &'static [u8]| {
+        let mut rows = good;
+        rows[60] = Some(bad);
+        parquet_of(&rows, 40, Compression::UNCOMPRESSED)
+    };
+    let mut damaged = parquet_of(&good, 40, Compression::SNAPPY);
+    let middle = damaged.len() / 3;
+    damaged[middle..middle + 100].fill(0xa5);
+    for (dataset, file, gated, words) in [
+        (
+            "o/empty",
+            parquet_of(&[], 9, Compression::SNAPPY),
+            false,
+            ["o/empty", "holds no text"],
+        ),
+        ("o/gated", with_one(b"x"), true, ["401", "HF_TOKEN"]),
+        (
+            "o/latin",
+            with_one(b"caf\xe9"),
+            false,
+            ["row 60 is not UTF-8", "train.parquet"],
+        ),
+        (
+            "o/corrupt",
+            damaged,
+            false,
+            ["train.parquet", "it is damaged"],
+        ),
+    ] {
+        let files = [("train.parquet".to_owned(), file)].into();
+        server.add(
+            &format!("datasets/{dataset}"),
+            Repo {
+                files,
+                gated,
+                ..Repo::default()
+            },
+        );
+        let said = said(&["--dataset-name", dataset]);
+        for word in words {
+            assert!(said.contains(word), "no '{word}': {said}");
+        }
+    }
     let many = said(&["--eval-samples", "100000"]);
     assert!(many.contains("--eval-samples"), "{many}");
     let tokenizer = said(&["--tokenizer-name", "o/tokenizer"]);
@@ -168,7 +216,7 @@ fn a_tokenizer_is_trained_on_a_dataset_as_on_files() {
     let of_few = made(&["--dataset-name", "o/bible", "--max-texts", "50"]);
     assert!(of_few != of_files);
 
-    let mut refused = |further: &[&str], code: i32, words: &[&str]| {
+    let refused = |further: &[&str], code: i32, words: &[&str]| {
         let said = failure(&mut train_tokenizer(&server, folder.path(), further), code);
         for word in words {
             assert!(said.contains(word), "no '{word}': {said}");

@@ -10,8 +10,8 @@ use super::dataset::DatasetArgs;
 use super::exit;
 use crate::data::hub::{Hub, HubSettings};
 use crate::data::source::{DEFAULT_FIELD, training_files};
-use crate::data::tokenizer_check;
-use crate::data::tokenizer_training::TokenizerTraining;
+use crate::data::tokenizer::check;
+use crate::data::tokenizer::training::TokenizerTraining;
 use crate::data::{Sources, Tokenizer};
 
 /// Make a tokenizer, or check one
@@ -92,7 +92,7 @@ pub fn run(args: &TokenizerArgs) -> anyhow::Result<u8> {
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<u8> {
-    let check = tokenizer_check::check(&args.name)?;
+    let check = check::check(&args.name)?;
     println!("{}: {} tokens", check.path.display(), check.entries);
     for finding in &check.findings {
         let (word, part) = (finding.verdict.word(), finding.part);

@@ -12,7 +12,7 @@ use super::*;
 use crate::data::fixture;
 use crate::data::hub::server::{HubServer, Repo, parquet_of};
 use crate::data::hub::{Hub, HubSettings, Retry, dataset_files};
-use crate::data::rng::{Purpose, below, keyed};
+use crate::data::rng::{Purpose, keyed, shuffle};
 use crate::data::source::tests::every_source;
 
 /// Text i is a word of its own, once or more: `b`, `c`, … `ba`, `bb`, ….
@@ -165,8 +165,9 @@ fn check_resuming(name: &str, config: &LoaderConfig) {
             ..config.clone()
         };
         let mut rng = keyed(threads as u64, Purpose::Shuffle, 0, 0);
-        let mut stops: Vec<u32> = (0..50).map(|_| 1 + below(&mut rng, 199)).collect();
-        stops.sort_unstable();
+        let mut stops: Vec<u32> = (1..200).collect();
+        shuffle(&mut rng, &mut stops);
+        stops.truncate(50);
         let mut current = loader(config.clone(), None).unwrap();
         for (index, expected) in (1..).zip(&expected) {
             let (batch, state) = current.next().unwrap();

@@ -17,9 +17,9 @@ use tokenizers::{
     PreTokenizer, Trainer,
 };
 
-use super::error::{DataError, Result};
-use super::source::{Sources, Texts};
-use super::tokenizer::{CONFIG_FILE, TOKENIZER_FILE};
+use super::{CONFIG_FILE, TOKENIZER_FILE};
+use crate::data::error::{DataError, Result};
+use crate::data::source::{Sources, Texts};
 
 const FIRST_TOKENS: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", UNKNOWN];
 /// The unknown token in use; `<unk>` only has its place in the layout.
