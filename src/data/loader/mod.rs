@@ -35,6 +35,8 @@ const CHECK_UP_TO_BYTES: u64 = 256 << 20;
 /// Tokens of a batch at most, padding included. A group of batches is in memory at once, and no device
 /// holds one as large.
 const LARGEST_BATCH: usize = 1 << 24;
+/// Threads that tokenize at most; more would take longer to start than they save.
+const MOST_THREADS: usize = 1024;
 /// Blocks of texts that may wait to be tokenized.
 const BLOCKS_AHEAD: usize = 8;
 
@@ -137,6 +139,12 @@ impl LoaderConfig {
                 ));
             }
             Some(_) | None => {}
+        }
+        if self.threads > MOST_THREADS {
+            return wrong(format!(
+                "--num-workers {} is more than {MOST_THREADS} threads; take as many as there are cores",
+                self.threads
+            ));
         }
         let Split { rank, world } = self.split;
         if rank >= world {

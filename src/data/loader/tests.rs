@@ -400,12 +400,13 @@ fn bad_folders_and_configurations_fail_at_once() {
     assert!(text.contains("c.txt") && text.contains("line 2"), "{text}");
     std::fs::remove_file(folder.path().join("c.txt")).unwrap();
     type Change = fn(&mut LoaderConfig);
-    let cases: [(Change, &str); 7] = [
+    let cases: [(Change, &str); 8] = [
         (|c| c.batch_size = 0, "batch size"),
         (
             |c| c.batch_size = usize::MAX,
             "--batch-size 18446744073709551615",
         ),
+        (|c| c.threads = 100_000, "--num-workers 100000"),
         (|c| c.max_tokens = 2, "tokens"),
         (
             |c| c.max_tokens = usize::MAX,
