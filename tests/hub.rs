@@ -5,6 +5,7 @@ mod common;
 use common::hub::{Fault, HubServer, Repo, parquet_of};
 use common::{binary, failure, files, repository, stdout};
 use parquet::basic::Compression;
+use serde_json::Value;
 use std::path::Path;
 
 /// The example text as a dataset `o/bible` of two files, the lines as they are.
@@ -70,6 +71,49 @@ fn a_run_on_a_dataset_goes_on_where_it_was() {
     }
 }
 
+/// The example tokenizer as a repository, after `change`.
+fn tokenizer(change: impl Fn(&mut Value)) -> Repo {
+    let read = |name: &str| std::fs::read(repository("examples/tokenizer").join(name)).unwrap();
+    let mut definition = serde_json::from_slice(&read("tokenizer.json")).unwrap();
+    change(&mut definition);
+    let files = [
+        ("tokenizer.json", definition.to_string().into_bytes()),
+        ("tokenizer_config.json", read("tokenizer_config.json")),
+    ];
+    Repo {
+        files: files.map(|(name, bytes)| (name.to_owned(), bytes)).into(),
+        ..Repo::default()
+    }
+}
+
+#[test]
+fn a_tokenizer_by_its_name_is_compared_when_a_run_goes_on() {
+    let server = server();
+    server.add("models/o/tokenizer", tokenizer(|_| {}));
+    server.add(
+        "models/o/other",
+        tokenizer(|definition| {
+            let vocabulary = &mut definition["model"]["vocab"];
+            let the = vocabulary["the"].take();
+            vocabulary["the"] = vocabulary["and"].take();
+            vocabulary["and"] = the;
+        }),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let run = |updates: &str, name: &str, further: &[&str]| {
+        let mut command = pretrain(&server, folder.path(), &["--total-updates", updates]);
+        command.args(["--tokenizer-name", name]).args(further);
+        command
+    };
+    stdout(&mut run("1", "o/tokenizer", &[]));
+    let said = failure(&mut run("2", "o/other", &["--resume"]), 1);
+    for word in ["--tokenizer-name is another tokenizer", "--override"] {
+        assert!(said.contains(word), "no '{word}': {said}");
+    }
+    stdout(&mut run("2", "o/tokenizer", &["--resume"]));
+    stdout(&mut run("3", "o/other", &["--resume", "--override"]));
+}
+
 #[test]
 fn what_the_hub_refuses_is_said() {
     let server = server();
@@ -84,6 +128,54 @@ fn what_the_hub_refuses_is_said() {
     assert!(split.contains("validation"), "{split}");
     let field = said(&["--text-field", "body"]);
     assert!(field.contains("id, text, filler"), "{field}");
+    let kind = said(&["--text-field", "id"]);
+    assert!(kind.contains("INT64, not a text"), "{kind}");
+    let good =
+        [Some(&b"some text that is long enough to be trained on, of sixty-four characters"[..]);
+            100];
+    let with_one = |bad: &'static [u8]| {
+        let mut rows = good;
+        rows[60] = Some(bad);
+        parquet_of(&rows, 40, Compression::UNCOMPRESSED)
+    };
+    let mut damaged = parquet_of(&good, 40, Compression::SNAPPY);
+    let middle = damaged.len() / 3;
+    damaged[middle..middle + 100].fill(0xa5);
+    for (dataset, file, gated, words) in [
+        (
+            "o/empty",
+            parquet_of(&[], 9, Compression::SNAPPY),
+            false,
+            ["o/empty", "holds no text"],
+        ),
+        ("o/gated", with_one(b"x"), true, ["401", "HF_TOKEN"]),
+        (
+            "o/latin",
+            with_one(b"caf\xe9"),
+            false,
+            ["row 60 is not UTF-8", "train.parquet"],
+        ),
+        (
+            "o/corrupt",
+            damaged,
+            false,
+            ["train.parquet", "it is damaged"],
+        ),
+    ] {
+        let files = [("train.parquet".to_owned(), file)].into();
+        server.add(
+            &format!("datasets/{dataset}"),
+            Repo {
+                files,
+                gated,
+                ..Repo::default()
+            },
+        );
+        let said = said(&["--dataset-name", dataset]);
+        for word in words {
+            assert!(said.contains(word), "no '{word}': {said}");
+        }
+    }
     let many = said(&["--eval-samples", "100000"]);
     assert!(many.contains("--eval-samples"), "{many}");
     let tokenizer = said(&["--tokenizer-name", "o/tokenizer"]);
@@ -92,4 +184,66 @@ fn what_the_hub_refuses_is_said() {
         "{tokenizer}"
     );
     assert!(!folder.path().join("out").exists());
+}
+
+/// `mpnet tokenizer train` on the server's datasets.
+fn train_tokenizer(server: &HubServer, folder: &Path, further: &[&str]) -> assert_cmd::Command {
+    let mut command = binary("mpnet", folder);
+    command
+        .env_remove("HF_HUB_OFFLINE")
+        .env("HF_ENDPOINT", &server.endpoint)
+        .env("HF_HOME", folder.join("hf"))
+        .args(["tokenizer", "train", "--output", "made"])
+        .args(["--vocab-size", "600"])
+        .args(further);
+    command
+}
+
+#[test]
+fn a_tokenizer_is_trained_on_a_dataset_as_on_files() {
+    let server = server();
+    let folder = tempfile::tempdir().unwrap();
+    let made = |further: &[&str]| {
+        stdout(&mut train_tokenizer(&server, folder.path(), further));
+        let made = files(&folder.path().join("made"));
+        std::fs::remove_dir_all(folder.path().join("made")).unwrap();
+        made
+    };
+    let text = repository("examples/corpus/train/00.txt");
+    let of_files = made(&[text.to_str().unwrap()]);
+    server.go_wrong(&[Fault::Status(503), Fault::Cut(100)]);
+    assert!(made(&["--dataset-name", "o/bible"]) == of_files);
+    let of_few = made(&["--dataset-name", "o/bible", "--max-texts", "50"]);
+    assert!(of_few != of_files);
+
+    let refused = |further: &[&str], code: i32, words: &[&str]| {
+        let said = failure(&mut train_tokenizer(&server, folder.path(), further), code);
+        for word in words {
+            assert!(said.contains(word), "no '{word}': {said}");
+        }
+        assert!(!folder.path().join("made").exists());
+    };
+    let dataset = ["--dataset-name", "o/bible"];
+    refused(&["--dataset-name", "o/nothing"], 1, &["o/nothing", "404"]);
+    refused(
+        &[&dataset[..], &["--dataset-split", "validation"]].concat(),
+        1,
+        &["\"validation\""],
+    );
+    refused(
+        &[&dataset[..], &["--dataset-revision", "v2"]].concat(),
+        1,
+        &["revision v2"],
+    );
+    refused(
+        &[&dataset[..], &["--text-field", "body"]].concat(),
+        1,
+        &["id, text, filler", "--text-field"],
+    );
+    refused(
+        &[&dataset[..], &["text.txt"]].concat(),
+        2,
+        &["--dataset-name"],
+    );
+    refused(&[], 2, &["TEXT"]);
 }

@@ -2,6 +2,7 @@
 
 pub mod compile;
 pub mod convert;
+pub mod dataset;
 pub mod doctor;
 pub mod eval;
 pub mod exit;

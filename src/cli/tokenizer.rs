@@ -1,14 +1,18 @@
 //! `mpnet tokenizer`: makes tokenizers and says what one lacks.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 
+use super::dataset::DatasetArgs;
 use super::exit;
-use crate::data::Tokenizer;
-use crate::data::source::training_files;
-use crate::data::tokenizer_check;
-use crate::data::tokenizer_training::TokenizerTraining;
+use crate::data::hub::{Hub, HubSettings};
+use crate::data::source::{DEFAULT_FIELD, training_files};
+use crate::data::tokenizer::check;
+use crate::data::tokenizer::training::TokenizerTraining;
+use crate::data::{Sources, Tokenizer};
 
 /// Make a tokenizer, or check one
 #[derive(Debug, Args)]
@@ -35,10 +39,25 @@ pub struct CheckArgs {
 /// Train a WordPiece tokenizer in MPNet's layout from text
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// UTF-8 text: files, folders or patterns with *, of .txt (one text a line), .jsonl, .json or .parquet
-    /// (their "text"), each also .gz or .zst
-    #[arg(required = true, value_name = "TEXT")]
+    /// UTF-8 text: files, folders or patterns with *, of .txt (one text a line), .jsonl, .json or .parquet,
+    /// each also .gz or .zst
+    #[arg(
+        required_unless_present = "dataset_name",
+        conflicts_with = "dataset_name",
+        value_name = "TEXT"
+    )]
     texts: Vec<PathBuf>,
+
+    #[command(flatten)]
+    dataset: DatasetArgs,
+
+    /// Field or column of the text in .jsonl, .json and .parquet
+    #[arg(long, default_value = DEFAULT_FIELD)]
+    text_field: String,
+
+    /// Train on the first N texts [default: all]
+    #[arg(long, value_name = "N")]
+    max_texts: Option<usize>,
 
     /// Folder for tokenizer.json and tokenizer_config.json
     #[arg(long, short, value_name = "DIR")]
@@ -73,7 +92,7 @@ pub fn run(args: &TokenizerArgs) -> anyhow::Result<u8> {
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<u8> {
-    let check = tokenizer_check::check(&args.name)?;
+    let check = check::check(&args.name)?;
     println!("{}: {} tokens", check.path.display(), check.entries);
     for finding in &check.findings {
         let (word, part) = (finding.verdict.word(), finding.part);
@@ -92,17 +111,15 @@ fn check(args: &CheckArgs) -> anyhow::Result<u8> {
 }
 
 fn train(args: &TrainArgs) -> anyhow::Result<()> {
-    let mut files = Vec::new();
-    for text in &args.texts {
-        files.extend(training_files(text)?);
-    }
+    let sources = sources(args)?;
     let options = TokenizerTraining {
         vocab_size: args.vocab_size,
         min_frequency: args.min_frequency,
+        most_texts: args.max_texts,
         uncased: !args.cased,
         max_tokens: args.max_tokens,
     };
-    let trained = options.train(&files)?;
+    let trained = options.train(&sources)?;
     trained.save(&args.output)?;
     // What was written must load, with every role in its place.
     let tokenizer = Tokenizer::load(&args.output.to_string_lossy())?;
@@ -110,7 +127,7 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
         "{}: {} entries from {} files, mask token {}{}",
         tokenizer.path().display(),
         tokenizer.vocab_size(),
-        files.len(),
+        sources.shards().len(),
         tokenizer.mask_id(),
         if tokenizer.has_whole_words() {
             ""
@@ -119,4 +136,23 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
         }
     );
     Ok(())
+}
+
+/// The text to train on.
+fn sources(args: &TrainArgs) -> anyhow::Result<Sources> {
+    let (dataset, field) = (&args.dataset, &args.text_field);
+    if let Some(name) = &dataset.dataset_name {
+        let hub = Arc::new(Hub::new(HubSettings::from_env()));
+        let (split, revision) = (&dataset.dataset_split, &dataset.dataset_revision);
+        return Sources::dataset(&hub, name, split, revision, field)
+            .with_context(|| format!("finding the dataset {} (--dataset-name)", name.name));
+    }
+    let mut files = Vec::new();
+    for text in &args.texts {
+        files.extend(training_files(text)?);
+    }
+    let names: Vec<String> = (args.texts.iter())
+        .map(|text| text.display().to_string())
+        .collect();
+    Ok(Sources::files(names.join(", "), &files, field)?)
 }

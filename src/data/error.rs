@@ -51,6 +51,11 @@ pub enum DataError {
     NoText { name: String, shortest: usize },
 
     #[error(
+        "{name} holds no text that the tokenizer makes a token of: is it text, and is this its tokenizer?"
+    )]
+    NoTokens { name: String },
+
+    #[error(
         "text file {path} changed while it was in use: {problem}; training text must stay as it is during a run, and until the run is resumed"
     )]
     FileChanged { path: PathBuf, problem: String },

@@ -15,9 +15,6 @@ pub mod rng;
 pub mod source;
 pub mod synthetic;
 pub mod tokenizer;
-pub mod tokenizer_check;
-pub mod tokenizer_training;
-mod words;
 
 pub use collator::{Batch, Collator};
 pub use dropout::{MaskKey, fill_keep_mask};

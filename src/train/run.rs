@@ -17,7 +17,7 @@ use super::stop::StopSignal;
 use super::text;
 use super::trainer::{Ended, Position, Trainer};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Lock, Pointer};
-use crate::data::tokenizer::TOKENIZER_FILE;
+use crate::data::tokenizer::{TOKENIZER_FILE, same_tokenizer};
 use crate::data::{LoaderState, Tokenizer, TrainLoader};
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::{Options, training_graph};
@@ -82,7 +82,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     let resumed = config
         .resume
         .as_ref()
-        .map(|path| resume(path, config, &model))
+        .map(|path| resume(path, config, &model, &tokenizer))
         .transpose()
         .context("resuming")?;
     let state = resumed.as_ref().map(|r| r.position.data.clone());
@@ -271,7 +271,12 @@ fn newest_sound(path: &Path) -> Result<(PathBuf, Checkpoint)> {
 }
 
 /// The checkpoint to go on from, and where it stands.
-fn resume(path: &Path, config: &TrainConfig, model: &ModelConfig) -> Result<Resumed> {
+fn resume(
+    path: &Path,
+    config: &TrainConfig,
+    model: &ModelConfig,
+    tokenizer: &Tokenizer,
+) -> Result<Resumed> {
     let path = match path.as_os_str().is_empty() {
         true => &config.checkpoint_dir,
         false => path,
@@ -297,8 +302,10 @@ fn resume(path: &Path, config: &TrainConfig, model: &ModelConfig) -> Result<Resu
         );
     }
     let mut changed = changes(&found.config, config, found.step)?;
-    if let Some(tokenizer) = &found.tokenizer
-        && other_tokenizer(tokenizer, &config.tokenizer)
+    let saved = found.tokenizer.as_ref();
+    let saved = saved.map(|folder| folder.join(TOKENIZER_FILE));
+    if let Some(saved) = saved.filter(|file| file.is_file())
+        && !same_tokenizer(&saved, tokenizer.path())?
     {
         changed.push("--tokenizer-name is another tokenizer than that run's".into());
     }
@@ -356,15 +363,6 @@ fn same_but_dropout(a: &ModelConfig, b: &ModelConfig) -> bool {
         ..a.clone()
     };
     a == *b
-}
-
-/// Whether the tokenizer saved in `folder` is not the one at `path`.
-fn other_tokenizer(folder: &Path, path: &str) -> bool {
-    let read = |path: &Path| std::fs::read(path.join(TOKENIZER_FILE)).ok();
-    match (read(folder), read(Path::new(path))) {
-        (Some(saved), Some(now)) => saved != now,
-        (Some(_) | None, Some(_) | None) => false,
-    }
 }
 
 /// Whether the best checkpoint of the run's folder is the one of this loss. It is not where a run goes

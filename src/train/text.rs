@@ -1,7 +1,7 @@
 //! Opens a run's text: what it is trained on, and the texts kept aside.
 
 use super::config::{Dataset, Text, TextFiles, TrainConfig};
-use crate::data::hub::{Hub, HubSettings, dataset_files};
+use crate::data::hub::{Hub, HubSettings};
 use crate::data::source::{Position, Sources};
 use crate::data::{EvaluationSet, LoaderConfig, Tokenizer};
 use anyhow::{Context, Result, bail};
@@ -79,16 +79,10 @@ fn open_files(config: &TrainConfig, files: &TextFiles, tokenizer: &Tokenizer) ->
 fn open_dataset(config: &TrainConfig, dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Opened> {
     let hub = Arc::new(Hub::new(HubSettings::from_env()));
     let name = &dataset.name;
-    let (files, commit) = dataset_files(&hub, name, &dataset.split, &dataset.revision)
+    let field = &config.batching.text_field;
+    let sources = Sources::dataset(&hub, name, &dataset.split, &dataset.revision, field)
         .with_context(|| format!("finding the dataset {} (--dataset-name)", name.name))?;
-    let called = format!("the dataset {} at commit {commit}", name.name);
-    let bytes: u64 = files.iter().map(|file| file.size()).sum();
-    tracing::info!(
-        "{called}: {} files, {:.1} GB, read as they are needed",
-        files.len(),
-        bytes as f64 / 1e9
-    );
-    let sources = Sources::hub(called.clone(), files, &config.batching.text_field);
+    let called = sources.name().to_owned();
     let mut texts = sources.texts();
     let shortest = config.batching.min_text_length;
     let mut long_enough = texts

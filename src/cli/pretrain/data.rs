@@ -1,5 +1,6 @@
 //! The flags of the text and how it becomes batches.
 
+use crate::cli::dataset::DatasetArgs;
 use crate::cli::exit::UsageError;
 use crate::data::BreakMode;
 use crate::data::hub::DatasetName;
@@ -20,7 +21,8 @@ pub struct DataArgs {
     #[arg(long, default_value = "microsoft/mpnet-base")]
     pub tokenizer_name: String,
     /// Text to train on: a folder, a file or a pattern with *; .txt (one text a line), .jsonl, .json or
-    /// .parquet, each also .gz or .zst
+    /// .parquet, each also .gz or .zst [default: the dataset HuggingFaceFW/fineweb-edu, where no file is
+    /// given]
     #[arg(long)]
     pub train_dir: Option<PathBuf>,
     /// Text to validate on
@@ -29,15 +31,8 @@ pub struct DataArgs {
     /// Text to test on at the end
     #[arg(long)]
     pub test_file: Option<PathBuf>,
-    /// Dataset on the HuggingFace Hub [default: HuggingFaceFW/fineweb-edu, where no file is given]
-    #[arg(long, value_name = "NAME[:CONFIG]")]
-    pub dataset_name: Option<DatasetName>,
-    /// Split of the dataset
-    #[arg(long, default_value = "train")]
-    pub dataset_split: String,
-    /// Branch, tag or commit of the dataset
-    #[arg(long, default_value = "main")]
-    pub dataset_revision: String,
+    #[command(flatten)]
+    pub dataset: DatasetArgs,
     /// Field or column of the text in .jsonl, .json and .parquet
     #[arg(long, default_value = DEFAULT_FIELD)]
     pub text_field: String,
@@ -105,13 +100,13 @@ impl DataArgs {
         let dataset = |name: DatasetName| {
             Text::Dataset(Dataset {
                 name,
-                split: self.dataset_split.clone(),
-                revision: self.dataset_revision.clone(),
+                split: self.dataset.dataset_split.clone(),
+                revision: self.dataset.dataset_revision.clone(),
                 eval_samples: self.eval_samples,
             })
         };
         let files = (&self.train_dir, &self.valid_file, &self.test_file);
-        match (&self.dataset_name, files) {
+        match (&self.dataset.dataset_name, files) {
             (Some(name), files) => {
                 if files != (&None, &None, &None) {
                     tracing::warn!(

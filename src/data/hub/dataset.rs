@@ -1,5 +1,6 @@
 //! Which files of a dataset are the rows of a configuration and split.
 
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -11,6 +12,12 @@ use super::{Hub, HubFile, RepoKind};
 
 /// Where the Hub keeps the parquet files that it makes of datasets in other formats.
 const CONVERTED: &str = "refs/convert/parquet";
+const PARQUET: &str = ".parquet";
+/// A dataset's card, and what its YAML stands between.
+const CARD: &str = "README.md";
+const HEAD_LINE: &str = "---";
+/// Configurations that a message names.
+const MOST_NAMED: usize = 20;
 
 /// `NAME[:CONFIG]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +56,15 @@ pub(super) fn is_repo_name(name: &str) -> bool {
     name.len() <= 96 && name.split('/').count() <= 2 && name.split('/').all(part)
 }
 
+/// What a dataset's repository holds at a commit.
+struct Listing {
+    commit: String,
+    /// Its parquet files, in the order of their paths.
+    files: Vec<HubFile>,
+    /// `configs` of its card: which files are which configuration's and split's.
+    configs: Vec<Value>,
+}
+
 /// The parquet files of a dataset's split, in order, and the commit that they are of.
 ///
 /// # Errors
@@ -59,44 +75,39 @@ pub fn dataset_files(
     split: &str,
     revision: &str,
 ) -> Result<(Vec<HubFile>, String), HubError> {
-    if hub.settings.offline {
-        return cached_files(hub, dataset, split, revision);
-    }
     let name = &dataset.name;
-    let info = hub.info(RepoKind::Dataset, name, revision)?;
-    let commit = commit_of(name, &info)?;
-    let files = parquet_files(hub, name, &commit, &info);
-    let card = info.pointer("/cardData/configs").and_then(Value::as_array);
-    let chosen = choose(dataset, split, &files, card.map(Vec::as_slice))?;
+    let found = Listing::of(hub, name, revision)?;
+    let chosen = choose(dataset, split, &found)?;
     if !chosen.is_empty() {
-        hub.remember_commit(RepoKind::Dataset, name, revision, &commit)?;
-        return Ok((chosen, commit));
+        return Ok((chosen, found.commit));
     }
     // In another format: the Hub may have made parquet of it.
-    let none = |problem: &str| HubError::Malformed {
-        what: format!("the dataset {name}"),
-        problem: format!("{problem}; is there a split \"{split}\", and which configurations?"),
+    let none = |problem: &str| {
+        Err(HubError::Malformed {
+            what: format!("the dataset {name}"),
+            problem: format!("{problem}; is there a split \"{split}\", and which configurations?"),
+        })
     };
-    let info = match hub.info(RepoKind::Dataset, name, CONVERTED) {
-        Ok(info) => info,
-        Err(HubError::NotFound { .. }) => return Err(none("it has no parquet file of this split")),
+    let converted = match Listing::of(hub, name, CONVERTED) {
+        Ok(converted) => converted,
+        Err(HubError::NotFound { .. }) => return none("it has no parquet file of this split"),
+        Err(HubError::Offline { cache, .. }) => {
+            return Err(HubError::Offline {
+                what: format!("the split {split} of the dataset {name} at revision {revision}"),
+                cache,
+            });
+        }
         Err(other) => return Err(other),
     };
-    let commit = commit_of(name, &info)?;
-    let files = parquet_files(hub, name, &commit, &info);
     let config = dataset.config.as_deref().unwrap_or("default");
     let prefixes = [
         format!("{config}/{split}/"),
         format!("{config}/partial-{split}/"),
     ];
-    let chosen: Vec<HubFile> = files
-        .into_iter()
-        .filter(|file| prefixes.iter().any(|prefix| file.path.starts_with(prefix)))
-        .collect();
+    let mut chosen = converted.files;
+    chosen.retain(|file| prefixes.iter().any(|prefix| file.path.starts_with(prefix)));
     if chosen.is_empty() {
-        return Err(none(
-            "it has no parquet file of this split, and the Hub made none",
-        ));
+        return none("it has no parquet file of this split, and the Hub made none");
     }
     if chosen
         .iter()
@@ -104,90 +115,131 @@ pub fn dataset_files(
     {
         tracing::warn!("{name}: the Hub has only the first part of this dataset as parquet");
     }
-    Ok((chosen, commit))
+    Ok((chosen, converted.commit))
 }
 
-fn commit_of(name: &str, info: &Value) -> Result<String, HubError> {
-    let commit = info.get("sha").and_then(Value::as_str);
-    commit
-        .map(str::to_owned)
-        .ok_or_else(|| HubError::Malformed {
-            what: format!("the dataset {name}"),
-            problem: "the Hub names no commit of it".into(),
-        })
-}
+impl Listing {
+    /// That of a revision: from the Hub, or without it from what the cache has of it.
+    fn of(hub: &Arc<Hub>, repo: &str, revision: &str) -> Result<Listing, HubError> {
+        let mut listing = match hub.settings.offline {
+            true => Listing::cached(hub, repo, revision)?,
+            false => Listing::asked(hub, repo, revision)?,
+        };
+        listing.files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(listing)
+    }
 
-/// Every parquet file that the API lists, in the order of their paths.
-fn parquet_files(hub: &Arc<Hub>, repo: &str, commit: &str, info: &Value) -> Vec<HubFile> {
-    let listed = info.get("siblings").and_then(Value::as_array);
-    let mut files: Vec<HubFile> = listed
-        .into_iter()
-        .flatten()
-        .filter_map(|file| {
+    fn asked(hub: &Arc<Hub>, repo: &str, revision: &str) -> Result<Listing, HubError> {
+        let info = hub.info(RepoKind::Dataset, repo, revision)?;
+        let Some(commit) = info.get("sha").and_then(Value::as_str) else {
+            return Err(HubError::Malformed {
+                what: format!("the dataset {repo}"),
+                problem: "the Hub names no commit of it".into(),
+            });
+        };
+        hub.remember_commit(RepoKind::Dataset, repo, revision, commit)?;
+        let listed = info.get("siblings").and_then(Value::as_array);
+        let file = |file: &Value| {
             let path = file.get("rfilename")?.as_str()?;
             let size = file.get("size")?.as_u64()?;
-            path.ends_with(".parquet").then(|| HubFile {
-                hub: Arc::clone(hub),
-                repo: repo.to_owned(),
-                commit: commit.to_owned(),
-                path: path.to_owned(),
-                size,
-            })
+            file_at(hub, repo, commit, path, size)
+        };
+        let configs = info.pointer("/cardData/configs").and_then(Value::as_array);
+        Ok(Listing {
+            commit: commit.to_owned(),
+            files: listed.into_iter().flatten().filter_map(file).collect(),
+            configs: configs.cloned().unwrap_or_default(),
         })
-        .collect();
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    files
+    }
+
+    fn cached(hub: &Arc<Hub>, repo: &str, revision: &str) -> Result<Listing, HubError> {
+        let kind = RepoKind::Dataset;
+        let commit = hub
+            .cached_commit(kind, repo, revision)
+            .ok_or_else(|| HubError::Offline {
+                what: format!("the dataset {repo} at revision {revision}"),
+                cache: hub.settings.cache.clone(),
+            })?;
+        let root = hub.snapshot(kind, repo, &commit);
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |source| HubError::Cache { path, source }
+        };
+        let (mut files, mut folders) = (Vec::new(), vec![root.clone()]);
+        // Of a revision that is known and not fetched there is no folder.
+        folders.retain(|folder| folder.is_dir());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).map_err(fail(&folder))? {
+                let entry = entry.map_err(fail(&folder))?;
+                let path = entry.path();
+                if entry.file_type().map_err(fail(&path))?.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let relative = path.strip_prefix(&root).ok().and_then(Path::to_str);
+                let Some(relative) = relative.filter(|path| path.ends_with(PARQUET)) else {
+                    continue;
+                };
+                // A link whose file is gone is a shard that is missing, not one to pass over.
+                let size = path.metadata().map_err(fail(&path))?.len();
+                files.extend(file_at(hub, repo, &commit, relative, size));
+            }
+        }
+        let card = root.join(CARD);
+        let configs = match std::fs::read_to_string(&card) {
+            Ok(text) => card_configs(&text).map_err(|problem| HubError::Malformed {
+                what: format!("the dataset's card {}", card.display()),
+                problem,
+            })?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(fail(&card)(e)),
+        };
+        Ok(Listing {
+            commit,
+            files,
+            configs,
+        })
+    }
+}
+
+/// A file of a repository, where it is parquet.
+fn file_at(hub: &Arc<Hub>, repo: &str, commit: &str, path: &str, size: u64) -> Option<HubFile> {
+    path.ends_with(PARQUET).then(|| HubFile {
+        hub: Arc::clone(hub),
+        repo: repo.to_owned(),
+        commit: commit.to_owned(),
+        path: path.to_owned(),
+        size,
+    })
 }
 
 /// The files of the configuration and split: as the dataset's card says, else by their names.
-fn choose(
-    dataset: &DatasetName,
-    split: &str,
-    files: &[HubFile],
-    card: Option<&[Value]>,
-) -> Result<Vec<HubFile>, HubError> {
-    let text = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
-    let configs: Vec<&Value> = card
-        .into_iter()
-        .flatten()
-        .filter(|config| config.get("data_files").is_some())
-        .collect();
+fn choose(dataset: &DatasetName, split: &str, listing: &Listing) -> Result<Vec<HubFile>, HubError> {
     let wanted = dataset.config.as_deref();
-    let config = match wanted {
-        Some(wanted) => configs
-            .iter()
-            .find(|c| text(c, "config_name").as_deref() == Some(wanted)),
-        None => {
-            let default = |c: &&&Value| {
-                c.get("default").and_then(Value::as_bool) == Some(true)
-                    || text(c, "config_name").as_deref() == Some("default")
-            };
-            configs.iter().find(default).or(configs.first())
-        }
-    };
-    if let Some(config) = config {
-        let patterns = patterns_of(&config["data_files"], split);
-        return matching(dataset, files, &patterns);
+    let config = configuration(dataset, &listing.configs)?;
+    if let Some(files) = config.and_then(|config| config.get("data_files")) {
+        return matching(dataset, &listing.files, &patterns_of(files, split));
     }
-    let inside = |file: &&HubFile| match wanted {
-        Some(config) => file.path.starts_with(&format!("{config}/")),
-        None => true,
+    let folder = match config {
+        Some(config) => config.get("data_dir").and_then(Value::as_str),
+        None => wanted,
     };
-    let candidates: Vec<&HubFile> = files.iter().filter(inside).collect();
-    if let (Some(wanted), true) = (wanted, candidates.is_empty()) {
-        let names: Vec<String> = configs
-            .iter()
-            .filter_map(|c| text(c, "config_name"))
-            .collect();
-        if !names.is_empty() {
-            return Err(HubError::Malformed {
-                what: format!("the dataset {}", dataset.name),
-                problem: format!(
-                    "it has no configuration \"{wanted}\"; there are {}",
-                    names.join(", ")
-                ),
-            });
-        }
+    let folder = folder.map(|folder| format!("{}/", folder.trim_matches('/')));
+    let inside = |file: &&HubFile| {
+        let folder = folder.as_ref();
+        folder.is_none_or(|folder| file.path.starts_with(folder))
+    };
+    let candidates: Vec<&HubFile> = listing.files.iter().filter(inside).collect();
+    if let (Some(wanted), None, true) = (wanted, config, candidates.is_empty())
+        && !listing.configs.is_empty()
+    {
+        return Err(HubError::Malformed {
+            what: format!("the dataset {}", dataset.name),
+            problem: format!(
+                "it has no configuration \"{wanted}\"; there are {}",
+                names_of(&listing.configs)
+            ),
+        });
     }
     let named = candidates.iter().any(|file| split_of(&file.path).is_some());
     Ok(candidates
@@ -199,6 +251,75 @@ fn choose(
         })
         .cloned()
         .collect())
+}
+
+/// The configuration of a card that is asked for, or its default one; `None` where the card has none.
+fn configuration<'c>(
+    dataset: &DatasetName,
+    configs: &'c [Value],
+) -> Result<Option<&'c Value>, HubError> {
+    let named = |wanted: &str| {
+        let mut all = configs.iter();
+        all.find(|config| config_name(config).as_deref() == Some(wanted))
+    };
+    if let Some(wanted) = &dataset.config {
+        return Ok(named(wanted));
+    }
+    let default = |config: &&Value| config.get("default").and_then(Value::as_bool) == Some(true);
+    match (configs.iter().find(default).or(named("default")), configs) {
+        (Some(config), _) | (None, [config]) => Ok(Some(config)),
+        (None, []) => Ok(None),
+        (None, [_, _, ..]) => Err(HubError::Malformed {
+            what: format!("the dataset {}", dataset.name),
+            problem: format!(
+                "it has several configurations: name one, as in --dataset-name {}:CONFIG; there are {}",
+                dataset.name,
+                names_of(configs)
+            ),
+        }),
+    }
+}
+
+/// The name of a card's configuration; YAML makes a number of some.
+fn config_name(config: &Value) -> Option<String> {
+    match config.get("config_name")? {
+        Value::String(name) => Some(name.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// The configurations' names in a sentence.
+fn names_of(configs: &[Value]) -> String {
+    let names: Vec<String> = configs.iter().filter_map(config_name).collect();
+    match names.get(..MOST_NAMED) {
+        Some(first) if names.len() > MOST_NAMED => {
+            let more = names.len() - MOST_NAMED;
+            format!("{} and {more} more", first.join(", "))
+        }
+        Some(_) | None => names.join(", "),
+    }
+}
+
+/// `configs` in the YAML at the head of a dataset's card; none where there is no such head.
+///
+/// # Errors
+/// Where it is not YAML.
+fn card_configs(card: &str) -> Result<Vec<Value>, String> {
+    #[derive(Deserialize)]
+    struct Head {
+        configs: Option<Vec<Value>>,
+    }
+    let mut lines = card.trim_start_matches('\u{feff}').trim_start().lines();
+    if lines.next().map(str::trim_end) != Some(HEAD_LINE) {
+        return Ok(Vec::new());
+    }
+    let head: Vec<&str> = lines
+        .take_while(|line| line.trim_end() != HEAD_LINE)
+        .collect();
+    let head: Option<Head> = serde_saphyr::from_str(&head.join("\n"))
+        .map_err(|e| format!("the YAML at its head can't be read: {e}"))?;
+    Ok(head.and_then(|head| head.configs).unwrap_or_default())
 }
 
 /// The path patterns of a split in a card's `data_files`: a pattern, a list of them, or a list of
@@ -271,52 +392,4 @@ fn split_of(path: &str) -> Option<&str> {
     words
         .map(canonical)
         .find(|word| matches!(*word, "train" | "validation" | "test"))
-}
-
-/// Without the Hub: the parquet files that the cache has of the revision.
-fn cached_files(
-    hub: &Arc<Hub>,
-    dataset: &DatasetName,
-    split: &str,
-    revision: &str,
-) -> Result<(Vec<HubFile>, String), HubError> {
-    let kind = RepoKind::Dataset;
-    let name = &dataset.name;
-    let offline = || HubError::Offline {
-        what: format!("the split {split} of the dataset {name} at revision {revision}"),
-        cache: hub.settings.cache.clone(),
-    };
-    let commit = hub
-        .cached_commit(kind, name, revision)
-        .ok_or_else(offline)?;
-    let root = hub.snapshot(kind, name, &commit);
-    let (mut files, mut folders) = (Vec::new(), vec![root.clone()]);
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(&folder) else {
-            continue;
-        };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let Ok(metadata) = path.metadata() else {
-                continue;
-            };
-            let relative = path.strip_prefix(&root).ok().and_then(|p| p.to_str());
-            match relative {
-                _ if metadata.is_dir() => folders.push(path),
-                Some(relative) if relative.ends_with(".parquet") => files.push(HubFile {
-                    hub: Arc::clone(hub),
-                    repo: name.clone(),
-                    commit: commit.clone(),
-                    path: relative.to_owned(),
-                    size: metadata.len(),
-                }),
-                _ => {}
-            }
-        }
-    }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    let chosen = choose(dataset, split, &files, None)?;
-    match chosen.is_empty() {
-        true => Err(offline()),
-        false => Ok((chosen, commit)),
-    }
 }

@@ -282,6 +282,110 @@ fn configurations_come_from_the_card_or_the_folders() {
 }
 
 #[test]
+fn one_of_several_configurations_is_never_guessed() {
+    let server = HubServer::start();
+    let small = parquet(&texts(0..3));
+    let config = |name: &str| json!({"config_name": name, "data_dir": format!("{name}/")});
+    let several: Vec<_> = (0..30).map(|i| config(&format!("lang{i}"))).collect();
+    let of = |configs: &[serde_json::Value]| Repo {
+        configs: Some(configs.into()),
+        ..repo(&[
+            ("lang0/train.parquet", small.clone()),
+            ("lang7/train.parquet", small.clone()),
+        ])
+    };
+    server.add("datasets/o/several", of(&several));
+    server.add("datasets/o/one", of(&several[7..8]));
+    let cache = tempfile::tempdir().unwrap();
+    let hub = client(&server, cache.path());
+    let files = |dataset: &str| dataset_files(&hub, &name(dataset), "train", "main");
+    let text = files("o/several").unwrap_err().to_string();
+    for said in [
+        "--dataset-name o/several:CONFIG",
+        "lang0, lang1",
+        "lang19 and 10 more",
+    ] {
+        assert!(text.contains(said), "no '{said}': {text}");
+    }
+    for dataset in ["o/several:lang7", "o/one"] {
+        let paths: Vec<String> = files(dataset)
+            .unwrap()
+            .0
+            .iter()
+            .map(|f| f.path.clone())
+            .collect();
+        assert_eq!(paths, ["lang7/train.parquet"], "{dataset}");
+    }
+}
+
+#[test]
+fn without_the_hub_the_card_in_the_cache_says_which_files() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("datasets--o--d");
+    let snapshot = folder.join("snapshots").join(COMMIT);
+    let put = |file: &str, bytes: &[u8]| {
+        let path = snapshot.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    std::fs::create_dir_all(folder.join("refs")).unwrap();
+    std::fs::write(folder.join("refs/main"), COMMIT).unwrap();
+    let small = parquet(&texts(0..3));
+    for file in [
+        "data/CC-1/000.parquet",
+        "sample/train-0.parquet",
+        "dev/000.parquet",
+        "notes.txt",
+    ] {
+        put(file, &small);
+    }
+    let server = HubServer::start();
+    let hub = client_with(&server, cache.path(), |s| s.offline = true);
+    let paths = |dataset: &str, split: &str| -> Result<Vec<String>, String> {
+        let found = dataset_files(&hub, &name(dataset), split, "main");
+        let (files, commit) = found.map_err(|e| e.to_string())?;
+        assert_eq!(commit, COMMIT);
+        Ok(files.iter().map(|file| file.path.clone()).collect())
+    };
+    // By their names alone.
+    assert_eq!(paths("o/d", "train").unwrap(), ["sample/train-0.parquet"]);
+    let card = "---\nlicense: odc-by\nsize_categories:\n- n>1T\nconfigs:\n\
+                - config_name: default\n  data_files:\n  - split: train\n    path: data/*/*\n\
+                \x20 - split: validation\n    path:\n    - \"dev/*\"\n\
+                - config_name: 10\n  data_files: sample/*\n---\n# A dataset\n---\n";
+    put("README.md", card.as_bytes());
+    assert_eq!(paths("o/d", "train").unwrap(), ["data/CC-1/000.parquet"]);
+    assert_eq!(paths("o/d", "validation").unwrap(), ["dev/000.parquet"]);
+    assert_eq!(
+        paths("o/d:10", "train").unwrap(),
+        ["sample/train-0.parquet"]
+    );
+    let text = paths("o/d:fr", "train").unwrap_err();
+    assert!(text.contains("default, 10"), "{text}");
+    let text = paths("o/d", "test").unwrap_err();
+    assert!(
+        text.contains("HF_HUB_OFFLINE") && text.contains("split test"),
+        "{text}"
+    );
+    put("README.md", b"---\nconfigs: [\n---\n");
+    let text = paths("o/d", "train").unwrap_err();
+    assert!(
+        text.contains("README.md") && text.contains("YAML"),
+        "{text}"
+    );
+    put("README.md", b"no head\n");
+    assert_eq!(paths("o/d", "train").unwrap(), ["sample/train-0.parquet"]);
+    // A link of the cache whose file is gone.
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("../gone", snapshot.join("train-1.parquet")).unwrap();
+        let text = paths("o/d", "train").unwrap_err();
+        assert!(text.contains("train-1.parquet"), "{text}");
+    }
+    assert!(server.asked().is_empty());
+}
+
+#[test]
 fn the_cache_is_huggingfaces() {
     let (server, all) = served();
     let cache = tempfile::tempdir().unwrap();

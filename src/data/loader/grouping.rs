@@ -28,11 +28,11 @@ impl Grouping {
     /// Whether `rows` rows with `tokens` tokens in all are a group.
     pub fn is_full(&self, rows: usize, tokens: usize) -> bool {
         match self.max_batch_tokens {
-            Some(limit) => tokens >= BATCHES * limit,
+            Some(limit) => tokens >= limit.saturating_mul(BATCHES),
             None => {
                 let batches = if self.by_length { BATCHES } else { 1 };
                 let batches = batches.max(self.least_rows.div_ceil(self.batch_size));
-                rows >= batches * self.batch_size
+                rows >= self.batch_size.saturating_mul(batches)
             }
         }
     }

@@ -9,6 +9,7 @@ mod pipeline;
 mod samples;
 mod state;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -32,6 +33,11 @@ pub use state::LoaderState;
 /// Text up to this many bytes is checked whole before the first batch, so that a bad file is found now
 /// and not hours into the run: about a second of reading.
 const CHECK_UP_TO_BYTES: u64 = 256 << 20;
+/// Tokens of a batch at most, padding included. A group of batches is in memory at once, and no device
+/// holds one as large.
+const LARGEST_BATCH: usize = 1 << 24;
+/// Threads that tokenize at most; more would take longer to start than they save.
+const MOST_THREADS: usize = 1024;
 /// Blocks of texts that may wait to be tokenized.
 const BLOCKS_AHEAD: usize = 8;
 
@@ -99,6 +105,15 @@ impl LoaderConfig {
         if self.batch_size == 0 {
             return wrong("the batch size is 0; it must be at least 1".into());
         }
+        let too_large = |flags: &str| {
+            wrong(format!(
+                "{flags} makes batches of more than {LARGEST_BATCH} tokens, which is not possible; make it \
+                 smaller"
+            ))
+        };
+        if self.max_tokens > LARGEST_BATCH {
+            return too_large(&format!("--max-tokens {}", self.max_tokens));
+        }
         if self.max_tokens < 3 {
             return wrong(format!(
                 "rows of {} tokens have no room for a word between <s> and </s>; take 3 or more",
@@ -112,6 +127,24 @@ impl LoaderConfig {
                 "batches of {limit} tokens have no room for a row of {}; make --max-batch-tokens larger \
                  or --max-tokens smaller",
                 self.max_tokens
+            ));
+        }
+        match self.max_batch_tokens {
+            Some(limit) if limit > LARGEST_BATCH => {
+                return too_large(&format!("--max-batch-tokens {limit}"));
+            }
+            None if self.batch_size.saturating_mul(self.max_tokens) > LARGEST_BATCH => {
+                return too_large(&format!(
+                    "--batch-size {} of --max-tokens {}",
+                    self.batch_size, self.max_tokens
+                ));
+            }
+            Some(_) | None => {}
+        }
+        if self.threads > MOST_THREADS {
+            return wrong(format!(
+                "--num-workers {} is more than {MOST_THREADS} threads; take as many as there are cores",
+                self.threads
             ));
         }
         let Split { rank, world } = self.split;
@@ -177,15 +210,19 @@ impl TrainLoader {
         let (blocks_in, blocks) = bounded(BLOCKS_AHEAD);
         let (groups_in, groups) = bounded(1);
         let (batches_in, prepared) = bounded(config.prefetch.max(1));
-        let shuffler = Shuffler::new(
+        let shuffler = Shuffler {
             tokenizer,
-            pool,
+            threads: pool,
             blocks,
             packer,
             grouping,
-            config.buffer_size,
-            state.after.as_ref().clone(),
-        );
+            // Rows are drawn by numbers of 32 bits.
+            buffer_size: config.buffer_size.clamp(1, u32::MAX as usize),
+            state: state.after.as_ref().clone(),
+            pending: VecDeque::new(),
+            empty: 0,
+            source: config.sources.name().to_owned(),
+        };
         let masked = state.clone();
         let threads = vec![
             spawn("mpnet-read", move || pipeline::read(order, &blocks_in))?,

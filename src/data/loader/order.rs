@@ -157,7 +157,7 @@ impl Order {
             let mine = !by_rows || (at.row - 1) % world == rank;
             let shortest = self.config.min_text_length;
             // Most are long enough in bytes alone to be so in characters.
-            let long = text.len() >= 4 * shortest || text.chars().count() >= shortest;
+            let long = text.len() >= shortest.saturating_mul(4) || text.chars().count() >= shortest;
             if mine && long {
                 return Ok(Some(text));
             }

@@ -54,7 +54,7 @@ pub fn read(mut order: Order, sender: &Sender<Result<Block>>) {
 }
 
 /// A text's tokens or the end of an epoch, with the place after it.
-enum Tokenized {
+pub enum Tokenized {
     Text(Vec<u32>, Cursor),
     EpochEnd(Cursor),
 }
@@ -72,37 +72,19 @@ pub struct Shuffler {
     pub blocks: Receiver<Result<Block>>,
     pub packer: Packer,
     pub grouping: Grouping,
-    /// Rows that the shuffle buffer holds.
+    /// Rows that the shuffle buffer holds, at least 1.
     pub buffer_size: usize,
     /// Where it stands, but for the row that is not full.
     pub state: Snapshot,
-    pending: VecDeque<Tokenized>,
-    rows: Vec<Row>,
+    /// What is tokenized and not yet in rows.
+    pub pending: VecDeque<Tokenized>,
+    /// Ends of epochs since the last text that rows can be made of.
+    pub empty: u32,
+    /// The text's name, for messages.
+    pub source: String,
 }
 
 impl Shuffler {
-    pub fn new(
-        tokenizer: Arc<Tokenizer>,
-        threads: rayon::ThreadPool,
-        blocks: Receiver<Result<Block>>,
-        packer: Packer,
-        grouping: Grouping,
-        buffer_size: usize,
-        state: Snapshot,
-    ) -> Self {
-        Self {
-            tokenizer,
-            threads,
-            blocks,
-            packer,
-            grouping,
-            buffer_size: buffer_size.max(1),
-            state,
-            pending: VecDeque::new(),
-            rows: Vec::new(),
-        }
-    }
-
     /// Sends groups until there is an error or nobody receives them.
     pub fn run(mut self, sender: &Sender<Result<Group>>) {
         loop {
@@ -149,19 +131,28 @@ impl Shuffler {
                 return Ok(self.state.buffer.swap_remove(place));
             }
             self.state.draining = false;
+            let rows = &mut self.state.buffer;
             match self.pending.pop_front() {
                 Some(Tokenized::Text(tokens, cursor)) => {
-                    self.packer.push(&tokens, &mut self.rows);
+                    if self.packer.push(&tokens, rows) {
+                        self.empty = 0;
+                    }
                     self.state.cursor = cursor;
                 }
                 Some(Tokenized::EpochEnd(cursor)) => {
-                    self.packer.end_epoch(&mut self.rows);
+                    self.packer.end_epoch(rows);
                     self.state.cursor = cursor;
                     self.state.draining = true;
+                    self.empty += 1;
+                    // A resumed run may have only the end of the first one before it.
+                    if self.empty > 1 {
+                        return Err(DataError::NoTokens {
+                            name: self.source.clone(),
+                        });
+                    }
                 }
                 None => self.tokenize()?,
             }
-            self.state.buffer.append(&mut self.rows);
         }
     }
 

@@ -67,25 +67,26 @@ impl Packer {
         }
     }
 
-    /// Takes the tokens of a text, `<s>` and `</s>` included, and gives the rows that became full.
-    pub fn push(&mut self, text: &[u32], rows: &mut Vec<Row>) {
-        let inner = &text[1.min(text.len())..text.len().saturating_sub(1).max(1.min(text.len()))];
+    /// Takes the tokens of a text, `<s>` and `</s>` included, and gives the rows that became full. False
+    /// where rows are made of tokens and it has none but those two.
+    pub fn push(&mut self, text: &[u32], rows: &mut Vec<Row>) -> bool {
+        let inner = match text {
+            [_, inner @ .., _] => inner,
+            [] | [_] => &[],
+        };
         match self.mode {
             BreakMode::Eos => rows.push(text.into()),
+            BreakMode::Complete | BreakMode::None | BreakMode::Chunk if inner.is_empty() => {
+                return false;
+            }
             BreakMode::Chunk => {
                 for part in inner.chunks(self.max_tokens - 2) {
-                    let row: Vec<u32> = std::iter::once(self.bos)
-                        .chain(part.iter().copied())
-                        .chain(std::iter::once(self.eos))
-                        .collect();
+                    let row = [&[self.bos], part, &[self.eos]].concat();
                     rows.push(row.into());
                 }
             }
             BreakMode::Complete => {
                 let inner = &inner[..inner.len().min(self.max_tokens - 2)];
-                if inner.is_empty() {
-                    return;
-                }
                 if self.open.len() + inner.len() + 1 > self.max_tokens {
                     self.close(rows);
                 }
@@ -96,11 +97,7 @@ impl Packer {
                 self.open.push(self.eos);
             }
             BreakMode::None => {
-                if inner.is_empty() {
-                    return;
-                }
-                let eos = self.eos;
-                for token in inner.iter().copied().chain(std::iter::once(eos)) {
+                for token in inner.iter().copied().chain([self.eos]) {
                     if self.open.is_empty() {
                         self.open.push(self.bos);
                     }
@@ -111,6 +108,7 @@ impl Packer {
                 }
             }
         }
+        true
     }
 
     /// At the end of an epoch: whole texts don't wait for those of the next one.

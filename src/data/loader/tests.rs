@@ -12,7 +12,7 @@ use super::*;
 use crate::data::fixture;
 use crate::data::hub::server::{HubServer, Repo, parquet_of};
 use crate::data::hub::{Hub, HubSettings, Retry, dataset_files};
-use crate::data::rng::{Purpose, below, keyed};
+use crate::data::rng::{Purpose, keyed, shuffle};
 use crate::data::source::tests::every_source;
 
 /// Text i is a word of its own, once or more: `b`, `c`, … `ba`, `bb`, ….
@@ -165,8 +165,9 @@ fn check_resuming(name: &str, config: &LoaderConfig) {
             ..config.clone()
         };
         let mut rng = keyed(threads as u64, Purpose::Shuffle, 0, 0);
-        let mut stops: Vec<u32> = (0..50).map(|_| 1 + below(&mut rng, 199)).collect();
-        stops.sort_unstable();
+        let mut stops: Vec<u32> = (1..200).collect();
+        shuffle(&mut rng, &mut stops);
+        stops.truncate(50);
         let mut current = loader(config.clone(), None).unwrap();
         for (index, expected) in (1..).zip(&expected) {
             let (batch, state) = current.next().unwrap();
@@ -336,6 +337,36 @@ fn rows_filled_to_the_brim_have_no_padding() {
 }
 
 #[test]
+fn text_without_a_token_is_an_error_in_the_modes_that_make_rows_of_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    // Not blank, but nothing is left of it once it is normalized.
+    std::fs::write(folder.path().join("a.txt"), "\u{200b}\n\u{1}\u{2}\n").unwrap();
+    let sources = sources(folder.path());
+    let config = |mode: BreakMode| LoaderConfig {
+        sample_break_mode: mode,
+        ..config(&sources)
+    };
+    for mode in [BreakMode::Complete, BreakMode::None, BreakMode::Chunk] {
+        let text = message(loader(config(mode), None));
+        let folder = folder.path().display().to_string();
+        assert!(
+            text.contains(&folder) && text.contains("no text that the tokenizer"),
+            "{}: {text}",
+            mode.name()
+        );
+    }
+    // Texts are rows here, whatever is in them.
+    assert_eq!(take(config(BreakMode::Eos), 1)[0].length, 2);
+    // A few tokens of many texts are enough, though a row takes several epochs.
+    std::fs::write(folder.path().join("b.txt"), "a\n").unwrap();
+    let few = LoaderConfig {
+        sources: self::sources(folder.path()),
+        ..config(BreakMode::None)
+    };
+    assert_eq!(take(few, 1)[0].length, 16);
+}
+
+#[test]
 fn an_update_has_all_its_batches() {
     let all = texts(60);
     let folder = folder(&[&all]);
@@ -369,10 +400,23 @@ fn bad_folders_and_configurations_fail_at_once() {
     assert!(text.contains("c.txt") && text.contains("line 2"), "{text}");
     std::fs::remove_file(folder.path().join("c.txt")).unwrap();
     type Change = fn(&mut LoaderConfig);
-    let cases: [(Change, &str); 4] = [
+    let cases: [(Change, &str); 8] = [
         (|c| c.batch_size = 0, "batch size"),
+        (
+            |c| c.batch_size = usize::MAX,
+            "--batch-size 18446744073709551615",
+        ),
+        (|c| c.threads = 100_000, "--num-workers 100000"),
         (|c| c.max_tokens = 2, "tokens"),
+        (
+            |c| c.max_tokens = usize::MAX,
+            "--max-tokens 18446744073709551615",
+        ),
         (|c| c.max_batch_tokens = Some(15), "--max-batch-tokens"),
+        (
+            |c| c.max_batch_tokens = Some(usize::MAX),
+            "--max-batch-tokens 18446744073709551615",
+        ),
         (|c| c.split = Split { rank: 2, world: 2 }, "process 2 of 2"),
     ];
     for (change, said) in cases {
@@ -380,8 +424,13 @@ fn bad_folders_and_configurations_fail_at_once() {
         assert!(text.contains(said), "{text}");
     }
     assert!(start(|_| {}).is_ok());
-    let text = message(start(|c| c.min_text_length = 5));
-    assert!(text.contains("--min-text-length"), "{text}");
+    for shortest in [5, usize::MAX / 4 + 1, usize::MAX] {
+        let mut config = config(&sources(folder.path()));
+        config.min_text_length = shortest;
+        let text = message(loader(config, None));
+        let said = format!("shorter than the {shortest} characters of --min-text-length");
+        assert!(text.contains(&said), "{text}");
+    }
 }
 
 #[test]

@@ -10,11 +10,39 @@ use crate::data::error::{DataError, Result};
 /// The rows of a JSON file.
 pub struct Json {
     bytes: Bytes,
+    layout: Layout,
     field: String,
     value: Vec<u8>,
     rows: u64,
-    /// Whether the array was closed.
-    ended: bool,
+}
+
+/// How the values of a file follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// One after the other.
+    Sequence,
+    /// In an array.
+    Array,
+    /// In an array whose end was read.
+    Closed,
+}
+
+impl Layout {
+    /// Passes over what comes before the first value of a file.
+    fn of(start: &mut Bytes) -> Result<Layout> {
+        while let Some(&byte) = start.fill()?.first() {
+            match byte {
+                b'[' => {
+                    start.consume(1);
+                    return Ok(Layout::Array);
+                }
+                // The mark that some editors put before UTF-8 counts as space.
+                b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf => start.consume(1),
+                _ => break,
+            }
+        }
+        Ok(Layout::Sequence)
+    }
 }
 
 /// How far into a value the bytes are.
@@ -56,35 +84,54 @@ impl Json {
     /// # Errors
     /// When it can't be read.
     pub fn open(path: &Path, compression: Compression, field: &str, at: Position) -> Result<Self> {
+        let mut start = Bytes::open(path, compression, 0)?;
+        let layout = Layout::of(&mut start)?;
+        let bytes = match at.byte {
+            0 => start,
+            byte => Bytes::open(path, compression, byte)?,
+        };
         Ok(Self {
-            bytes: Bytes::open(path, compression, at.byte)?,
+            bytes,
+            layout,
             field: field.to_owned(),
             value: Vec::new(),
             rows: at.row,
-            ended: false,
         })
-    }
-
-    /// The next byte, without passing over it.
-    fn peek(&mut self) -> Result<Option<u8>> {
-        Ok(self.bytes.fill()?.first().copied())
     }
 
     /// Passes over what lies between values; false at the end.
     fn find_value(&mut self) -> Result<bool> {
-        let mut first = self.bytes.offset() == 0;
-        while let Some(byte) = self.peek()? {
-            match byte {
-                b' ' | b'\t' | b'\r' | b'\n' | b',' => {}
-                // The mark that some editors put before UTF-8.
-                0xef | 0xbb | 0xbf if first => {}
-                b'[' if first => first = false,
-                b']' => self.ended = true,
-                _ => return Ok(!self.ended),
+        while let Some(&byte) = self.bytes.fill()?.first() {
+            match (byte, self.layout) {
+                (b' ' | b'\t' | b'\r' | b'\n' | b',', _) => {}
+                (b']', Layout::Array) => self.layout = Layout::Closed,
+                (_, Layout::Closed) => {
+                    return Err(self.wrong_at(
+                        self.bytes.offset(),
+                        "there is more behind the ] that ends the array: make it one array, or a file of \
+                         objects one after the other",
+                    ));
+                }
+                (_, Layout::Sequence | Layout::Array) => return Ok(true),
             }
             self.bytes.consume(1);
         }
-        Ok(false)
+        match self.layout {
+            Layout::Array => Err(self.wrong_at(
+                self.bytes.offset(),
+                "the file ends here without the ] that ends its array: it was cut off",
+            )),
+            Layout::Sequence | Layout::Closed => Ok(false),
+        }
+    }
+
+    /// The error for what is wrong at byte `offset`.
+    fn wrong_at(&self, offset: u64, problem: &str) -> DataError {
+        DataError::Row {
+            name: self.bytes.path().display().to_string(),
+            line: self.bytes.line_of(offset).unwrap_or(0),
+            problem: problem.to_owned(),
+        }
     }
 
     /// Reads one value into `value`.
@@ -94,11 +141,10 @@ impl Json {
         loop {
             let bytes = self.bytes.fill()?;
             if bytes.is_empty() {
-                return Err(DataError::Row {
-                    name: self.bytes.path().display().to_string(),
-                    line: self.bytes.line_of(start)?,
-                    problem: "the file ends in the middle of the value that starts here".into(),
-                });
+                return Err(self.wrong_at(
+                    start,
+                    "the file ends in the middle of the value that starts here",
+                ));
             }
             let end = bytes.iter().position(|&byte| {
                 // Numbers and the like have no end of their own.

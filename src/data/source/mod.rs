@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::{DataError, Result};
-use super::hub::HubFile;
+use super::hub::{DatasetName, Hub, HubFile, dataset_files};
 pub use discover::training_files;
 pub use format::{Compression, Format, Kind};
 
@@ -183,6 +183,28 @@ impl Sources {
             shards: files.into_iter().map(Shard::hub).collect(),
             field: field.to_owned(),
         }
+    }
+
+    /// The parquet files of a split of a dataset on the Hub, as they are at a revision.
+    ///
+    /// # Errors
+    /// Those of [`dataset_files`].
+    pub fn dataset(
+        hub: &Arc<Hub>,
+        dataset: &DatasetName,
+        split: &str,
+        revision: &str,
+        field: &str,
+    ) -> Result<Self> {
+        let (files, commit) = dataset_files(hub, dataset, split, revision)?;
+        let name = format!("the dataset {} at commit {commit}", dataset.name);
+        let bytes: u64 = files.iter().map(HubFile::size).sum();
+        tracing::info!(
+            "{name}: {} files, {:.1} GB, read as they are needed",
+            files.len(),
+            bytes as f64 / 1e9
+        );
+        Ok(Self::hub(name, files, field))
     }
 
     /// What the user asked for.

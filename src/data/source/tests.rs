@@ -148,6 +148,17 @@ fn json_may_be_an_array_or_objects_one_after_the_other() {
 }
 
 #[test]
+fn a_json_array_that_was_cut_off_is_noticed_after_going_on_too() {
+    let (_folder, shard) = write("a.json", br#"[{"text": "a"}, {"text": "b"}, "#);
+    let mut rows = shard.open("text", Position::default()).unwrap();
+    assert_eq!(rows.next().unwrap().as_deref(), Some("a"));
+    let mut again = shard.open("text", rows.position()).unwrap();
+    assert_eq!(again.next().unwrap().as_deref(), Some("b"));
+    let text = again.next().unwrap_err().to_string();
+    assert!(text.contains("without the ]"), "{text}");
+}
+
+#[test]
 fn damage_is_named_with_its_place() {
     let text = said("a.txt", b"good\nalso good\nba\xffd\n");
     assert!(text.contains("a.txt") && text.contains("line 3") && text.contains("17"));
@@ -164,6 +175,18 @@ fn damage_is_named_with_its_place() {
     assert!(text.contains("a list"), "{text}");
     let text = said("a.json", b"[{\"text\": \"a\"},\n{\"text\": \"b\"");
     assert!(text.contains("line 2") && text.contains("ends"), "{text}");
+    let text = said("a.json", b"\n[{\"text\": \"a\"},\n{\"text\": \"b\"},\n");
+    assert!(
+        text.contains("line 4") && text.contains("without the ]"),
+        "{text}"
+    );
+    let text = said("a.json", b"[{\"text\": \"a\"}]\n[{\"text\": \"b\"}]\n");
+    assert!(
+        text.contains("line 2") && text.contains("one array"),
+        "{text}"
+    );
+    let text = said("a.json", b"{\"text\": \"a\"}\n] {\"text\": \"b\"}\n");
+    assert!(text.contains("line 2") && text.contains("JSON"), "{text}");
     let cut = gzip(b"some text\nmore text\n");
     let text = format!(
         "{:#}",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, rename};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::json;
@@ -17,9 +17,9 @@ use tokenizers::{
     PreTokenizer, Trainer,
 };
 
-use super::error::{DataError, Result};
-use super::source::{DEFAULT_FIELD, Sources, Texts};
-use super::tokenizer::{CONFIG_FILE, TOKENIZER_FILE};
+use super::{CONFIG_FILE, TOKENIZER_FILE};
+use crate::data::error::{DataError, Result};
+use crate::data::source::{Sources, Texts};
 
 const FIRST_TOKENS: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", UNKNOWN];
 /// The unknown token in use; `<unk>` only has its place in the layout.
@@ -35,6 +35,8 @@ pub struct TokenizerTraining {
     pub vocab_size: usize,
     /// How often a piece must occur to become an entry.
     pub min_frequency: u64,
+    /// Train on the first so many texts only.
+    pub most_texts: Option<usize>,
     /// Lower-case the text and strip accents, as microsoft/mpnet-base does.
     pub uncased: bool,
     /// `model_max_length` of the tokenizer's configuration.
@@ -48,12 +50,12 @@ pub struct TrainedTokenizer {
 }
 
 impl TokenizerTraining {
-    /// Trains on the texts of `files`. The same text gives the same tokenizer.
+    /// Trains on the texts of `sources`. The same text gives the same tokenizer.
     ///
     /// # Errors
-    /// When a file can't be read, is not UTF-8, there is no text, or the vocabulary is too small for the
-    /// characters of the text.
-    pub fn train(&self, files: &[PathBuf]) -> Result<TrainedTokenizer> {
+    /// When a source can't be read or holds no word, or the vocabulary is too small for the characters of
+    /// the text.
+    pub fn train(&self, sources: &Sources) -> Result<TrainedTokenizer> {
         let failed = |e: tokenizers::Error| DataError::TokenizerTraining {
             problem: e.to_string(),
         };
@@ -66,13 +68,13 @@ impl TokenizerTraining {
             .build();
 
         let characters = Mutex::new(BTreeMap::<char, u64>::new());
-        let sources = Sources::files("the text".into(), files, DEFAULT_FIELD)?;
         let mut rows = Rows {
             texts: sources.texts(),
             error: None,
         };
+        let most = self.most_texts.unwrap_or(usize::MAX);
         trainer
-            .feed(&mut rows, |text| {
+            .feed(rows.by_ref().take(most), |text| {
                 let words = words_of(text, &normalizer)?;
                 let mut characters = characters.lock().unwrap_or_else(PoisonError::into_inner);
                 for character in words.iter().flat_map(|word| word.chars()) {
@@ -90,7 +92,7 @@ impl TokenizerTraining {
         let alphabet = most_frequent(characters, MOST_CHARACTERS);
         if alphabet.is_empty() {
             return Err(DataError::TokenizerTraining {
-                problem: format!("the {} text files hold no word", files.len()),
+                problem: format!("{} holds no word", sources.name()),
             });
         }
         // The trainer numbers what it meets in the order of a hash map; what it is given it keeps.
@@ -263,6 +265,7 @@ mod tests {
         TokenizerTraining {
             vocab_size,
             min_frequency: 2,
+            most_texts: None,
             uncased: true,
             max_tokens: 128,
         }
@@ -285,7 +288,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("text.txt");
         std::fs::write(&file, content).unwrap();
-        options.train(&[file])
+        options.train(&Sources::local(&file, "text")?)
     }
 
     #[test]
@@ -335,8 +338,22 @@ mod tests {
         };
         assert!(message(&text(), 20).contains("make it larger"));
         assert!(message(" \n", 400).contains("no word"));
-        let missing = options(400).train(&["none.txt".into()]).err().unwrap();
-        assert!(missing.to_string().contains("none.txt"));
+    }
+
+    #[test]
+    fn the_first_texts_may_be_enough() {
+        let first = |most_texts: usize| TokenizerTraining {
+            most_texts: Some(most_texts),
+            ..options(400)
+        };
+        let text = text();
+        let few: Vec<&str> = text.lines().take(300).collect();
+        let vocabulary = |trained: TrainedTokenizer| trained.inner.get_vocab(true);
+        let expected = vocabulary(train(&few.join("\n"), &options(400)).unwrap());
+        assert_eq!(vocabulary(train(&text, &first(300)).unwrap()), expected);
+        assert_ne!(vocabulary(train(&text, &first(600)).unwrap()), expected);
+        let none = train(&text, &first(0)).err().unwrap().to_string();
+        assert!(none.contains("no word"), "{none}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What a tokenizer has of what MPNet needs, and what to do about the rest.
 
-use super::error::Result;
-use super::tokenizer::{CONTINUATION, Definition, FEWEST_CONTINUATIONS, ROLES, Role, locate};
+use super::definition::{CONTINUATION, Definition, FEWEST_CONTINUATIONS, ROLES, Role};
+use super::files::locate;
+use crate::data::error::Result;
 use std::path::PathBuf;
 
 /// The padding id that transformers' MPNet assumes.
@@ -228,8 +229,8 @@ fn samples(
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture;
     use super::*;
+    use crate::data::fixture;
     use serde_json::{Value, json};
 
     /// The findings on the fixture after `change` that are not good: part and text.
