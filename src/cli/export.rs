@@ -2,7 +2,7 @@
 
 use crate::convert::Source;
 use crate::convert::source::SourceOptions;
-use crate::export::{OPSETS, Options, export};
+use crate::export::{Format, OPSETS, Options, export};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::lower::export::Weights;
@@ -21,6 +21,15 @@ pub enum HeadChoice {
     Sentence,
 }
 
+/// `--format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatChoice {
+    /// A folder for ONNX Runtime, Optimum and sentence-transformers
+    Onnx,
+    /// A Cargo package that is a Burn module once it is built
+    Burn,
+}
+
 /// `--dtype`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DtypeChoice {
@@ -32,12 +41,15 @@ pub enum DtypeChoice {
 /// Arguments of `mpnet export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace folder, or a PyTorch
-    /// file of annotated-mpnet or fairseq
+    /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace folder or name on the
+    /// Hub, or a PyTorch file of annotated-mpnet or fairseq
     pub model: PathBuf,
     /// Folder to write
     #[arg(long, short, value_name = "FOLDER")]
     pub output: PathBuf,
+    /// What is written around the ONNX model
+    #[arg(long, value_enum, default_value_t = FormatChoice::Onnx)]
+    pub format: FormatChoice,
     /// What stands on the encoder
     #[arg(long, value_enum, default_value_t = HeadChoice::None)]
     pub head: HeadChoice,
@@ -73,6 +85,10 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     };
     let source = Source::open(&args.model, &options)?;
     let options = Options {
+        format: match args.format {
+            FormatChoice::Onnx => Format::Onnx,
+            FormatChoice::Burn => Format::Burn,
+        },
         head: match args.head {
             HeadChoice::None => Head::None,
             HeadChoice::Mlm => Head::MaskedLm,

@@ -42,14 +42,19 @@ pub fn write_json(
     fs::write(&path, text + "\n").map_err(&io)
 }
 
-/// Writes the tokenizer, where there is one, and the modules of sentence-transformers.
-pub fn write_companions(source: &Source, folder: &Path, head: Head) -> Result<(), ExportError> {
-    let longest = source.model.max_positions;
+/// Writes the tokenizer, where there is one.
+pub fn write_tokenizer(source: &Source, folder: &Path) -> Result<(), ExportError> {
     if let Some(tokenizer) = &source.tokenizer {
         copy_tokenizer(&tokenizer.join(TOKENIZER_FILE), folder)
             .map_err(crate::convert::ConvertError::from)?;
-        limit_length(folder, longest)?;
+        limit_length(folder, source.model.max_positions)?;
     }
+    Ok(())
+}
+
+/// Writes the modules of sentence-transformers, where `head` is one of them.
+pub fn write_modules(source: &Source, folder: &Path, head: Head) -> Result<(), ExportError> {
+    let longest = source.model.max_positions;
     let Head::Sentence { normalize } = head else {
         return Ok(());
     };
