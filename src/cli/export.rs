@@ -1,5 +1,6 @@
 //! `mpnet export`: a checkpoint's encoder for other programs.
 
+use super::exit::UsageError;
 use crate::convert::Source;
 use crate::convert::source::SourceOptions;
 use crate::export::{Format, OPSETS, Options, export};
@@ -19,6 +20,23 @@ pub enum HeadChoice {
     Mlm,
     /// The mean over the tokens: last_hidden_state and sentence_embedding
     Sentence,
+}
+
+impl HeadChoice {
+    /// The head, whose embeddings have length 1 where `normalize`.
+    ///
+    /// # Errors
+    /// Where it has no embeddings.
+    pub fn head(self, normalize: bool) -> Result<Head, UsageError> {
+        match self {
+            HeadChoice::None | HeadChoice::Mlm if normalize => Err(UsageError(
+                "--normalize is for the embeddings of --head sentence".into(),
+            )),
+            HeadChoice::None => Ok(Head::None),
+            HeadChoice::Mlm => Ok(Head::MaskedLm),
+            HeadChoice::Sentence => Ok(Head::Sentence { normalize }),
+        }
+    }
 }
 
 /// `--format`
@@ -79,6 +97,12 @@ pub struct ExportArgs {
 /// Where the model cannot be read or the folder not be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let start = Instant::now();
+    if args.format == FormatChoice::Burn && (args.int8 || args.dtype != DtypeChoice::Fp32) {
+        return Err(UsageError(
+            "--format burn is written in fp32: leave --int8 and --dtype out".into(),
+        )
+        .into());
+    }
     let options = SourceOptions {
         tokenizer: args.tokenizer.clone(),
         no_optimizer: true,
@@ -89,13 +113,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             FormatChoice::Onnx => Format::Onnx,
             FormatChoice::Burn => Format::Burn,
         },
-        head: match args.head {
-            HeadChoice::None => Head::None,
-            HeadChoice::Mlm => Head::MaskedLm,
-            HeadChoice::Sentence => Head::Sentence {
-                normalize: args.normalize,
-            },
-        },
+        head: args.head.head(args.normalize)?,
         opset: args.opset,
         weights: match (args.int8, args.dtype) {
             (true, _) => Weights::Int8,

@@ -9,6 +9,7 @@ mod plan;
 mod positions;
 pub mod pytorch;
 mod safetensors_file;
+pub mod sentence_transformers;
 pub mod source;
 mod tensors;
 #[cfg(test)]

@@ -5,9 +5,11 @@ mod burn;
 mod folder;
 
 use crate::convert::hf_config::{CONFIG_FILE, HfConfig};
+use crate::convert::hf_folder::write_json;
+use crate::convert::sentence_transformers::write_modules;
 use crate::convert::{ConvertError, Source};
 use crate::staging::Staging;
-use folder::{refuse_strangers, write_json, write_modules, write_tokenizer};
+use folder::{refuse_strangers, write_tokenizer};
 use mpnet_graphs::ir::GraphError;
 use mpnet_graphs::lower::export::{Weights, lower};
 use mpnet_graphs::model::encoder::{Head, encoder};
@@ -105,7 +107,9 @@ pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), E
     write_tokenizer(source, staging.path())?;
     match options.format {
         Format::Onnx => {
-            write_modules(source, staging.path(), options.head)?;
+            if let Head::Sentence { normalize } = options.head {
+                write_modules(staging.path(), &source.model, normalize)?;
+            }
             staging.replace()
         }
         // What Cargo has built there stays.
