@@ -7,7 +7,8 @@ needs: requirements.txt beside this file; cargo
 
 Exports the model to examples/burn/encoder, head by head, builds and runs examples/burn, and compares with
 transformers over lengths 1 to 512 (every 37th with --quick, and without the other heads), padded and unpadded,
-to 1e-4. Then puts the golden encoder back and has the example compare itself with ONNX Runtime.
+to 1e-4. Then puts the golden encoder back and has the example compare itself with what ONNX Runtime makes of it,
+stored anew in examples/burn/expected.safetensors.
 Prints a line a check; exits 1 where one fails.
 """
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import onnxruntime as ort
 import torch
 from reference import batch, reference
 from safetensors.numpy import save_file
@@ -25,6 +27,7 @@ quick = "--quick" in sys.argv
 repository = Path(__file__).resolve().parents[2]
 example = repository / "examples/burn"
 HEADS = {"none": ["last_hidden_state"], "mlm": ["logits"], "sentence": ["last_hidden_state", "sentence_embedding"]}
+GOLDEN_LENGTHS, GOLDEN_VOCABULARY = (1, 2, 7, 30, 48), 197
 failed = False
 
 
@@ -63,5 +66,12 @@ try:
             run(f"--head {head}, beside transformers", f"{root}/batches.safetensors")
 finally:
     export(repository / "tests/data/golden/postln-gelu/hf")
+session = ort.InferenceSession(example / "encoder/model.onnx", providers=["CPUExecutionProvider"])
+tensors = {}
+for index, (length, padded) in enumerate((n, p) for n in GOLDEN_LENGTHS for p in (False, True)):
+    ids, mask = batch(length, GOLDEN_VOCABULARY, padded)
+    (hidden,) = session.run(["last_hidden_state"], {"input_ids": ids, "attention_mask": mask})
+    tensors |= {f"{index}.input_ids": ids, f"{index}.attention_mask": mask, f"{index}.last_hidden_state": hidden}
+save_file(tensors, example / "expected.safetensors")
 run("the golden encoder, beside ONNX Runtime")
 sys.exit(failed)

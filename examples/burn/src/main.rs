@@ -1,24 +1,19 @@
-//! Runs the encoder in `encoder/` in Burn and in ONNX Runtime on the same rows and compares: lengths up to
-//! the longest, with and without padding.
+//! Runs the encoder in `encoder/` in Burn on the batches of a safetensors file and compares its outputs
+//! with those that another program stored there: ONNX Runtime's in `expected.safetensors`, or any in the
+//! file that the first argument names.
 //!
-//! With a safetensors file of batches (`0.input_ids`, `0.attention_mask` and outputs such as
-//! `0.last_hidden_state`, then `1.…`) Burn is compared with those outputs instead.
+//! The file holds `0.input_ids`, `0.attention_mask` and outputs such as `0.last_hidden_state`, then `1.…`.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use mpnet_encoder::Model;
-use mpnet_runtime::library::{self, LocateOptions};
-use ort::session::Session;
-use ort::value::TensorRef;
 use safetensors::SafeTensors;
 use std::error::Error;
-use std::path::Path;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Largest difference, relative to the largest value where that is above 1.
 const TOLERANCE: f32 = 1e-4;
-const ENCODER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/encoder");
-const PAD: i64 = 1;
+const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/expected.safetensors");
 
 /// Rows of one length.
 struct Batch {
@@ -56,50 +51,11 @@ impl<const A: usize, const B: usize> Outputs for (Tensor<A>, Tensor<B>) {
 }
 
 impl Batch {
-    /// Three rows of `length`; padded, the second is half as long and the third has one token.
-    fn new(length: usize, padded: bool, vocabulary: usize) -> Batch {
-        let lengths = match padded {
-            true => [length, length.div_ceil(2), 1],
-            false => [length; 3],
-        };
-        let mut state = length as u64;
-        let mut ids = Vec::new();
-        let mut mask = Vec::new();
-        for filled in lengths {
-            for place in 0..length {
-                // Knuth's generator: any ids will do, as long as both programs get the same.
-                state = state
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
-                let word = 4 + (state >> 33) as i64 % (vocabulary as i64 - 4);
-                let there = place < filled;
-                ids.push(if there { word } else { PAD });
-                mask.push(i64::from(there));
-            }
-        }
-        Batch {
-            shape: [3, length],
-            ids,
-            mask,
-        }
-    }
-
     fn in_burn(&self, model: &Model, device: &Device) -> Result<Vec<Output>> {
         let tensor = |values: &[i64]| -> Tensor<2, Int> {
             Tensor::from_data(TensorData::new(values.to_vec(), self.shape), device)
         };
         model.forward(tensor(&self.ids), tensor(&self.mask)).list()
-    }
-
-    fn in_onnx_runtime(&self, session: &mut Session) -> Result<Vec<Vec<f32>>> {
-        let input_ids = TensorRef::from_array_view((self.shape, self.ids.as_slice()))?;
-        let attention_mask = TensorRef::from_array_view((self.shape, self.mask.as_slice()))?;
-        let inputs = ort::inputs!["input_ids" => input_ids, "attention_mask" => attention_mask];
-        let outputs = session.run(inputs)?;
-        let values = outputs
-            .values()
-            .map(|value| Ok(value.try_extract_tensor::<f32>()?.1.to_vec()));
-        values.collect()
     }
 
     /// The largest difference of an output from `theirs`, at places that are no padding.
@@ -156,44 +112,9 @@ fn stored(path: &str) -> Result<Vec<(Batch, Vec<Vec<f32>>)>> {
     Ok(found)
 }
 
-/// Batches of lengths up to the model's longest, with what ONNX Runtime makes of them.
-fn computed() -> Result<Vec<(Batch, Vec<Vec<f32>>)>> {
-    let text = std::fs::read_to_string(Path::new(ENCODER).join("config.json"))?;
-    let size = |key: &str| -> Result<usize> {
-        let (_, rest) = text
-            .split_once(&format!("\"{key}\":"))
-            .ok_or(format!("no {key}"))?;
-        Ok(rest
-            .trim_start()
-            .split(|c: char| !c.is_ascii_digit())
-            .next()
-            .unwrap_or("")
-            .parse()?)
-    };
-    let (longest, vocabulary) = (size("max_position_embeddings")? - 2, size("vocab_size")?);
-    let build = library::locate(&LocateOptions::for_user(None)?)?;
-    let loaded = library::load(&build)?;
-    println!("ONNX Runtime {}", loaded.version);
-    let mut session = Session::builder(loaded.environment())?
-        .commit_from_file(Path::new(ENCODER).join("model.onnx"))?;
-    let mut lengths: Vec<usize> = (1..=longest).step_by(longest.div_ceil(48)).collect();
-    lengths.push(longest);
-    let mut found = Vec::new();
-    for length in lengths {
-        for padded in [false, true] {
-            let batch = Batch::new(length, padded, vocabulary);
-            let outputs = batch.in_onnx_runtime(&mut session)?;
-            found.push((batch, outputs));
-        }
-    }
-    Ok(found)
-}
-
 fn main() -> Result<()> {
-    let batches = match std::env::args().nth(1) {
-        Some(path) => stored(&path)?,
-        None => computed()?,
-    };
+    let path = std::env::args().nth(1);
+    let batches = stored(path.as_deref().unwrap_or(EXPECTED))?;
     let device = Device::default();
     let model = Model::default();
     let mut worst = Vec::new();

@@ -403,8 +403,10 @@ fn of_a_model_the_best_weights_are_fetched() {
     let cache = tempfile::tempdir().unwrap();
     let hub = client(&server, cache.path());
     let fetched = |name: &str, files: &[&str]| {
-        let bytes = |name: &&str| (*name, name.as_bytes().to_vec());
-        let files: Vec<_> = files.iter().map(bytes).collect();
+        let files: Vec<_> = files
+            .iter()
+            .map(|name| (*name, name.as_bytes().to_vec()))
+            .collect();
         server.add(&format!("models/{name}"), repo(&files));
         let folder = model_folder(&hub, name, "main").unwrap().unwrap();
         let mut names: Vec<String> = std::fs::read_dir(folder)
