@@ -288,3 +288,54 @@ fn the_card_tells_the_runs_figures() {
         assert!(card.contains(words), "no '{words}': {card}");
     }
 }
+
+#[test]
+fn an_encoder_alone_has_every_tensor_of_automodel() {
+    let folder = tempfile::tempdir().unwrap();
+    native(&folder.path().join("run"), "postln-gelu");
+    let mut command = convert(folder.path(), "run");
+    command.args(["--head", "sentence", "--normalize", "--no-save-tokenizer"]);
+    stdout(&mut command);
+    let hf = folder.path().join("hf");
+    let written = files(&hf);
+    let json = |name: &str| -> Value { serde_json::from_slice(&written[Path::new(name)]).unwrap() };
+    assert_eq!(json("config.json")["architectures"][0], "MPNetModel");
+    assert_eq!(json("modules.json").as_array().unwrap().len(), 3);
+    assert!(hf.join("2_Normalize").is_dir());
+    let golden = files(&repository("tests/data/golden/postln-gelu/hf"));
+    let name = Path::new("model.safetensors");
+    let theirs = SafeTensors::deserialize(&golden[name]).unwrap();
+    let ours = SafeTensors::deserialize(&written[name]).unwrap();
+    let mut expected: Vec<String> = theirs
+        .names()
+        .into_iter()
+        .filter_map(|name| Some(name.strip_prefix("mpnet.")?.to_owned()))
+        .collect();
+    for name in &expected {
+        let theirs = theirs.tensor(&format!("mpnet.{name}")).unwrap();
+        assert!(ours.tensor(name).unwrap() == theirs, "{name} differs");
+    }
+    expected.extend(["pooler.dense.bias", "pooler.dense.weight"].map(str::to_owned));
+    expected.sort();
+    let mut found = ours.names();
+    found.sort();
+    assert_eq!(found, expected);
+    let card = std::fs::read_to_string(hf.join("README.md")).unwrap();
+    assert!(card.contains("sentence-similarity"), "{card}");
+
+    // Without its head it is another model, but the same encoder; and the folder is replaced.
+    let mut import = binary("mpnet", folder.path());
+    stdout(import.args(["import", "hf", "-o", "back"]));
+    let back = checkpoint::resolve(&folder.path().join("back"), Pointer::Best).unwrap();
+    let case = Case::load(&repository("tests/data/golden/postln-gelu")).unwrap();
+    let encoder = |arrays: Vec<mpnet_runtime::engine::NamedArray>| -> Vec<_> {
+        let kept = arrays
+            .into_iter()
+            .filter(|a| !a.name.starts_with("lm_head."));
+        kept.collect()
+    };
+    let found = encoder(checkpoint::load(&back).unwrap().parameters);
+    assert_eq!(found, encoder(case.weights));
+    stdout(&mut convert(folder.path(), "run"));
+    assert!(!hf.join("modules.json").exists());
+}

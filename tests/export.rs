@@ -170,6 +170,26 @@ fn a_folder_holds_what_optimum_and_sentence_transformers_look_for() {
     assert!(said.contains("16"), "{said}");
 }
 
+/// The example is built by hand; what it is built from is what is written today.
+#[test]
+fn the_burn_example_is_what_export_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let burn = ["--format", "burn"];
+    stdout(&mut export(folder.path(), "postln-gelu", &burn));
+    let written = files(&folder.path().join("onnx"));
+    assert_eq!(written, files(&repository("examples/burn/encoder")));
+    // What Cargo left there stays, and a stranger's package is not touched.
+    std::fs::write(folder.path().join("onnx/Cargo.lock"), "").unwrap();
+    stdout(&mut export(folder.path(), "postln-gelu", &burn));
+    assert!(folder.path().join("onnx/Cargo.lock").is_file());
+    std::fs::write(folder.path().join("onnx/build.rs"), "fn main() {}").unwrap();
+    let said = failure(&mut export(folder.path(), "postln-gelu", &burn), 1);
+    assert!(said.contains("choose another folder"), "{said}");
+    let fp16 = ["--format", "burn", "--dtype", "fp16"];
+    let said = failure(&mut export(folder.path(), "postln-gelu", &fp16), 2);
+    assert!(said.contains("--dtype"), "{said}");
+}
+
 #[test]
 fn a_runs_own_figures_come_from_eval_in_every_format() {
     let folder = tempfile::tempdir().unwrap();

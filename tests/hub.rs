@@ -1,4 +1,4 @@
-//! `pretrain-mpnet` on a dataset of a Hub on the loopback: trained, resumed, and refused with a reason.
+//! A Hub on the loopback: trained on its dataset, its models read, and both refused with a reason.
 
 mod common;
 
@@ -246,4 +246,76 @@ fn a_tokenizer_is_trained_on_a_dataset_as_on_files() {
         &["--dataset-name"],
     );
     refused(&[], 2, &["TEXT"]);
+}
+
+/// The files of a HuggingFace model of shards, with the tokenizer of the examples.
+fn sharded_model(folder: &Path) -> Repo {
+    stdout(&mut common::pretrain(folder, &["--total-updates", "1"]));
+    let mut convert = binary("convert-to-hf", folder);
+    convert.args(["--mpnet-checkpoint-path", "out"]);
+    convert.args(["--hf-model-folder-path", "hf", "--max-shard-size", "1MB"]);
+    stdout(&mut convert);
+    let files = files(&folder.join("hf"));
+    let names = files.into_iter();
+    Repo {
+        files: names
+            .map(|(name, bytes)| (name.to_str().unwrap().to_owned(), bytes))
+            .collect(),
+        ..Repo::default()
+    }
+}
+
+#[test]
+fn a_model_of_the_hub_is_imported_evaluated_exported_and_trained_on() {
+    let server = HubServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let repo = sharded_model(folder.path());
+    assert!(repo.files.len() > 6, "{:?}", repo.files.keys());
+    server.add("models/o/model", repo);
+    let mpnet = |name: &str, arguments: &[&str]| {
+        let mut command = binary(name, folder.path());
+        command.env_remove("HF_HUB_OFFLINE");
+        command.env("HF_ENDPOINT", &server.endpoint);
+        command.env("HF_HOME", folder.path().join("cache"));
+        command.args(arguments);
+        command
+    };
+    server.go_wrong(&[Fault::RetryAfter(503), Fault::Cut(1000)]);
+    stdout(&mut mpnet("mpnet", &["import", "o/model", "-o", "back"]));
+    let weights = |run: &str| {
+        let of_run = files(&folder.path().join(run));
+        let name = |p: &&std::path::PathBuf| p.ends_with("model.safetensors");
+        of_run[of_run.keys().find(name).unwrap()].clone()
+    };
+    assert!(weights("back") == weights("out"), "the weights differ");
+
+    // From here on everything is in the cache.
+    server.asked();
+    let evaluate = |model: &str| {
+        let text = ["eval", model, "--text", "valid.txt", "--json"];
+        stdout(&mut mpnet("mpnet", &text))
+    };
+    assert_eq!(evaluate("o/model"), evaluate("out"));
+    for (model, output) in [("o/model", "one"), ("hf", "two")] {
+        stdout(&mut mpnet("mpnet", &["export", model, "-o", output]));
+    }
+    let [one, two] = ["one", "two"].map(|f| files(&folder.path().join(f)));
+    assert!(one == two, "the exports differ");
+    let further = ["--total-updates", "1", "--hf-model-path", "o/model"];
+    let mut train = common::pretrain(folder.path(), &further);
+    train.env("HF_HOME", folder.path().join("cache"));
+    let printed = stdout(train.args(["--checkpoint-dir", "on"]));
+    assert!(printed.contains("validation after update 0"), "{printed}");
+    assert!(server.asked().is_empty());
+
+    let missing = failure(&mut mpnet("mpnet", &["import", "o/none", "-o", "x"]), 1);
+    assert!(
+        missing.contains("o/none") && missing.contains("404"),
+        "{missing}"
+    );
+    server.add("models/o/empty", Repo::default());
+    let empty = failure(&mut mpnet("mpnet", &["export", "o/empty", "-o", "x"]), 1);
+    assert!(empty.contains("config.json"), "{empty}");
+    let file = failure(&mut mpnet("mpnet", &["import", "o/model.pt", "-o", "x"]), 1);
+    assert!(!file.contains("404"), "{file}");
 }

@@ -97,6 +97,30 @@ fn a_stored_row_of_token_types_is_added_to_every_word() {
 }
 
 #[test]
+fn shards_of_a_pytorch_model_are_found_by_their_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let hf = folder.path().join("hf");
+    std::fs::create_dir(&hf).unwrap();
+    let whole = repository("tests/data/pytorch/hf-bin");
+    let shard = "pytorch_model-00001-of-00001.bin";
+    std::fs::copy(whole.join("pytorch_model.bin"), hf.join(shard)).unwrap();
+    std::fs::copy(whole.join("config.json"), hf.join("config.json")).unwrap();
+    let index = |file: &str| {
+        let map = serde_json::json!({ "weight_map": { "mpnet.embeddings.LayerNorm.bias": file } });
+        let path = hf.join("pytorch_model.bin.index.json");
+        std::fs::write(path, map.to_string()).unwrap();
+    };
+    index(shard);
+    stdout(&mut import(folder.path(), "hf", &[]));
+    let found = checkpoint::load(&folder.path().join("run/checkpoint-0")).unwrap();
+    assert_same(&found.parameters, &imported("pytorch/hf-bin").parameters);
+    std::fs::remove_dir_all(folder.path().join("run")).unwrap();
+    index("../hf/other.bin");
+    let said = failure_without_a_trace(folder.path(), &mut import(folder.path(), "hf", &[]), 1);
+    assert!(said.contains("in other folders"), "{said}");
+}
+
+#[test]
 fn a_run_of_annotated_mpnet_comes_with_its_moments() {
     let found = imported("pytorch/trained.pt");
     assert_eq!((found.step, found.best_loss), (2, Some(7.25)));

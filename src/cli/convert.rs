@@ -1,6 +1,7 @@
 //! `convert-to-hf`: a checkpoint as a HuggingFace model folder.
 
 use super::exit;
+use super::export::HeadChoice;
 use super::spelling::normalize;
 use crate::convert::hf_config::head_difference;
 use crate::convert::hf_folder::{WeightType, parse_size};
@@ -11,7 +12,7 @@ use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Convert a checkpoint to a HuggingFace model folder (MPNetForMaskedLM).
+/// Convert a checkpoint to a HuggingFace model folder (MPNetForMaskedLM, or the encoder alone).
 #[derive(Debug, Parser)]
 #[command(name = "convert-to-hf", version)]
 pub struct ConvertArgs {
@@ -28,6 +29,12 @@ pub struct ConvertArgs {
     /// Folder of the tokenizer [default: the checkpoint's own]
     #[arg(long, value_name = "FOLDER", conflicts_with = "no_save_tokenizer")]
     pub tokenizer: Option<PathBuf>,
+    /// What stands on the encoder; without mlm the folder is for AutoModel and sentence-transformers
+    #[arg(long, value_enum, default_value_t = HeadChoice::Mlm)]
+    pub head: HeadChoice,
+    /// Sentence embeddings of length 1
+    #[arg(long)]
+    pub normalize: bool,
     /// Element type of the weights
     #[arg(long, value_enum, default_value_t = WeightTypeChoice::Float32)]
     pub dtype: WeightTypeChoice,
@@ -58,6 +65,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
     let args = ConvertArgs::parse_from(normalize(arguments));
     exit::init_logging(false);
     let options = HfOptions {
+        head: args.head.head(args.normalize)?,
         dtype: match args.dtype {
             WeightTypeChoice::Float32 => WeightType::Float32,
             WeightTypeChoice::Float16 => WeightType::Float16,

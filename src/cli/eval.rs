@@ -17,8 +17,8 @@ use std::path::PathBuf;
 /// Arguments of `mpnet eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace folder, or a PyTorch
-    /// file of annotated-mpnet or fairseq
+    /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace folder or name on the
+    /// Hub, or a PyTorch file of annotated-mpnet or fairseq
     pub model: PathBuf,
     /// Text, one text a line, or any file that pretrain-mpnet reads
     #[arg(long, value_name = "FILE")]

@@ -1,8 +1,9 @@
 //! `mpnet export`: a checkpoint's encoder for other programs.
 
+use super::exit::UsageError;
 use crate::convert::Source;
 use crate::convert::source::SourceOptions;
-use crate::export::{OPSETS, Options, export};
+use crate::export::{Format, OPSETS, Options, export};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::lower::export::Weights;
@@ -21,6 +22,32 @@ pub enum HeadChoice {
     Sentence,
 }
 
+impl HeadChoice {
+    /// The head, whose embeddings have length 1 where `normalize`.
+    ///
+    /// # Errors
+    /// Where it has no embeddings.
+    pub fn head(self, normalize: bool) -> Result<Head, UsageError> {
+        match self {
+            HeadChoice::None | HeadChoice::Mlm if normalize => Err(UsageError(
+                "--normalize is for the embeddings of --head sentence".into(),
+            )),
+            HeadChoice::None => Ok(Head::None),
+            HeadChoice::Mlm => Ok(Head::MaskedLm),
+            HeadChoice::Sentence => Ok(Head::Sentence { normalize }),
+        }
+    }
+}
+
+/// `--format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatChoice {
+    /// A folder for ONNX Runtime, Optimum and sentence-transformers
+    Onnx,
+    /// A Cargo package that is a Burn module once it is built
+    Burn,
+}
+
 /// `--dtype`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DtypeChoice {
@@ -32,12 +59,15 @@ pub enum DtypeChoice {
 /// Arguments of `mpnet export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace folder, or a PyTorch
-    /// file of annotated-mpnet or fairseq
+    /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace folder or name on the
+    /// Hub, or a PyTorch file of annotated-mpnet or fairseq
     pub model: PathBuf,
     /// Folder to write
     #[arg(long, short, value_name = "FOLDER")]
     pub output: PathBuf,
+    /// What is written around the ONNX model
+    #[arg(long, value_enum, default_value_t = FormatChoice::Onnx)]
+    pub format: FormatChoice,
     /// What stands on the encoder
     #[arg(long, value_enum, default_value_t = HeadChoice::None)]
     pub head: HeadChoice,
@@ -67,19 +97,23 @@ pub struct ExportArgs {
 /// Where the model cannot be read or the folder not be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let start = Instant::now();
+    if args.format == FormatChoice::Burn && (args.int8 || args.dtype != DtypeChoice::Fp32) {
+        return Err(UsageError(
+            "--format burn is written in fp32: leave --int8 and --dtype out".into(),
+        )
+        .into());
+    }
     let options = SourceOptions {
         tokenizer: args.tokenizer.clone(),
         no_optimizer: true,
     };
     let source = Source::open(&args.model, &options)?;
     let options = Options {
-        head: match args.head {
-            HeadChoice::None => Head::None,
-            HeadChoice::Mlm => Head::MaskedLm,
-            HeadChoice::Sentence => Head::Sentence {
-                normalize: args.normalize,
-            },
+        format: match args.format {
+            FormatChoice::Onnx => Format::Onnx,
+            FormatChoice::Burn => Format::Burn,
         },
+        head: args.head.head(args.normalize)?,
         opset: args.opset,
         weights: match (args.int8, args.dtype) {
             (true, _) => Weights::Int8,

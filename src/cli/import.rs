@@ -1,4 +1,4 @@
-//! `mpnet import`: a HuggingFace folder or PyTorch file as a native checkpoint.
+//! `mpnet import`: a HuggingFace model or PyTorch file as a native checkpoint.
 
 use crate::convert::Source;
 use crate::convert::import::import;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Arguments of `mpnet import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// A HuggingFace folder, or a PyTorch file of annotated-mpnet or fairseq
+    /// A HuggingFace folder or name on the Hub, or a PyTorch file of annotated-mpnet or fairseq
     pub model: PathBuf,
     /// Folder of checkpoints to write to
     #[arg(long, short, value_name = "FOLDER")]

@@ -4,6 +4,7 @@ use super::ConvertError;
 use super::hf_config::{CONFIG_FILE, HfConfig, unrepresentable};
 use super::model_card::{MARK, model_card};
 use super::plan::Stored;
+use super::sentence_transformers::{MODULE_FILES, write_modules};
 use super::source::Source;
 use super::weight_map::{Layout, by_native};
 use crate::arrays::{Planned, stream_safetensors};
@@ -11,7 +12,11 @@ use crate::data::tokenizer::{
     CONFIG_FILE as TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_FILES, copy_tokenizer,
 };
 use crate::staging::Staging;
+use crate::train::initialize::normal;
 use half::{bf16, f16};
+use mpnet_graphs::model::encoder::Head;
+use rand::SeedableRng;
+use rand_xoshiro::Xoshiro256PlusPlus;
 use safetensors::Dtype;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -23,6 +28,8 @@ const MODEL_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 /// The model card, which its owner may replace.
 const CARD_FILE: &str = "README.md";
+/// Seed of the pooler.
+const POOLER_SEED: u64 = 12_345;
 const MAX_LENGTH: &str = "model_max_length";
 
 /// Element type of the weights.
@@ -67,6 +74,9 @@ impl WeightType {
 /// How to write.
 #[derive(Debug, Clone, Copy)]
 pub struct HfOptions {
+    /// The language model head, or the encoder alone, in whose folder transformers' `AutoModel` finds
+    /// every weight.
+    pub head: Head,
     pub dtype: WeightType,
     /// Bytes of weights in one file at most, unless one tensor alone has more.
     pub max_shard_size: u64,
@@ -105,8 +115,13 @@ pub fn parse_size(text: &str) -> Result<u64, ConvertError> {
 /// A tensor of the folder and where its elements come from.
 struct Output<'a> {
     planned: Planned,
-    stored: &'a Stored,
-    rows: Range<usize>,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    /// These rows of a parameter.
+    Stored(&'a Stored, Range<usize>),
+    Made(Vec<f32>),
 }
 
 /// Writes the model of `source` as the HuggingFace model folder `target`. A model that is there already
@@ -138,10 +153,21 @@ pub fn write_hf_folder(
         true => config.vocab_size,
         false => config.padded_vocab_size,
     };
-    let outputs = outputs(source, options.dtype, vocabulary);
+    let outputs = outputs(source, options, vocabulary);
+    let parameters = outputs
+        .iter()
+        .map(|o| o.planned.shape.iter().product::<usize>())
+        .sum();
     write_weights(folder.path(), &outputs, options)?;
     let hf_config = HfConfig::new(config, vocabulary, options.dtype.name());
+    let hf_config = match options.head {
+        Head::MaskedLm => hf_config,
+        Head::None | Head::Sentence { .. } => hf_config.encoder_alone(),
+    };
     write_json(folder.path(), CONFIG_FILE, &hf_config)?;
+    if let Head::Sentence { normalize } = options.head {
+        write_modules(folder.path(), config, normalize)?;
+    }
     if let Some(tokenizer) = tokenizer {
         copy_tokenizer(&tokenizer.join(TOKENIZER_FILE), folder.path())?;
         limit_length(folder.path(), config.max_positions)?;
@@ -151,7 +177,7 @@ pub fn write_hf_folder(
     // The owner's words stay with the model.
     match fs::read_to_string(&card) {
         Ok(words) if !words.contains(MARK) => fs::write(&path, words),
-        Ok(_) | Err(_) => fs::write(&path, model_card(source, vocabulary, options.dtype)),
+        Ok(_) | Err(_) => fs::write(&path, model_card(source, vocabulary, parameters, options)),
     }
     .map_err(ConvertError::io("write", &path))?;
     folder.replace().map_err(ConvertError::io("write", target))
@@ -159,7 +185,8 @@ pub fn write_hf_folder(
 
 /// Every tensor of the folder, in the order of their names. What HuggingFace has no place for is left
 /// out.
-fn outputs(source: &Source, dtype: WeightType, vocabulary: usize) -> Vec<Output<'_>> {
+fn outputs<'a>(source: &'a Source, options: &HfOptions, vocabulary: usize) -> Vec<Output<'a>> {
+    let dtype = options.dtype.dtype();
     let padded = source.model.padded_vocab_size;
     let mut lines = by_native(Layout::HuggingFace, &source.model);
     let mut outputs = Vec::new();
@@ -180,18 +207,51 @@ fn outputs(source: &Source, dtype: WeightType, vocabulary: usize) -> Vec<Output<
             let mut shape = stored.shape.clone();
             shape[0] = share;
             outputs.push(Output {
-                planned: Planned {
-                    name,
-                    dtype: dtype.dtype(),
-                    shape,
-                },
-                stored,
-                rows: index * share..(index + 1) * share,
+                planned: Planned { name, dtype, shape },
+                content: Content::Stored(stored, index * share..(index + 1) * share),
             });
+        }
+    }
+    match options.head {
+        Head::MaskedLm => {}
+        Head::None | Head::Sentence { .. } => {
+            outputs = encoder_alone(outputs);
+            outputs.extend(pooler(source.model.encoder_embed_dim, dtype));
         }
     }
     outputs.sort_by(|a, b| a.planned.name.cmp(&b.planned.name));
     outputs
+}
+
+/// The encoder's tensors under the names of an `MPNetModel`.
+fn encoder_alone(outputs: Vec<Output>) -> Vec<Output> {
+    let mut kept = Vec::new();
+    for mut output in outputs {
+        if let Some(name) = output.planned.name.strip_prefix("mpnet.") {
+            output.planned.name = name.to_owned();
+            kept.push(output);
+        }
+    }
+    kept
+}
+
+/// The layer that `MPNetModel` has behind the encoder and that pretraining knows nothing of, fresh, as
+/// transformers would make it.
+fn pooler(width: usize, dtype: Dtype) -> [Output<'static>; 2] {
+    let output = |name: &str, shape: &[usize], values| Output {
+        planned: Planned {
+            name: name.to_owned(),
+            dtype,
+            shape: shape.to_vec(),
+        },
+        content: Content::Made(values),
+    };
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(POOLER_SEED);
+    let weight = normal(&mut rng, width * width);
+    [
+        output("pooler.dense.bias", &[width], vec![0.0; width]),
+        output("pooler.dense.weight", &[width, width], weight),
+    ]
 }
 
 /// Writes the weights into one file, or into shards with an index.
@@ -229,8 +289,11 @@ fn write_weights(
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         stream_safetensors(&path, &planned, metadata, |index| {
             let output = &shard[index];
-            let values = output.stored.read(output.rows.clone())?;
-            Ok::<_, Failure>(options.dtype.encode(&values))
+            let bytes = match &output.content {
+                Content::Stored(stored, rows) => options.dtype.encode(&stored.read(rows.clone())?),
+                Content::Made(values) => options.dtype.encode(values),
+            };
+            Ok::<_, Failure>(bytes)
         })
         .map_err(|failure| match failure {
             Failure::Reading(error) => error,
@@ -265,7 +328,8 @@ impl From<ConvertError> for Failure {
     }
 }
 
-fn write_json(
+/// Writes `value` as the file of that name, or path, below `folder`.
+pub(crate) fn write_json(
     folder: &Path,
     file: &'static str,
     value: &impl serde::Serialize,
@@ -275,6 +339,9 @@ fn write_json(
         reason: e.to_string(),
     })?;
     let path = folder.join(file);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(ConvertError::io("create", parent))?;
+    }
     fs::write(&path, json + "\n").map_err(ConvertError::io("write", &path))
 }
 
@@ -310,6 +377,7 @@ fn known(name: &OsStr) -> bool {
     files
         .iter()
         .chain(&TOKENIZER_FILES)
+        .chain(&MODULE_FILES)
         .any(|file| name == *file)
         || name.to_str().is_some_and(shard)
 }
@@ -367,6 +435,7 @@ mod tests {
             let open = |path: &Path| Source::open(path, &SourceOptions::default()).unwrap();
             let native = checkpoint::save(place.path(), &first).unwrap();
             let options = HfOptions {
+                head: Head::MaskedLm,
                 dtype: WeightType::Float32,
                 max_shard_size,
                 trim_vocab: false,

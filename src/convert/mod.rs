@@ -9,6 +9,7 @@ mod plan;
 mod positions;
 pub mod pytorch;
 mod safetensors_file;
+pub mod sentence_transformers;
 pub mod source;
 mod tensors;
 #[cfg(test)]
@@ -44,8 +45,15 @@ pub enum ConvertError {
         "the checkpoint has no tokenizer: give --no-save-tokenizer to convert the weights alone"
     )]
     NoTokenizer,
-    #[error("there is no model at {}: expected a checkpoint folder, a HuggingFace folder or a PyTorch file; a name on the HuggingFace Hub has to be downloaded to a folder first", path.display())]
-    NotFound { path: PathBuf },
+    #[error(
+        "there is no model at {}: expected a checkpoint folder, a HuggingFace folder, a PyTorch file or a name on the HuggingFace Hub{}",
+        path.display(), hub.as_ref().map(|e| format!("; {e}")).unwrap_or_default()
+    )]
+    NotFound {
+        path: PathBuf,
+        /// What the Hub said, where it was asked.
+        hub: Option<crate::data::hub::HubError>,
+    },
     #[error("{} is refused: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error("{} does not describe an MPNet model that can be read: {reason}", path.display())]

@@ -1,7 +1,8 @@
 //! The model card: what the model is, what it was trained with and how to use it.
 
-use super::hf_folder::WeightType;
+use super::hf_folder::HfOptions;
 use super::source::Source;
+use mpnet_graphs::model::encoder::Head;
 use std::fmt::Write;
 
 /// By this a card that this program wrote is known, and replaced by the next one.
@@ -20,19 +21,61 @@ const SETTINGS: [(&str, &str); 8] = [
     ("/seed", "seed"),
 ];
 
-/// The card of the model of `source` with a table of `vocabulary` embeddings.
-pub fn model_card(source: &Source, vocabulary: usize, dtype: WeightType) -> String {
+/// What the card says of a head.
+struct Use {
+    library: &'static str,
+    pipeline: &'static str,
+    class: &'static str,
+    example: &'static str,
+}
+
+fn uses(head: Head) -> Use {
+    match head {
+        Head::MaskedLm => Use {
+            library: "transformers",
+            pipeline: "fill-mask",
+            class: "`MPNetForMaskedLM` of transformers",
+            example: "from transformers import pipeline\n\nfill = pipeline(\"fill-mask\", model=\"this \
+                      folder\")\nprint(fill(\"The capital of France is <mask>.\"))",
+        },
+        Head::None => Use {
+            library: "transformers",
+            pipeline: "feature-extraction",
+            class: "`MPNetModel` of transformers; its pooler is untrained",
+            example: "from transformers import AutoModel, AutoTokenizer\n\ntokenizer = \
+                      AutoTokenizer.from_pretrained(\"this folder\")\nmodel = \
+                      AutoModel.from_pretrained(\"this folder\")\nrows = tokenizer([\"a text\"], \
+                      return_tensors=\"pt\")\nprint(model(**rows).last_hidden_state)",
+        },
+        Head::Sentence { .. } => Use {
+            library: "sentence-transformers",
+            pipeline: "sentence-similarity",
+            class: "sentence-transformers: the mean over the tokens; the pooler is not used and untrained",
+            example: "from sentence_transformers import SentenceTransformer\n\nmodel = \
+                      SentenceTransformer(\"this folder\")\nprint(model.encode([\"a text\"]))",
+        },
+    }
+}
+
+/// The card of the model of `source` with a table of `vocabulary` embeddings and this many `parameters`
+/// in all.
+pub fn model_card(
+    source: &Source,
+    vocabulary: usize,
+    parameters: usize,
+    options: &HfOptions,
+) -> String {
+    let Use {
+        library,
+        pipeline,
+        class,
+        example,
+    } = uses(options.head);
     let model = &source.model;
-    let parameters: usize = source
-        .parameters
-        .iter()
-        .map(|p| p.shape.iter().product::<usize>())
-        .sum();
-    let removed = (model.padded_vocab_size - vocabulary) * (model.encoder_embed_dim + 1);
     let mut card = format!(
-        "---\nlibrary_name: transformers\npipeline_tag: fill-mask\ntags:\n- mpnet\n- fill-mask\n---\n\
+        "---\nlibrary_name: {library}\npipeline_tag: {pipeline}\ntags:\n- mpnet\n- {pipeline}\n---\n\
          {MARK}\n\n# MPNet\n\nAn MPNet model (masked and permuted language modelling) for \
-         `MPNetForMaskedLM` of transformers.\n\n| | |\n|---|---|\n"
+         {class}.\n\n| | |\n|---|---|\n"
     );
     let mut row = |name: &str, value: String| {
         // A String takes everything.
@@ -47,11 +90,7 @@ pub fn model_card(source: &Source, vocabulary: usize, dtype: WeightType) -> Stri
     row("vocabulary", vocabulary.to_string());
     row(
         "parameters",
-        format!(
-            "{:.1} M, {}",
-            (parameters - removed) as f64 / 1e6,
-            dtype.name()
-        ),
+        format!("{:.1} M, {}", parameters as f64 / 1e6, options.dtype.name()),
     );
     if source.step > 0 {
         row("updates made", source.step.to_string());
@@ -67,9 +106,6 @@ pub fn model_card(source: &Source, vocabulary: usize, dtype: WeightType) -> Stri
             row(name, value.to_string());
         }
     }
-    card.push_str(
-        "\n```python\nfrom transformers import pipeline\n\nfill = pipeline(\"fill-mask\", model=\"this \
-         folder\")\nprint(fill(\"The capital of France is <mask>.\"))\n```\n",
-    );
+    let _ = write!(card, "\n```python\n{example}\n```\n");
     card
 }

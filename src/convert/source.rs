@@ -10,11 +10,15 @@ use super::tensors::Tensor;
 use super::weight_map::Layout;
 use crate::checkpoint::{self, Pointer};
 use crate::data::Tokenizer;
+use crate::data::hub::{Hub, HubSettings, WEIGHT_FILES, index_of, model_folder};
 use crate::data::tokenizer::TOKENIZER_FILE;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::{NamedArray, OptimizerState};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// Endings of files, which no name of the Hub is taken for.
+const FILE_KINDS: [&str; 5] = ["pt", "pth", "bin", "safetensors", "onnx"];
 
 /// An opened model.
 #[derive(Debug)]
@@ -50,8 +54,9 @@ pub struct SourceOptions {
 
 impl Source {
     /// Opens what is at `path`: a native checkpoint or a folder of some, a HuggingFace folder, or a
-    /// PyTorch file of annotated-mpnet or fairseq. A `best_checkpoint.pt` that does not exist stands
-    /// for the best native checkpoint of its folder.
+    /// PyTorch file of annotated-mpnet or fairseq; where nothing is there, the model of that name on
+    /// the HuggingFace Hub. A `best_checkpoint.pt` that does not exist stands for the best native
+    /// checkpoint of its folder.
     ///
     /// # Errors
     /// Where nothing is there, or it is damaged, refused or of another model.
@@ -63,9 +68,7 @@ impl Source {
         } else if path.is_dir() || path.file_name().is_some_and(|n| n == "best_checkpoint.pt") {
             native(path, options)
         } else {
-            Err(ConvertError::NotFound {
-                path: path.to_owned(),
-            })
+            hf_folder(&from_hub(path)?, options)
         }
     }
 
@@ -186,6 +189,27 @@ fn native(path: &Path, options: &SourceOptions) -> Result<Source, ConvertError> 
     })
 }
 
+/// The folder, in the Hub's cache, of the model whose name `path` is.
+fn from_hub(path: &Path) -> Result<PathBuf, ConvertError> {
+    let not_found = |hub| ConvertError::NotFound {
+        path: path.to_owned(),
+        hub,
+    };
+    // A file that is not there is no name, and so is what has no owner.
+    let name = path.to_str().filter(|name| {
+        let file = path.extension().is_some_and(|kind| {
+            FILE_KINDS.contains(&kind.to_string_lossy().to_ascii_lowercase().as_str())
+        });
+        name.matches('/').count() == 1 && !file
+    });
+    let hub = || Hub::new(HubSettings::from_env());
+    match name.map(|name| model_folder(&hub(), name, "main")) {
+        Some(Ok(Some(folder))) => Ok(folder),
+        Some(Ok(None)) | None => Err(not_found(None)),
+        Some(Err(error)) => Err(not_found(Some(error))),
+    }
+}
+
 fn hf_folder(folder: &Path, options: &SourceOptions) -> Result<Source, ConvertError> {
     let found = FoundConfig::read(folder)?;
     let tensors = hf_tensors(folder)?;
@@ -222,12 +246,10 @@ fn hf_folder(folder: &Path, options: &SourceOptions) -> Result<Source, ConvertEr
 /// `MPNetForMaskedLM`.
 fn hf_tensors(folder: &Path) -> Result<BTreeMap<String, Tensor>, ConvertError> {
     type Reader = fn(&Path) -> Result<BTreeMap<String, Tensor>, ConvertError>;
-    let kinds: [(&str, Reader); 2] = [
-        ("model.safetensors", safetensors_file::tensors),
-        ("pytorch_model.bin", bin_tensors),
-    ];
-    for (name, read) in kinds {
-        let (file, index) = (folder.join(name), folder.join(format!("{name}.index.json")));
+    // In the order of WEIGHT_FILES.
+    let readers: [Reader; 2] = [safetensors_file::tensors, bin_tensors];
+    for (name, read) in WEIGHT_FILES.into_iter().zip(readers) {
+        let (file, index) = (folder.join(name), folder.join(index_of(name)));
         let tensors = if file.is_file() {
             read(&file)?
         } else if index.is_file() {
@@ -241,9 +263,10 @@ fn hf_tensors(folder: &Path) -> Result<BTreeMap<String, Tensor>, ConvertError> {
         };
         return Ok(with_prefix(tensors));
     }
+    let names = WEIGHT_FILES.join(" nor ");
     Err(ConvertError::model(
         folder,
-        "it has neither model.safetensors nor pytorch_model.bin, whole or in shards",
+        format!("it has neither {names}, whole or in shards"),
     ))
 }
 

@@ -1,11 +1,15 @@
-//! The encoder for other programs: an ONNX model in a folder that Optimum and sentence-transformers load.
+//! The encoder for other programs: an ONNX model in a folder that Optimum and sentence-transformers load,
+//! or in a Cargo package that makes a Burn module of it.
 
+mod burn;
 mod folder;
 
 use crate::convert::hf_config::{CONFIG_FILE, HfConfig};
+use crate::convert::hf_folder::write_json;
+use crate::convert::sentence_transformers::write_modules;
 use crate::convert::{ConvertError, Source};
 use crate::staging::Staging;
-use folder::{refuse_strangers, write_companions, write_json};
+use folder::{refuse_strangers, write_tokenizer};
 use mpnet_graphs::ir::GraphError;
 use mpnet_graphs::lower::export::{Weights, lower};
 use mpnet_graphs::model::encoder::{Head, encoder};
@@ -25,9 +29,20 @@ pub const OPSETS: std::ops::RangeInclusive<i64> = 17..=23;
 /// Protobuf ends at 2 GiB: above this the tensors are written beside the model.
 const MOST_INSIDE: usize = 1_900_000_000;
 
+/// What is written around the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// A folder for ONNX Runtime, Optimum and sentence-transformers.
+    #[default]
+    Onnx,
+    /// A Cargo package whose build makes a Burn module of the model.
+    Burn,
+}
+
 /// What to export.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
+    pub format: Format,
     pub head: Head,
     pub opset: i64,
     pub weights: Weights,
@@ -69,7 +84,10 @@ impl ExportError {
 /// # Errors
 /// Where the target holds other things, or a file cannot be read or written; what was there stays.
 pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), ExportError> {
-    refuse_strangers(target)?;
+    match options.format {
+        Format::Onnx => refuse_strangers(target)?,
+        Format::Burn => burn::refuse_strangers(target)?,
+    }
     let staging =
         Staging::new(target).map_err(ExportError::io("create a folder beside", target))?;
     write_model(source, staging.path(), options)?;
@@ -86,8 +104,21 @@ pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), E
         Head::None | Head::Sentence { .. } => config.encoder_alone(),
     };
     write_json(staging.path(), CONFIG_FILE, &config)?;
-    write_companions(source, staging.path(), options.head)?;
-    staging.replace().map_err(ExportError::io("write", target))
+    write_tokenizer(source, staging.path())?;
+    match options.format {
+        Format::Onnx => {
+            if let Head::Sentence { normalize } = options.head {
+                write_modules(staging.path(), &source.model, normalize)?;
+            }
+            staging.replace()
+        }
+        // What Cargo has built there stays.
+        Format::Burn => {
+            burn::write_package(staging.path())?;
+            staging.add()
+        }
+    }
+    .map_err(ExportError::io("write", target))
 }
 
 /// Writes the model and, where it is large, its tensors beside it into `folder`.

@@ -28,10 +28,7 @@ pub fn initial_parameters(config: &ModelConfig, seed: u64) -> Vec<NamedArray> {
                     let mut seeds = ChaCha8Rng::seed_from_u64(seed);
                     seeds.set_stream(index as u64);
                     let mut rng = Xoshiro256PlusPlus::from_rng(&mut seeds);
-                    let mut values: Vec<f32> = match Normal::new(0.0, STANDARD_DEVIATION) {
-                        Ok(normal) => normal.sample_iter(&mut rng).take(len).collect(),
-                        Err(_) => unreachable!("the standard deviation is a positive constant"),
-                    };
+                    let mut values = normal(&mut rng, len);
                     let width = len / parameter.shape[0].max(1);
                     if let Some(row) = zero_row
                         && let Some(row) = values.get_mut(row * width..(row + 1) * width)
@@ -48,6 +45,14 @@ pub fn initial_parameters(config: &ModelConfig, seed: u64) -> Vec<NamedArray> {
             }
         })
         .collect()
+}
+
+/// This many elements of a fresh matrix.
+pub fn normal(rng: &mut Xoshiro256PlusPlus, len: usize) -> Vec<f32> {
+    match Normal::new(0.0, STANDARD_DEVIATION) {
+        Ok(normal) => normal.sample_iter(rng).take(len).collect(),
+        Err(_) => unreachable!("the standard deviation is a positive constant"),
+    }
 }
 
 #[cfg(test)]

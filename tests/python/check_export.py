@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
+from reference import batch, reference
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 mpnet, hf = sys.argv[1:3]
@@ -46,28 +47,6 @@ def session(folder):
 
 def difference(ours, theirs):
     return float(np.abs(ours - theirs).max() / max(1.0, np.abs(theirs).max()))
-
-
-def batch(length, vocab, padded):
-    rng = np.random.default_rng(length)
-    ids = rng.integers(4, vocab - 1, (3, length))
-    ids[:, 0] = 0
-    mask = np.ones_like(ids)
-    if padded:
-        for row, kept in enumerate((length, max(1, length // 2), 1)):
-            ids[row, kept:] = 1
-            mask[row, kept:] = 0
-    return ids, mask
-
-
-@torch.no_grad()
-def reference(model, ids, mask):
-    """Hidden states, logits and the mean over the tokens of each row."""
-    ids, mask = torch.from_numpy(ids), torch.from_numpy(mask)
-    hidden = model.mpnet(input_ids=ids, attention_mask=mask).last_hidden_state
-    share = mask[..., None].float()
-    mean = (hidden * share).sum(1) / share.sum(1).clamp(min=1e-9)
-    return {"last_hidden_state": hidden.numpy(), "logits": model.lm_head(hidden).numpy(), "sentence_embedding": mean.numpy()}
 
 
 with tempfile.TemporaryDirectory() as root:

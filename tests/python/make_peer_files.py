@@ -28,20 +28,11 @@ annotated, golden, output = map(Path, sys.argv[1:4])
 sys.path.insert(0, str(annotated))
 import torch
 from cli_tools.convert_hf_model_to_mpnet import convert_hf_model_to_mpnet
+from golden_tokenizer import golden_tokenizer
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
 
 output.mkdir(parents=True, exist_ok=True)
 (output / "optimizer").mkdir(exist_ok=True)
-
-
-def tokenizer(model):
-    """One of the golden model's size: special tokens where the case has them, words elsewhere."""
-    roles = {model[f"{r}_token_id"]: f"<{n}>" for r, n in [("bos", "s"), ("pad", "pad"), ("eos", "/s"), ("unk", "unk"), ("mask", "mask")]}
-    vocab = {roles.get(i, f"w{i}"): i for i in range(model["vocab_size"])}
-    inner = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>", mask_token="<mask>")
 
 
 for case in ("postln-gelu", "postln-padded"):
@@ -49,7 +40,7 @@ for case in ("postln-gelu", "postln-padded"):
     with tempfile.TemporaryDirectory() as folder:
         for name in ("config.json", "model.safetensors"):
             shutil.copyfile(golden / case / "hf" / name, Path(folder) / name)
-        tokenizer(model).save_pretrained(folder)
+        golden_tokenizer(model).save_pretrained(folder)
         convert_hf_model_to_mpnet(folder, output / f"annotated-{case}.pt")
 
 saved = torch.load(output / "annotated-postln-gelu.pt", weights_only=False)
@@ -57,7 +48,7 @@ from annotated_mpnet.modeling import MPNetForPretraining
 
 case = json.loads((golden / "postln-gelu/case.json").read_text())["model"]
 args = argparse.Namespace(**saved["args"])
-model = MPNetForPretraining(args, tokenizer(case))
+model = MPNetForPretraining(args, golden_tokenizer(case))
 model.load_state_dict(saved["model_states"])
 decay, others, seen = [], [], set()
 names = {}

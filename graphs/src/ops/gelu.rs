@@ -93,7 +93,9 @@ impl Operator for Gelu {
             let argument = tanh_argument(graph, x)?;
             graph.tanh(argument)?
         } else {
-            let argument = graph.scale(x, std::f64::consts::FRAC_1_SQRT_2)?;
+            // ONNX Runtime knows the operator in this form, divided, and computes it in one.
+            let root = graph.scalar_like(x, std::f64::consts::SQRT_2)?;
+            let argument = graph.div(x, root)?;
             graph.erf(argument)?
         };
         let one = graph.scalar_like(x, 1.0)?;

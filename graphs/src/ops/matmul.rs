@@ -262,7 +262,10 @@ impl Operator for MatMul {
             if trans {
                 axes.swap(rank - 2, rank - 1);
             }
-            graph.transpose(x, &axes)
+            match axes.is_sorted() {
+                true => Ok(x),
+                false => graph.transpose(x, &axes),
+            }
         };
         let a = plain(inputs[0], self.trans_batch_a, self.trans_a)?;
         let b = plain(inputs[1], self.trans_batch_b, self.trans_b)?;

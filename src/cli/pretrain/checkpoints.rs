@@ -37,9 +37,9 @@ pub struct CheckpointArgs {
     /// Load a PyTorch checkpoint of doubtful origin
     #[arg(long)]
     pub trust_checkpoint: bool,
-    /// Model to start from: a HuggingFace folder, or any other that mpnet import reads. Its sizes win
-    /// over the flags'; its positions are lengthened or cut to --max-positions
-    #[arg(long, value_name = "FOLDER", conflicts_with = "resume")]
+    /// Model to start from: a HuggingFace folder or name on the Hub, or any other that mpnet import
+    /// reads. Its sizes win over the flags'; its positions are lengthened or cut to --max-positions
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
     pub hf_model_path: Option<PathBuf>,
 }
 

@@ -1,6 +1,7 @@
 //! HuggingFace's cache on disk: `refs/REVISION` names a commit, `snapshots/COMMIT/FILE` links to
 //! `blobs/HASH`.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::error::HubError;
@@ -45,10 +46,17 @@ impl Hub {
             return Ok(());
         }
         let file = self.repo_folder(kind, repo).join("refs").join(revision);
-        write_whole(&file, commit.as_bytes())
+        write_whole(&file, |into| {
+            into.write_all(commit.as_bytes())
+                .map_err(|source| HubError::Cache {
+                    path: file.clone(),
+                    source,
+                })
+        })
     }
 
-    /// Puts a file into the cache: its bytes under their hash, a link under its name.
+    /// Puts a file into the cache, with the bytes that `fill` writes: under their hash, and a link
+    /// under its name.
     pub(super) fn store(
         &self,
         kind: RepoKind,
@@ -56,10 +64,10 @@ impl Hub {
         commit: &str,
         name: &str,
         hash: &str,
-        bytes: &[u8],
+        fill: impl FnOnce(&mut dyn Write) -> Result<(), HubError>,
     ) -> Result<PathBuf, HubError> {
         let blob = self.repo_folder(kind, repo).join("blobs").join(hash);
-        write_whole(&blob, bytes)?;
+        write_whole(&blob, fill)?;
         let path = self.snapshot(kind, repo, commit).join(name);
         let fail = |source| HubError::Cache {
             path: path.clone(),
@@ -72,7 +80,10 @@ impl Hub {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             // Where there are no links, a copy does.
-            Err(_) => write_whole(&path, bytes)?,
+            Err(_) => write_whole(&path, |into| {
+                let mut from = std::fs::File::open(&blob).map_err(fail)?;
+                std::io::copy(&mut from, into).map(drop).map_err(fail)
+            })?,
         }
         Ok(path)
     }
@@ -93,8 +104,11 @@ pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Writes a file beside its name and moves it there.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
+/// Has `fill` write a file beside its name and moves it there.
+fn write_whole(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), HubError>,
+) -> Result<(), HubError> {
     let fail = |source| HubError::Cache {
         path: path.to_owned(),
         source,
@@ -102,7 +116,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     std::fs::create_dir_all(folder).map_err(fail)?;
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    std::io::Write::write_all(&mut file, bytes).map_err(fail)?;
+    fill(&mut file)?;
     file.persist(path).map_err(|e| fail(e.error))?;
     Ok(())
 }

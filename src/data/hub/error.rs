@@ -43,6 +43,13 @@ pub enum HubError {
     #[error("{what} is not in {cache}, and HF_HUB_OFFLINE forbids to ask the Hub for it")]
     Offline { what: String, cache: PathBuf },
 
+    #[error("keeping {what}")]
+    Write {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
+
     #[error("the Hub's cache: {path}")]
     Cache {
         path: PathBuf,

@@ -1,4 +1,5 @@
-//! The HuggingFace Hub: datasets read by ranges, tokenizers fetched into HuggingFace's own cache.
+//! The HuggingFace Hub: datasets read by ranges, models and tokenizers fetched into HuggingFace's own
+//! cache.
 
 mod cache;
 mod client;
@@ -16,7 +17,7 @@ pub use client::{Hub, HubSettings, Retry};
 pub use dataset::{DatasetName, dataset_files};
 pub use error::HubError;
 pub use file::{HubFile, HubReader, HubWindow};
-pub use model::tokenizer_folder;
+pub use model::{WEIGHT_FILES, index_of, model_folder, tokenizer_folder};
 
 /// What a repository holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

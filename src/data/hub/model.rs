@@ -1,6 +1,7 @@
-//! Tokenizers by their name on the Hub, fetched into the cache once.
+//! Models and tokenizers by their name on the Hub, fetched into the cache once.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -11,6 +12,91 @@ use super::error::HubError;
 use super::{Hub, RepoKind};
 use crate::data::tokenizer::{TOKENIZER_FILE, TOKENIZER_FILES};
 
+/// Files of weights, of which the first that a model has is read: whole, or in shards that
+/// `NAME.index.json` lists.
+pub const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+const CONFIG_FILE: &str = "config.json";
+/// Bytes of a file that are asked for, and held, at once.
+const PART: u64 = 64 << 20;
+
+/// What of a repository is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Tokenizer,
+    /// Configuration, weights and, where there is one, the tokenizer.
+    Model,
+}
+
+impl Wanted {
+    fn word(self) -> &'static str {
+        match self {
+            Wanted::Tokenizer => "tokenizer",
+            Wanted::Model => "model",
+        }
+    }
+
+    /// The files to fetch of those that the Hub lists, or what is missing.
+    fn choose<'a>(self, listed: &[&'a str]) -> Result<Vec<&'a str>, String> {
+        let of_tokenizer = listed.iter().filter(|n| TOKENIZER_FILES.contains(n));
+        let mut chosen: Vec<&str> = of_tokenizer.copied().collect();
+        match self {
+            Wanted::Tokenizer if listed.contains(&TOKENIZER_FILE) => Ok(chosen),
+            Wanted::Tokenizer => Err(format!(
+                "the repository has no {TOKENIZER_FILE}; transformers' save_pretrained of a fast \
+                 tokenizer writes one"
+            )),
+            Wanted::Model if !listed.contains(&CONFIG_FILE) => Err(format!(
+                "the repository has no {CONFIG_FILE}: it holds no model of transformers"
+            )),
+            Wanted::Model => {
+                let mut weights = WEIGHT_FILES.iter().map(|name| weights(name, listed));
+                let weights = weights.find(|files| !files.is_empty()).ok_or_else(|| {
+                    let names = WEIGHT_FILES.join(" nor ");
+                    format!("the repository has neither {names}, whole or in shards")
+                })?;
+                chosen.push(CONFIG_FILE);
+                chosen.extend(weights);
+                Ok(chosen)
+            }
+        }
+    }
+
+    /// Whether a folder of the cache holds what cannot be done without.
+    fn is_in(self, folder: &Path) -> bool {
+        let has = |name: &str| folder.join(name).is_file();
+        match self {
+            Wanted::Tokenizer => has(TOKENIZER_FILE),
+            Wanted::Model => {
+                let weights = |name: &&str| has(name) || has(&index_of(name));
+                has(CONFIG_FILE) && WEIGHT_FILES.iter().any(weights)
+            }
+        }
+    }
+}
+
+/// The file that lists the shards of the weights in `name`.
+pub fn index_of(name: &str) -> String {
+    format!("{name}.index.json")
+}
+
+/// The weights called `name` among the files `listed`: one file, or an index and its shards.
+fn weights<'a>(name: &str, listed: &[&'a str]) -> Vec<&'a str> {
+    let whole = listed.iter().find(|n| **n == name);
+    let index = index_of(name);
+    match (whole, name.rsplit_once('.')) {
+        (Some(whole), _) => vec![whole],
+        (None, Some((stem, kind))) if listed.contains(&index.as_str()) => {
+            let shard = |n: &str| {
+                let rest = n.strip_prefix(stem).and_then(|n| n.strip_suffix(kind));
+                rest.is_some_and(|r| r.starts_with('-') && !r.contains('/'))
+            };
+            let needed = |n: &&&str| **n == index || shard(n);
+            listed.iter().filter(needed).copied().collect()
+        }
+        (None, Some(_) | None) => Vec::new(),
+    }
+}
+
 /// The folder with the files of the tokenizer called `name`; `None` where that can be no repository.
 ///
 /// # Errors
@@ -20,20 +106,38 @@ pub fn tokenizer_folder(
     name: &str,
     revision: &str,
 ) -> Result<Option<PathBuf>, HubError> {
+    folder(hub, name, revision, Wanted::Tokenizer)
+}
+
+/// The folder with the configuration, weights and tokenizer of the model called `name`; `None` where
+/// that can be no repository.
+///
+/// # Errors
+/// Where the Hub has no such model, or neither it nor the cache gives it.
+pub fn model_folder(hub: &Hub, name: &str, revision: &str) -> Result<Option<PathBuf>, HubError> {
+    folder(hub, name, revision, Wanted::Model)
+}
+
+fn folder(
+    hub: &Hub,
+    name: &str,
+    revision: &str,
+    wanted: Wanted,
+) -> Result<Option<PathBuf>, HubError> {
     if !is_repo_name(name) {
         return Ok(None);
     }
-    let kind = RepoKind::Model;
+    let (kind, word) = (RepoKind::Model, wanted.word());
     let cached = hub.cached_commit(kind, name, revision).and_then(|commit| {
         let folder = hub.snapshot(kind, name, &commit);
-        folder.join(TOKENIZER_FILE).is_file().then_some(folder)
+        wanted.is_in(&folder).then_some(folder)
     });
     if hub.settings.offline || is_commit(revision) {
         match cached {
             Some(folder) => return Ok(Some(folder)),
             None if hub.settings.offline => {
                 return Err(HubError::Offline {
-                    what: format!("the tokenizer {name} at revision {revision}"),
+                    what: format!("the {word} {name} at revision {revision}"),
                     cache: hub.settings.cache.clone(),
                 });
             }
@@ -44,66 +148,106 @@ pub fn tokenizer_folder(
         (Ok(info), _) => info,
         (Err(HubError::Connection { problem, .. }), Some(folder)) => {
             tracing::warn!(
-                "the Hub doesn't answer ({problem}): using the tokenizer in {}",
+                "the Hub doesn't answer ({problem}): using the {word} in {}",
                 folder.display()
             );
             return Ok(Some(folder));
         }
         (Err(error), _) => return Err(error),
     };
-    fetch(hub, name, revision, &info).map(Some)
+    fetch(hub, name, revision, &info, wanted).map(Some)
 }
 
-fn fetch(hub: &Hub, name: &str, revision: &str, info: &Value) -> Result<PathBuf, HubError> {
+fn fetch(
+    hub: &Hub,
+    name: &str,
+    revision: &str,
+    info: &Value,
+    wanted: Wanted,
+) -> Result<PathBuf, HubError> {
     let kind = RepoKind::Model;
-    let what = format!("the tokenizer {name}");
+    let what = format!("the {} {name}", wanted.word());
     let malformed = |problem: String| HubError::Malformed {
         what: what.clone(),
         problem,
     };
     let commit = info.get("sha").and_then(Value::as_str);
+    let commit = commit.filter(|c| is_commit(c));
     let commit = commit.ok_or_else(|| malformed("the Hub names no commit of it".into()))?;
     let folder = hub.snapshot(kind, name, commit);
     let listed = info.get("siblings").and_then(Value::as_array);
-    let listed: Vec<&Value> = listed.into_iter().flatten().collect();
-    let find = |file: &str| {
-        let mut all = listed.iter();
-        all.find(|f| f.get("rfilename").and_then(Value::as_str) == Some(file))
-    };
-    if find(TOKENIZER_FILE).is_none() {
-        return Err(malformed(format!(
-            "the repository has no {TOKENIZER_FILE}; transformers' save_pretrained of a fast tokenizer \
-             writes one"
-        )));
-    }
-    for file in TOKENIZER_FILES {
-        let Some(entry) = find(file) else { continue };
+    let listed: Vec<(&str, &Value)> = listed
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some((entry.get("rfilename")?.as_str()?, entry)))
+        .collect();
+    let names: Vec<&str> = listed.iter().map(|(name, _)| *name).collect();
+    let chosen = wanted.choose(&names).map_err(malformed)?;
+    for (file, entry) in listed.iter().filter(|(name, _)| chosen.contains(name)) {
         let size = entry.get("size").and_then(Value::as_u64);
         let path = folder.join(file);
         if path.metadata().is_ok_and(|m| Some(m.len()) == size) {
             continue;
         }
-        let url = hub.file_url(kind, name, commit, file);
-        let bytes = hub.get(&format!("{file} of {what}"), &url)?;
         let lfs = entry.pointer("/lfs/sha256").and_then(Value::as_str);
-        let sum: String = match lfs {
-            Some(_) => Sha256::digest(&bytes)
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect(),
-            None => String::new(),
-        };
-        if size.is_some_and(|size| size != bytes.len() as u64) || lfs.is_some_and(|l| l != sum) {
-            return Err(malformed(format!(
-                "{url} gave {} bytes that are not the file that the Hub lists",
-                bytes.len()
-            )));
-        }
         let hash = lfs.or_else(|| entry.get("blobId").and_then(Value::as_str));
         let hash = hash.filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()));
         let hash = hash.ok_or_else(|| malformed(format!("the Hub names no hash of {file}")))?;
-        hub.store(kind, name, commit, file, hash, &bytes)?;
+        let download = Download {
+            what: format!("{file} of {what}"),
+            url: hub.file_url(kind, name, commit, file),
+            size,
+            sha256: lfs,
+        };
+        let fill = |into: &mut dyn Write| download.write(hub, PART, into);
+        hub.store(kind, name, commit, file, hash, fill)?;
     }
     hub.remember_commit(kind, name, revision, commit)?;
     Ok(folder)
+}
+
+/// A file of the Hub on its way to the disk.
+pub(super) struct Download<'a> {
+    pub what: String,
+    pub url: String,
+    pub size: Option<u64>,
+    /// Where the Hub says it.
+    pub sha256: Option<&'a str>,
+}
+
+impl Download<'_> {
+    /// Writes the file `into` something, `part` bytes at a time where it has more.
+    pub(super) fn write(&self, hub: &Hub, part: u64, into: &mut dyn Write) -> Result<(), HubError> {
+        let mut hash = Sha256::new();
+        let mut found = 0;
+        let mut take = |bytes: &[u8]| {
+            hash.update(bytes);
+            found += bytes.len() as u64;
+            into.write_all(bytes).map_err(|source| HubError::Write {
+                what: self.what.clone(),
+                source,
+            })
+        };
+        match self.size {
+            Some(size) if size > part => {
+                tracing::info!("fetching {}, {} MB", self.what, size / 1_000_000);
+                for start in (0..size).step_by(usize::try_from(part).unwrap_or(usize::MAX)) {
+                    let range = start..(start + part).min(size);
+                    take(&hub.get_range(&self.what, &self.url, range, size)?)?;
+                }
+            }
+            Some(_) | None => take(&hub.get(&self.what, &self.url)?)?,
+        }
+        let sum: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        if self.size.is_some_and(|size| size != found) || self.sha256.is_some_and(|h| h != sum) {
+            return Err(HubError::Malformed {
+                what: self.what.clone(),
+                problem: format!(
+                    "{} gave {found} bytes that are not the file that the Hub lists",
+                    self.url
+                ),
+            });
+        }
+        Ok(())
+    }
 }

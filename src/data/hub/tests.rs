@@ -7,6 +7,7 @@ use std::time::Duration;
 use parquet::basic::Compression as Codec;
 use serde_json::json;
 
+use super::model::Download;
 use super::server::{Asked, COMMIT, Fault, HubServer, Repo, TOKEN, parquet_of};
 use super::*;
 use crate::data::source::{Position, Sources};
@@ -467,6 +468,84 @@ fn a_tokenizer_is_fetched_once() {
             .unwrap()
             .is_none()
     );
+}
+
+#[test]
+fn a_models_weights_are_fetched_in_parts() {
+    let server = HubServer::start();
+    let bytes: Vec<u8> = (0..1000u32).flat_map(u32::to_le_bytes).collect();
+    server.add("models/o/m", repo(&[("model.safetensors", bytes.clone())]));
+    let cache = tempfile::tempdir().unwrap();
+    let hub = client(&server, cache.path());
+    let download = |sha256| Download {
+        what: "the weights".into(),
+        url: hub.file_url(RepoKind::Model, "o/m", COMMIT, "model.safetensors"),
+        size: Some(4000),
+        sha256,
+    };
+    server.go_wrong(&[Fault::Status(503), Fault::Cut(100)]);
+    let mut found = Vec::new();
+    download(None).write(&hub, 1500, &mut found).unwrap();
+    assert!(found == bytes);
+    let ranges: Vec<_> = server.asked().into_iter().filter_map(|(_, r)| r).collect();
+    let expected = [
+        (0, 1499),
+        (0, 1499),
+        (100, 1499),
+        (1500, 2999),
+        (3000, 3999),
+    ];
+    assert_eq!(ranges, expected);
+    let other = "0".repeat(64);
+    let error = download(Some(&other)).write(&hub, 1500, &mut Vec::new());
+    assert!(error.unwrap_err().to_string().contains("4000 bytes"));
+}
+
+#[test]
+fn of_a_model_the_best_weights_are_fetched() {
+    let server = HubServer::start();
+    let cache = tempfile::tempdir().unwrap();
+    let hub = client(&server, cache.path());
+    let fetched = |name: &str, files: &[&str]| {
+        let files: Vec<_> = files
+            .iter()
+            .map(|name| (*name, name.as_bytes().to_vec()))
+            .collect();
+        server.add(&format!("models/{name}"), repo(&files));
+        let folder = model_folder(&hub, name, "main").unwrap().unwrap();
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let both = [
+        "config.json",
+        "model.safetensors",
+        "pytorch_model.bin",
+        "vocab.txt",
+    ];
+    assert_eq!(
+        fetched("o/both", &both),
+        ["config.json", "model.safetensors", "vocab.txt"]
+    );
+    let shards = [
+        "config.json",
+        "pytorch_model-00001-of-00002.bin",
+        "pytorch_model-00002-of-00002.bin",
+        "pytorch_model.bin.index.json",
+    ];
+    let further = ["onnx/model-1.bin", "model-x.txt", "pytorch_model-a/b.bin"];
+    assert_eq!(
+        fetched("o/shards", &[&shards[..], &further].concat()),
+        shards
+    );
+    server.add("models/o/bare", repo(&[("config.json", Vec::new())]));
+    let text = model_folder(&hub, "o/bare", "main")
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("neither model.safetensors nor"), "{text}");
 }
 
 #[test]
