@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// The first wait between two attempts, and every one after a signal.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest wait between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Attempts after a signal: a machine that is taken away leaves little time.
@@ -129,8 +131,9 @@ fn write(
     notes: &Mutex<Vec<String>>,
 ) -> Result<()> {
     let started = Instant::now();
-    let mut pause = Duration::from_millis(500);
+    let mut pause = SHORTEST_PAUSE;
     let mut after_signal = 0;
+    tracing::debug!("saving update {}", job.checkpoint.step);
     loop {
         let error = match job.run(dir) {
             Ok(()) => return Ok(()),
@@ -155,8 +158,20 @@ fn write(
         let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.push(told);
         drop(notes);
-        std::thread::sleep(pause);
+        rest(pause, stop);
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Waits, but not long once a signal came.
+fn rest(pause: Duration, stop: &StopSignal) {
+    let started = Instant::now();
+    while started.elapsed() < pause {
+        if stop.received().is_some() {
+            std::thread::sleep(SHORTEST_PAUSE);
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -31,7 +31,7 @@ pub struct DataArgs {
     pub test_file: Option<PathBuf>,
     /// Dataset on the HuggingFace Hub [default: HuggingFaceFW/fineweb-edu, where no file is given]
     #[arg(long, value_name = "NAME[:CONFIG]")]
-    pub dataset_name: Option<DatasetName>,
+    pub dataset_name: Option<String>,
     /// Split of the dataset
     #[arg(long, default_value = "train")]
     pub dataset_split: String,
@@ -111,14 +111,20 @@ impl DataArgs {
             })
         };
         let files = (&self.train_dir, &self.valid_file, &self.test_file);
-        match (&self.dataset_name, files) {
+        // No name is none, as for annotated-mpnet.
+        let name = self.dataset_name.as_deref().filter(|name| !name.is_empty());
+        let name = name
+            .map(str::parse::<DatasetName>)
+            .transpose()
+            .map_err(|problem| UsageError(format!("--dataset-name: {problem}")))?;
+        match (name, files) {
             (Some(name), files) => {
                 if files != (&None, &None, &None) {
                     tracing::warn!(
                         "--dataset-name wins: --train-dir, --valid-file and --test-file are not read"
                     );
                 }
-                Ok(dataset(name.clone()))
+                Ok(dataset(name))
             }
             (None, (Some(train_dir), Some(valid_file), Some(test_file))) => {
                 Ok(Text::Files(TextFiles {
