@@ -134,7 +134,7 @@ impl Chart {
         );
         let _ = write!(
             svg,
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">update</text>",
+            "<text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"end\">update</text>",
             LEFT - 16.0,
             HEIGHT - 10.0
         );
