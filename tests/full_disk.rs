@@ -66,8 +66,21 @@ fn writes_that_fail_leave_the_last_checkpoint() {
 /// The limit, too low for the optimizer, is lifted while the run waits: it loses nothing.
 #[test]
 fn a_checkpoint_is_tried_again_until_there_is_room() {
+    for engine in ["training-api", "session"] {
+        tried_again(engine);
+    }
+}
+
+fn tried_again(engine: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let settings = ["--total-updates", "4", "--save_steps", "2"];
+    let settings = [
+        "--total-updates",
+        "4",
+        "--save_steps",
+        "2",
+        "--engine",
+        engine,
+    ];
     stdout(&mut pretrain(folder.path(), &settings));
     let out = folder.path().join("out");
     let expected = files(&out.join("checkpoint-4"));
