@@ -1,9 +1,67 @@
-//! Folders that appear whole or not at all: filled beside their place, moved there last.
+//! Folders and files that appear whole or not at all: filled beside their place, moved there last.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+
+/// Prefix of what is being written; a run removes what a killed one left.
+pub const UNFINISHED: &str = ".unfinished-";
+
+/// Puts what `write` writes in the place of the file at `path`; it is on the disk when this returns.
+///
+/// # Errors
+/// Where that cannot be done; what was there stays.
+pub fn replace_file(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED);
+    // An ordinary file's: the crate's default is the owner's alone.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(parent)?;
+    write(file.as_file_mut())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(parent)?.sync_all()
+}
+
+/// A file that grows by whole pieces: what a full disk takes only a part of is taken back.
+#[derive(Debug)]
+pub struct Growing {
+    file: File,
+    length: u64,
+}
+
+impl Growing {
+    /// Goes on at the end of `file`, which is open for appending.
+    ///
+    /// # Errors
+    /// Where its length cannot be read.
+    pub fn new(file: File) -> io::Result<Growing> {
+        let length = file.metadata()?.len();
+        Ok(Growing { file, length })
+    }
+
+    /// Adds a piece, in one call where the system takes it whole.
+    ///
+    /// # Errors
+    /// Where it cannot be written; the file is as it was.
+    pub fn append(&mut self, piece: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.file.write_all(piece) {
+            self.file.set_len(self.length)?;
+            return Err(error);
+        }
+        self.length += piece.len() as u64;
+        Ok(())
+    }
+}
 
 /// A temporary folder in `parent`, with the permissions of an ordinary one.
 ///
@@ -38,7 +96,7 @@ impl Staging {
         let parent = target.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent)?;
         Ok(Staging {
-            folder: temporary_folder(parent, ".unfinished-")?,
+            folder: temporary_folder(parent, UNFINISHED)?,
             target,
         })
     }
@@ -56,7 +114,7 @@ impl Staging {
         let Staging { folder, target } = self;
         if target.exists() {
             let parent = target.parent().unwrap_or(Path::new("/"));
-            let old = temporary_folder(parent, ".unfinished-")?;
+            let old = temporary_folder(parent, UNFINISHED)?;
             let replaced = old.path().join("replaced");
             fs::rename(&target, &replaced)?;
             if let Err(error) = fs::rename(folder.path(), &target) {
@@ -89,8 +147,9 @@ impl Staging {
 
 #[cfg(test)]
 mod tests {
-    use super::Staging;
+    use super::{Staging, replace_file};
     use std::fs;
+    use std::io::{Error, Write};
     use std::path::Path;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -130,6 +189,22 @@ mod tests {
         assert_eq!(names(&target), ["old"]);
         assert_eq!(names(place.path()), ["b"]);
         assert!(Staging::new(&target.join("old/below")).is_err());
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_or_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        replace_file(&path, |file| file.write_all(b"one")).unwrap();
+        let failed = replace_file(&path, |file| {
+            file.write_all(b"half")?;
+            Err(Error::other("the disk is full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        replace_file(&path, |file| file.write_all(b"two")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(place.path()), ["file"]);
     }
 
     #[cfg(unix)]

@@ -40,6 +40,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+/// What reading allocates however small the file is, in bytes: buffers, above all.
+const SLACK: usize = 200_000;
+
 /// Inputs for each reader.
 fn count() -> u64 {
     let given = std::env::var("MPNET_FUZZ").ok();
@@ -127,17 +130,23 @@ fn mutate(original: &[u8], random: &mut Random) -> Vec<u8> {
 }
 
 /// Runs `read` on mutations of `original`; returns how many it accepted.
-fn fuzz(what: &str, original: &[u8], factor: usize, mut read: impl FnMut(&[u8]) -> bool) -> u64 {
+fn fuzz(
+    what: &str,
+    count: u64,
+    original: &[u8],
+    factor: usize,
+    mut read: impl FnMut(&[u8]) -> bool,
+) -> u64 {
     assert!(read(original), "{what}: the file itself is not read");
     let mut random = Random(0x5eed);
     let (mut accepted, mut worst) = (0, 0);
-    for index in 0..count() {
+    for index in 0..count {
         let input = mutate(original, &mut random);
         let before = LIVE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
         accepted += u64::from(read(&input));
         let peak = PEAK.load(Ordering::Relaxed).saturating_sub(before);
-        let limit = factor * input.len().max(original.len()) + (1 << 20);
+        let limit = factor * input.len().max(original.len()) + SLACK;
         assert!(
             peak <= limit,
             "{what}, input {index}: {peak} bytes allocated for a file of {}",
@@ -146,8 +155,7 @@ fn fuzz(what: &str, original: &[u8], factor: usize, mut read: impl FnMut(&[u8]) 
         worst = worst.max(peak);
     }
     println!(
-        "{what}: {} inputs of about {} bytes, {accepted} accepted, at most {worst} bytes allocated",
-        count(),
+        "{what}: {count} inputs of about {} bytes, {accepted} accepted, at most {worst} bytes allocated",
         original.len()
     );
     accepted
@@ -213,7 +221,7 @@ fn sample(dir: &Path) -> std::path::PathBuf {
 
 /// The file is changed where it lies. Without its list of hashes and with its own hash right, nothing
 /// but the reader itself stands in the way.
-fn fuzz_file(name: &str, factor: usize, keep_hashes: bool) {
+fn fuzz_file(name: &str, count: u64, factor: usize, keep_hashes: bool) {
     let folder = tempfile::tempdir().unwrap();
     let target = sample(folder.path());
     let state_file = target.join(checkpoint::STATE_FILE);
@@ -227,6 +235,7 @@ fn fuzz_file(name: &str, factor: usize, keep_hashes: bool) {
     let original = std::fs::read(&path).unwrap();
     let accepted = fuzz(
         &format!("{name} (hashes {keep_hashes})"),
+        count,
         &original,
         factor,
         |bytes| {
@@ -239,18 +248,22 @@ fn fuzz_file(name: &str, factor: usize, keep_hashes: bool) {
     );
     if keep_hashes && name != checkpoint::SUMS_FILE {
         // A mutation may undo itself, no more.
-        assert!(accepted <= count() / 50, "{name}: {accepted} accepted");
+        assert!(accepted <= count / 50, "{name}: {accepted} accepted");
     }
 }
 
 /// One test: the allocator's figures are of the whole process.
 #[test]
 fn no_file_makes_a_reader_panic_or_grow() {
-    fuzz_file(checkpoint::MODEL_FILE, 24, false);
-    fuzz_file(checkpoint::MODEL_FILE, 24, true);
-    fuzz_file(checkpoint::STATE_FILE, 64, false);
-    fuzz_file(checkpoint::STATE_FILE, 64, true);
-    fuzz_file(checkpoint::SUMS_FILE, 64, true);
+    // Most of them where hashes do not stop them at once.
+    let (few, most) = (count() / 10, count() - count() / 10);
+    fuzz_file(checkpoint::MODEL_FILE, most, 24, false);
+    fuzz_file(checkpoint::MODEL_FILE, few, 24, true);
+    fuzz_file(checkpoint::STATE_FILE, most, 64, false);
+    fuzz_file(checkpoint::STATE_FILE, few, 64, true);
+    fuzz_file(checkpoint::OPTIMIZER_FILE, few, 24, true);
+    fuzz_file(checkpoint::DATA_FILE, few, 64, true);
+    fuzz_file(checkpoint::SUMS_FILE, count(), 64, true);
 
     let state = OptimizerState {
         step: 5,
@@ -261,7 +274,7 @@ fn no_file_makes_a_reader_panic_or_grow() {
     let all = arrays();
     let all: Vec<&NamedArray> = all.iter().collect();
     let original = checkpoint_file::write(&all, Some(&state)).unwrap();
-    fuzz("ORT checkpoint", &original, 16, |bytes| {
+    fuzz("ORT checkpoint", count(), &original, 16, |bytes| {
         checkpoint_file::read(bytes).is_ok()
     });
 
@@ -269,7 +282,7 @@ fn no_file_makes_a_reader_panic_or_grow() {
     let path = folder.path().join("run.toml");
     let original =
         b"lr = 1e-3\nbatch-size = 4\nprecision = 'fp32'\n[Model]\nnormalize-before = true\n";
-    fuzz("--config", original, 400, |bytes| {
+    fuzz("--config", count(), original, 400, |bytes| {
         std::fs::write(&path, bytes).unwrap();
         mpnet::cli::pretrain::read_config(&path).is_ok()
     });

@@ -226,10 +226,20 @@ fn a_build_that_is_no_onnx_runtime() {
 }
 
 #[test]
-fn flags_of_parts_that_are_not_there_are_refused_not_ignored() {
+fn flags_without_effect_say_so_and_what_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    for flag in ["--gradient-checkpointing", "--trust-checkpoint"] {
-        refused(folder.path(), &[flag], 2, &[flag]);
+    for flag in [
+        "--gradient-checkpointing",
+        "--trust-checkpoint",
+        "--wandb-watch",
+    ] {
+        let said = format!("{flag} has no effect");
+        refused(
+            folder.path(),
+            &[flag, "--train-dir", "nowhere"],
+            1,
+            &[&said],
+        );
     }
     refused(folder.path(), &["--config", "run.toml"], 2, &["run.toml"]);
     // The first command of annotated-mpnet's README, as it stands; tests don't reach the Hub.

@@ -22,7 +22,7 @@ pub enum CheckpointError {
     Locked { path: PathBuf, holder: String },
     #[error("there is no checkpoint at {}: expected a checkpoint-<step> folder, or a folder that holds some", path.display())]
     NotFound { path: PathBuf },
-    #[error("{} is a PyTorch file; only this program's own checkpoint folders can be read so far", path.display())]
+    #[error("{0} is a PyTorch file; 'mpnet import {0} --output FOLDER' makes a checkpoint of it", path.display())]
     PyTorch { path: PathBuf },
     #[error("{} is damaged: {reason}; use an older checkpoint", path.display())]
     Damaged { path: PathBuf, reason: String },

@@ -2,6 +2,7 @@
 
 use super::error::CheckpointError;
 use super::{Result, STATE_FILE, folder_name, step_of};
+use crate::staging::replace_file;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -29,18 +30,8 @@ impl Pointer {
 /// Where the file cannot be written.
 pub fn set_pointer(dir: &Path, pointer: Pointer, step: u64) -> Result<()> {
     let path = dir.join(pointer.file());
-    let write = || -> std::io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        // An ordinary file's: the crate's default is the owner's alone.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(dir)?;
-        writeln!(file, "{}", folder_name(step))?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        std::fs::File::open(dir)?.sync_all()
-    };
-    write().map_err(CheckpointError::io("write", &path))
+    replace_file(&path, |file| writeln!(file, "{}", folder_name(step)))
+        .map_err(CheckpointError::io("write", &path))
 }
 
 /// The step that `pointer` names in `dir`, if it does.

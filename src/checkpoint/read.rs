@@ -184,12 +184,22 @@ fn read_arrays(path: &Path, prefix: &str, model: &ModelConfig) -> Result<Vec<Nam
     let map = unsafe { Mmap::map(&file) }.map_err(CheckpointError::io("map", path))?;
     let tensors = SafeTensors::deserialize(&map)
         .map_err(|e| CheckpointError::damaged(path, e.to_string()))?;
-    let expected = parameters(model);
     let found = tensors
         .names()
         .iter()
         .filter(|n| n.starts_with(prefix))
         .count();
+    // Before a list is made of layers that are not there.
+    if model.encoder_layers > found {
+        return Err(CheckpointError::damaged(
+            path,
+            format!(
+                "it holds {found} tensors, the model has {} layers",
+                model.encoder_layers
+            ),
+        ));
+    }
+    let expected = parameters(model);
     if found != expected.len() {
         return Err(CheckpointError::damaged(
             path,

@@ -2,6 +2,7 @@
 
 use super::data_file;
 use super::error::CheckpointError;
+use super::lock::Lock;
 use super::pointer::{pointed, steps};
 use super::state::{FORMAT_VERSION, TrainerState};
 use super::sums;
@@ -11,18 +12,18 @@ use super::{
 };
 use crate::arrays::write_safetensors;
 use crate::data::tokenizer::{TOKENIZER_FILES, copy_tokenizer};
-use crate::staging::temporary_folder;
+use crate::staging::{UNFINISHED, temporary_folder};
 use mpnet_runtime::engine::NamedArray;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// Prefix of a checkpoint that is being written.
-const UNFINISHED: &str = ".unfinished-";
-
 /// Followed by the step, in the name of a checkpoint that is being replaced.
 const REPLACED: &str = ".unfinished-replaced-";
+
+/// Followed by the step, in the name of a checkpoint that is being removed.
+const REMOVED: &str = ".unfinished-removed-";
 
 /// Makes sure that checkpoints can be written to `dir`, before hours of work depend on it. Leaves
 /// nothing there.
@@ -44,13 +45,14 @@ pub fn check_writable(dir: &Path) -> Result<()> {
     }
 }
 
-/// Creates the checkpoint folder. What an interrupted run left unfinished there is removed, or, where
-/// it was the only whole checkpoint of its step, put back.
+/// Creates the checkpoint folder and locks it. What an interrupted run left unfinished there is
+/// removed, or, where it was the only whole checkpoint of its step, put back.
 ///
 /// # Errors
-/// Where it cannot be written to.
-pub fn prepare(dir: &Path) -> Result<()> {
+/// Where it cannot be written to, or another run holds it.
+pub fn prepare(dir: &Path) -> Result<Lock> {
     fs::create_dir_all(dir).map_err(not_writable(dir))?;
+    let lock = Lock::acquire(dir)?;
     for entry in fs::read_dir(dir).map_err(not_writable(dir))? {
         let entry = entry.map_err(not_writable(dir))?;
         let name = entry.file_name();
@@ -60,11 +62,12 @@ pub fn prepare(dir: &Path) -> Result<()> {
         let replaced: Option<u64> = name.strip_prefix(REPLACED).and_then(|s| s.parse().ok());
         match replaced.map(|step| dir.join(folder_name(step))) {
             Some(target) if !target.exists() => fs::rename(entry.path(), target),
-            Some(_) | None => fs::remove_dir_all(entry.path()),
+            Some(_) | None if entry.path().is_dir() => fs::remove_dir_all(entry.path()),
+            Some(_) | None => fs::remove_file(entry.path()),
         }
         .map_err(not_writable(dir))?;
     }
-    Ok(())
+    Ok(lock)
 }
 
 fn not_writable(dir: &Path) -> impl Fn(std::io::Error) -> CheckpointError {
@@ -91,7 +94,10 @@ pub fn save(dir: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
             // A rename replaces no folder that has files: the old one moves out of the way first.
             let old = dir.join(format!("{REPLACED}{}", checkpoint.step));
             fs::rename(&target, &old)?;
-            fs::rename(&folder, &target)?;
+            if let Err(error) = fs::rename(&folder, &target) {
+                fs::rename(&old, &target)?;
+                return Err(error);
+            }
             fs::remove_dir_all(&old)
         } else {
             fs::rename(&folder, &target)
@@ -181,7 +187,7 @@ fn write_tensors<'a>(
 pub(super) fn hash(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; 1 << 16];
     loop {
         let n = std::io::Read::read(&mut file, &mut buffer)
             .map_err(CheckpointError::io("read", path))?;
@@ -209,15 +215,17 @@ pub(super) fn sync(path: &Path) -> Result<()> {
         .map_err(CheckpointError::io("sync", path))
 }
 
-/// Removes all but the newest `keep` checkpoints; never those that `latest` and `best` name, and none
-/// where the newest is damaged on the disk.
+/// Removes all but the newest `keep` checkpoints up to the one that `latest` names; never that one nor
+/// the one that `best` names, and none where the newest is damaged on the disk.
 ///
 /// # Errors
 /// Where a folder cannot be read or removed.
 pub fn prune(dir: &Path, keep: Option<usize>) -> Result<()> {
     let Some(keep) = keep else { return Ok(()) };
     let named = [pointed(dir, Pointer::Latest)?, pointed(dir, Pointer::Best)?];
-    let steps = steps(dir)?;
+    let mut steps = steps(dir)?;
+    // Later ones are of a run before this one, and count for nothing.
+    steps.retain(|&step| named[0].is_none_or(|latest| step <= latest));
     let surplus = steps.len().saturating_sub(keep);
     if surplus == 0 {
         return Ok(());
@@ -242,7 +250,9 @@ pub fn prune(dir: &Path, keep: Option<usize>) -> Result<()> {
 /// Where it cannot be.
 pub fn remove(dir: &Path, step: u64) -> Result<()> {
     let path = dir.join(folder_name(step));
-    match fs::remove_dir_all(&path) {
+    let going = dir.join(format!("{REMOVED}{step}"));
+    // Under another name first: a run that is killed here leaves nothing in part under its own.
+    match fs::rename(&path, &going).and_then(|()| fs::remove_dir_all(&going)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(CheckpointError::io("remove", &path)(e))
         }
@@ -261,18 +271,21 @@ mod tests {
         let dir = folder.path().join("a/b");
         check_writable(&dir).unwrap();
         assert!(!folder.path().join("a").exists());
-        prepare(&dir).unwrap();
+        drop(prepare(&dir).unwrap());
         // Between the two renames of a replacement; after them; while one was written.
         for name in [
             ".unfinished-replaced-3",
             ".unfinished-replaced-4",
             "checkpoint-4",
             ".unfinished-xyz",
+            ".unfinished-removed-2",
         ] {
             fs::create_dir(dir.join(name)).unwrap();
             fs::write(dir.join(name).join("file"), name).unwrap();
         }
-        prepare(&dir).unwrap();
+        // While a pointer was written.
+        fs::write(dir.join(".unfinished-abc"), "checkpoint-4").unwrap();
+        drop(prepare(&dir).unwrap());
         let mut left: Vec<_> = fs::read_dir(&dir)
             .unwrap()
             .map(|e| e.unwrap().file_name())

@@ -1,5 +1,6 @@
 //! Exit codes, and how an error is shown.
 
+use crate::train::log::terminal::complain;
 use std::process::ExitCode;
 
 /// Everything was done.
@@ -23,6 +24,8 @@ pub fn init_logging(debug: bool) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would be told to standard error too, where that is what fails: a panic.
+        .log_internal_errors(false)
         .without_time()
         .try_init();
 }
@@ -32,7 +35,7 @@ pub fn code(result: anyhow::Result<u8>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(&format!("error: {error:#}"));
             let usage = error.downcast_ref::<UsageError>().is_some();
             ExitCode::from(if usage { USAGE } else { FAILED })
         }

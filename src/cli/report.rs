@@ -1,6 +1,7 @@
 //! `mpnet report`: the HTML page of a run.
 
 use crate::report::html;
+use crate::staging::replace_file;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::io::Write;
@@ -44,18 +45,6 @@ pub fn run(args: &ReportArgs) -> Result<()> {
 
 /// Whole or not at all: a browser may be reading it.
 fn write(path: &Path, page: &str) -> Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let put = || -> std::io::Result<()> {
-        let mut file = builder.tempfile_in(parent)?;
-        file.write_all(page.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
-    };
-    put().with_context(|| format!("writing {}", path.display()))
+    replace_file(path, |file| file.write_all(page.as_bytes()))
+        .with_context(|| format!("writing {}", path.display()))
 }

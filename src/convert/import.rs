@@ -31,7 +31,7 @@ pub fn import(source: &Source, target: &Path, seed: u64) -> Result<PathBuf, Conv
         optimizer: source.optimizer()?,
         tokenizer: source.tokenizer.as_ref().map(|t| t.join(TOKENIZER_FILE)),
     };
-    checkpoint::prepare(target)?;
+    let _lock = checkpoint::prepare(target)?;
     let folder = checkpoint::save(target, &checkpoint)?;
     checkpoint::set_pointer(target, Pointer::Latest, checkpoint.step)?;
     checkpoint::set_pointer(target, Pointer::Best, checkpoint.step)?;

@@ -7,7 +7,7 @@ use std::fmt::Write;
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 62.0;
-const RIGHT: f64 = 12.0;
+const RIGHT: f64 = 20.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 30.0;
 /// Points of a curve at most.
@@ -60,6 +60,16 @@ impl Series {
 pub struct Chart {
     title: &'static str,
     series: Vec<Series>,
+    floor: Floor,
+}
+
+/// Where the vertical axis begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Floor {
+    /// At the lowest value.
+    Lowest,
+    /// At zero, so that what is nearly constant looks so.
+    Zero,
 }
 
 /// From numbers to places on the page.
@@ -82,9 +92,13 @@ impl Scale {
 }
 
 impl Chart {
-    pub fn new(title: &'static str, mut series: Vec<Series>) -> Chart {
+    pub fn new(title: &'static str, floor: Floor, mut series: Vec<Series>) -> Chart {
         series.iter_mut().for_each(Series::thin);
-        Chart { title, series }
+        Chart {
+            title,
+            series,
+            floor,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -100,7 +114,10 @@ impl Chart {
             steps.clone().fold(f64::MAX, f64::min),
             steps.fold(0.0, f64::max),
         );
-        let low = values().fold(f64::MAX, f64::min);
+        let low = match self.floor {
+            Floor::Lowest => values().fold(f64::MAX, f64::min),
+            Floor::Zero => values().fold(0.0, f64::min),
+        };
         let high = values().fold(f64::MIN, f64::max);
         let (low, high) = widened(low, high);
         let scale = Scale {
@@ -114,6 +131,12 @@ impl Chart {
              aria-label=\"{}\">",
             escape(self.title),
             escape(self.title)
+        );
+        let _ = write!(
+            svg,
+            "<text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"end\">update</text>",
+            LEFT - 16.0,
+            HEIGHT - 10.0
         );
         for tick in ticks(low, high) {
             let y = scale.y(tick);
@@ -204,17 +227,18 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
         .collect()
 }
 
-/// Short.
+/// Short: thousands and millions by their letters.
 fn number(value: f64) -> String {
+    let short = |value: f64, unit: &str| {
+        let text = format!("{value:.4}");
+        format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
+    };
     match value.abs() {
-        0.0 => "0".into(),
         a if a < 1e-14 => "0".into(),
-        a if !(1e-3..1e6).contains(&a) => format!("{value:.1e}"),
-        a if a >= 1000.0 => format!("{value:.0}"),
-        _ => {
-            let text = format!("{value:.4}");
-            text.trim_end_matches('0').trim_end_matches('.').into()
-        }
+        a if !(1e-3..1e9).contains(&a) => format!("{value:.1e}"),
+        a if a >= 1e6 => short(value / 1e6, "M"),
+        a if a >= 1e4 => short(value / 1e3, "k"),
+        _ => short(value, ""),
     }
 }
 
@@ -239,8 +263,8 @@ mod tests {
         assert_eq!(ticks(0.0, 10.0), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!(ticks(7.9, 12.1), [8.0, 9.0, 10.0, 11.0, 12.0]);
         assert_eq!(
-            [number(5e-4), number(0.25), number(28_000.0)],
-            ["5.0e-4", "0.25", "28000"]
+            [5e-4, 0.25, 2601.5, 28_000.0, 1_250_000.0].map(number),
+            ["5.0e-4", "0.25", "2601.5", "28k", "1.25M"]
         );
     }
 }

@@ -6,7 +6,7 @@ mod page;
 use crate::train::log::metrics::{self, METRICS_FILE};
 use crate::train::log::record::{Event, Record, Start, Test};
 use anyhow::{Context, Result, ensure};
-use chart::{Chart, Series};
+use chart::{Chart, Floor, Series};
 use std::path::Path;
 
 /// What the page shows.
@@ -98,14 +98,22 @@ fn gather(records: Vec<Record>) -> Option<Run> {
         start: start?,
         starts,
         charts: vec![
-            chart("Loss, bits per predicted token", vec![loss, valid_loss]),
-            chart("Accuracy, share of predicted tokens", vec![acc, valid_acc]),
-            chart("Learning rate", vec![lr]),
-            chart("Gradient norm before clipping", vec![gnorm]),
-            chart("Throughput, tokens a second", vec![speed]),
-            chart("Share of the device's peak, %", vec![mfu]),
-            chart("Memory of the process, MB", vec![memory]),
-            chart("Time waiting for data, %", vec![waiting]),
+            chart(
+                "Loss, bits per predicted token",
+                Floor::Lowest,
+                vec![loss, valid_loss],
+            ),
+            chart(
+                "Accuracy, share of predicted tokens",
+                Floor::Zero,
+                vec![acc, valid_acc],
+            ),
+            chart("Learning rate", Floor::Zero, vec![lr]),
+            chart("Gradient norm before clipping", Floor::Zero, vec![gnorm]),
+            chart("Throughput, tokens a second", Floor::Zero, vec![speed]),
+            chart("Share of the device's peak, %", Floor::Zero, vec![mfu]),
+            chart("Memory of the process, MB", Floor::Zero, vec![memory]),
+            chart("Time waiting for data, %", Floor::Zero, vec![waiting]),
         ],
         events,
         test,

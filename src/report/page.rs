@@ -52,7 +52,11 @@ pub fn page(run: &Run, name: &str, refresh: Option<u64>) -> String {
             escape(&value)
         );
     }
-    page += "</dl><main>";
+    page += "</dl>";
+    if run.charts.iter().any(|chart| !chart.is_empty()) {
+        page += "<button type=\"button\" id=\"all\">All curves as PNG</button>";
+    }
+    page += "<main>";
     for chart in run.charts.iter().filter(|chart| !chart.is_empty()) {
         page += &chart.figure();
     }
@@ -72,7 +76,7 @@ pub fn page(run: &Run, name: &str, refresh: Option<u64>) -> String {
         }
         page += "</table></div>";
     }
-    page += "<h2>Environment</h2><div class=\"wide\"><table>";
+    page += "<h2>Environment</h2><div class=\"wide\"><table class=\"pairs\">";
     for (label, value) in [
         ("program", format!("mpnet {}", start.version)),
         ("ONNX Runtime", start.onnxruntime.clone()),
@@ -85,7 +89,7 @@ pub fn page(run: &Run, name: &str, refresh: Option<u64>) -> String {
     ] {
         let _ = write!(page, "<tr><th>{label}</th><td>{}</td></tr>", escape(&value));
     }
-    page += "</table></div><h2>Configuration</h2><div class=\"wide\"><table>";
+    page += "</table></div><h2>Configuration</h2><div class=\"wide\"><table class=\"pairs\">";
     settings("", &start.config, &mut page);
     let _ = write!(
         page,

@@ -2,10 +2,12 @@
 
 use super::inputs::batch_inputs;
 use crate::data::Batch;
+use crate::staging::replace_file;
 use anyhow::{Context, Result};
 use mpnet_runtime::engine::TensorData;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Writes the micro-batches of update `step` to `dir/skipped-batch-<step>.safetensors`: each input as
@@ -37,7 +39,8 @@ pub fn save(dir: &Path, step: u64, batches: &[Batch], figures: &str) -> Result<P
         ("update".to_owned(), step.to_string()),
         ("figures".to_owned(), figures.to_owned()),
     ]);
-    safetensors::serialize_to_file(views, Some(metadata), &path)
+    let bytes = safetensors::serialize(views, Some(metadata)).context("encoding the batch")?;
+    replace_file(&path, |file| file.write_all(&bytes))
         .with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
 }

@@ -10,19 +10,22 @@ use super::figures::{Figures, Peak};
 use super::foreign::Foreign;
 use super::initialize::initial_parameters;
 use super::log::record::{Start, now};
+use super::log::terminal::complain;
 use super::log::{Log, machine};
 use super::saver::Saver;
 use super::session::target;
 use super::stop::StopSignal;
 use super::text;
 use super::trainer::{Ended, Position, Trainer};
-use crate::checkpoint::{self, Checkpoint, CheckpointError, Lock, Pointer};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Pointer};
 use crate::data::tokenizer::{TOKENIZER_FILE, same_tokenizer};
 use crate::data::{LoaderState, Tokenizer, TrainLoader};
+use crate::staging::replace_file;
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::{Options, training_graph};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::library::Loaded;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,17 +66,22 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     model.validate().context("the model's settings")?;
     checkpoint::check_writable(&config.checkpoint_dir)?;
     // Early, where there is a folder to look at; another run may be using it.
-    let mut lock = match config.checkpoint_dir.is_dir() {
-        true => Some(Lock::acquire(&config.checkpoint_dir)?),
-        false => None,
-    };
+    let mut lock = None;
+    if config.checkpoint_dir.is_dir() {
+        // What a run was killed over may be what is to be resumed.
+        lock = Some(checkpoint::prepare(&config.checkpoint_dir)?);
+        warn_of_an_earlier_run(config);
+    }
     let stopped = || match stop.received() {
         Some(signal) => {
-            eprintln!("stopped by signal {signal} before training began; there is nothing to save");
+            complain(&format!(
+                "stopped by signal {signal} before training began; there is nothing to save"
+            ));
             Some(Ended::Signal(signal))
         }
         None => None,
     };
+    tracing::debug!("opening the text");
     let text::Opened {
         loader,
         valid,
@@ -91,6 +99,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     if let Some(ended) = stopped() {
         return Ok(ended);
     }
+    tracing::debug!("loading ONNX Runtime");
     let loaded = load()?;
     if let Some(ended) = stopped() {
         return Ok(ended);
@@ -122,7 +131,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         (None, Some(foreign)) => {
             let (parameters, notes) = foreign.parameters(config.seed)?;
             for note in notes {
-                eprintln!("note: {note}");
+                complain(&format!("note: {note}"));
             }
             Some(parameters)
         }
@@ -132,6 +141,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         (None, fresh) => fresh.as_deref().unwrap_or_default(),
     };
     let count: usize = initial.iter().map(|p| p.values.len()).sum();
+    tracing::debug!("compiling the model");
     let execution = Execution {
         largest_batch: Some(config.largest_batch()),
         ..config.execution
@@ -150,11 +160,8 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         return Ok(Ended::Finished);
     }
     if lock.is_none() {
-        std::fs::create_dir_all(&config.checkpoint_dir)
-            .with_context(|| format!("creating {}", config.checkpoint_dir.display()))?;
-        lock = Some(Lock::acquire(&config.checkpoint_dir)?);
+        lock = Some(checkpoint::prepare(&config.checkpoint_dir)?);
     }
-    checkpoint::prepare(&config.checkpoint_dir)?;
     keep_settings(config)?;
     let execution = &config.execution;
     let peak = machine::peak(
@@ -217,6 +224,20 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     ended
 }
 
+/// A run that does not resume writes over what is there, bit by bit.
+fn warn_of_an_earlier_run(config: &TrainConfig) {
+    if config.resume.is_none()
+        && let Ok(found) = checkpoint::candidates(&config.checkpoint_dir)
+        && let Some(newest) = found.first()
+    {
+        tracing::warn!(
+            "{} is of an earlier run: this run starts anew and writes over checkpoints of the same \
+             updates; to go on from there, give --resume, to keep it, another --checkpoint-dir",
+            newest.display()
+        );
+    }
+}
+
 /// Writes `config.toml` beside the checkpoints.
 fn keep_settings(config: &TrainConfig) -> Result<()> {
     let text = &config.operation.effective;
@@ -224,17 +245,8 @@ fn keep_settings(config: &TrainConfig) -> Result<()> {
         return Ok(());
     }
     let path = config.checkpoint_dir.join(CONFIG_FILE);
-    let mut file = tempfile::Builder::new();
-    #[cfg(unix)]
-    file.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let write = || -> std::io::Result<()> {
-        let mut file = file.tempfile_in(&config.checkpoint_dir)?;
-        std::io::Write::write_all(&mut file, text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("writing {}", path.display()))
+    replace_file(&path, |file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 /// What a resumed run goes on from.

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// The first wait between two attempts, and every one after a signal.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest wait between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Attempts after a signal: a machine that is taken away leaves little time.
@@ -128,16 +130,14 @@ fn write(
     stop: &StopSignal,
     notes: &Mutex<Vec<String>>,
 ) -> Result<()> {
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(500);
-    let mut after_signal = 0;
+    let mut attempts = Attempts::new(patience, stop);
+    tracing::debug!("saving update {}", job.checkpoint.step);
     loop {
         let error = match job.run(dir) {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        after_signal += u32::from(stop.received().is_some());
-        if started.elapsed() + pause > patience || after_signal >= LAST_ATTEMPTS {
+        if !attempts.are_left() {
             return Err(error).with_context(|| {
                 format!(
                     "saving the checkpoint of update {}; earlier checkpoints are as they were: make \
@@ -155,8 +155,48 @@ fn write(
         let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.push(told);
         drop(notes);
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        attempts.rest();
+    }
+}
+
+/// How often and for how long something is tried again that a disk refuses.
+pub struct Attempts<'a> {
+    started: Instant,
+    pause: Duration,
+    patience: Duration,
+    stop: &'a StopSignal,
+    after_signal: u32,
+}
+
+impl Attempts<'_> {
+    /// For `patience`, less once a signal came.
+    pub fn new(patience: Duration, stop: &StopSignal) -> Attempts<'_> {
+        Attempts {
+            started: Instant::now(),
+            pause: SHORTEST_PAUSE,
+            patience,
+            stop,
+            after_signal: 0,
+        }
+    }
+
+    /// After a failure: whether there is to be another attempt.
+    pub fn are_left(&mut self) -> bool {
+        self.after_signal += u32::from(self.stop.received().is_some());
+        self.started.elapsed() + self.pause <= self.patience && self.after_signal < LAST_ATTEMPTS
+    }
+
+    /// Waits before the next attempt, twice as long each time, but not long once a signal came.
+    pub fn rest(&mut self) {
+        let started = Instant::now();
+        while started.elapsed() < self.pause {
+            if self.stop.received().is_some() {
+                std::thread::sleep(SHORTEST_PAUSE);
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Signals that ask a run to save and stop.
+//! Signals that ask a run to save and stop, SIGHUP among them: the terminal was closed.
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub struct StopSignal(Arc<AtomicUsize>);
 
 impl StopSignal {
-    /// Listens to SIGINT and SIGTERM and, where there is one, to SIGUSR1, which batch systems send
-    /// before they take a machine away.
+    /// Listens to SIGINT and SIGTERM and, where there are such, to SIGUSR1, which batch systems send
+    /// before they take a machine away, and to SIGHUP, unless `nohup` has it ignored.
     ///
     /// # Errors
     /// Where the operating system refuses a handler.
@@ -35,6 +35,13 @@ impl StopSignal {
             signal_hook::flag::register_usize(signal, Arc::clone(&received), signal as usize)
                 .with_context(context)?;
         }
+        #[cfg(target_os = "linux")]
+        if !ignored(signal_hook::consts::SIGHUP) {
+            let signal = signal_hook::consts::SIGHUP;
+            // A shell sends it after the system did: a second one means nothing.
+            signal_hook::flag::register_usize(signal, Arc::clone(&received), signal as usize)
+                .with_context(|| format!("listening to signal {signal}"))?;
+        }
         Ok(StopSignal(received))
     }
 
@@ -51,4 +58,13 @@ impl StopSignal {
             signal => i32::try_from(signal).ok(),
         }
     }
+}
+
+/// Whether this process was started with `signal` ignored.
+#[cfg(target_os = "linux")]
+fn ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_some_and(|set| set >> (signal - 1) & 1 == 1)
 }

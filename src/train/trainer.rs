@@ -9,14 +9,14 @@ use super::figures::{Figures, UpdateFigures};
 use super::inputs::{batch_inputs, dropout_inputs, loss_scale};
 use super::log::Log;
 use super::log::record::{Record, Test, Valid, now};
-use super::saver::{Job, Saver};
+use super::saver::{Attempts, Job, Saver};
 use super::stop::StopSignal;
 use crate::checkpoint::{self, Checkpoint, Pointer};
 use crate::data::dropout::MaskKey;
 use crate::data::{Batch, EvaluationSet, LoaderState, Tokenizer};
 use anyhow::{Context, Result, anyhow};
 use mpnet_graphs::model::config::ModelConfig;
-use mpnet_runtime::engine::NamedArray;
+use mpnet_runtime::engine::{NamedArray, OptimizerState};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,6 +253,7 @@ impl Trainer<'_> {
     }
 
     fn evaluate_valid(&mut self) -> Result<Option<Evaluation>> {
+        tracing::debug!("evaluating the validation text");
         let stop = &self.stop;
         evaluate(self.running.engine.as_mut(), &self.valid, |_| {
             stop.received().is_none()
@@ -305,6 +306,7 @@ impl Trainer<'_> {
             .context("loading the best checkpoint for the test")?;
         self.running.engine.set_parameters(&best.parameters)?;
         drop(best);
+        tracing::debug!("evaluating the test text");
         let stop = &self.stop;
         let found = evaluate(self.running.engine.as_mut(), &self.test, |_| {
             stop.received().is_none()
@@ -331,6 +333,9 @@ impl Trainer<'_> {
         }
         self.saver.wait()?;
         self.tell_notes();
+        if self.saved != Some(step) {
+            return Err(self.diverged("the parameters are not finite"));
+        }
         let folder = checkpoint::folder_name(step);
         self.log.event(format!(
             "stopped by signal {signal} after update {step}; saved {}",
@@ -340,16 +345,54 @@ impl Trainer<'_> {
         Ok(Ended::Signal(signal))
     }
 
+    /// The optimizer's state; an engine may need room in the temporary folder to hand it out, and is
+    /// asked again where there is none.
+    fn optimizer_state(&mut self) -> Result<OptimizerState> {
+        let mut attempts = Attempts::new(self.config.operation.save_patience, &self.stop);
+        loop {
+            let error = match self.running.engine.optimizer_state() {
+                Ok(state) => return Ok(state),
+                Err(error) => error,
+            };
+            if !attempts.are_left() {
+                return Err(error).with_context(|| {
+                    format!(
+                        "saving update {}; earlier checkpoints are as they were: make room in {} and go on \
+                         with --resume",
+                        self.position.step,
+                        std::env::temp_dir().display()
+                    )
+                });
+            }
+            let told = format!(
+                "the optimizer's state of update {} could not be taken, and is tried again: {:#}",
+                self.position.step,
+                anyhow::Error::new(error)
+            );
+            tracing::warn!("{told}");
+            self.log.event(told);
+            attempts.rest();
+        }
+    }
+
     /// Saves the present step as the latest checkpoint and, where it is, as the best, while training
-    /// goes on.
+    /// goes on. What is not finite is not saved: nothing could go on from it.
     fn save(&mut self, best: bool) -> Result<()> {
         // Before more memory is taken.
         self.saver.wait()?;
         let step = self.position.step;
-        let engine = &mut self.running.engine;
-        let parameters: Vec<NamedArray> = engine.parameters()?;
+        let parameters: Vec<NamedArray> = self.running.engine.parameters()?;
         let optimizer = self.config.operation.save_optimizer_state;
-        let optimizer = optimizer.then(|| engine.optimizer_state()).transpose()?;
+        let optimizer = optimizer.then(|| self.optimizer_state()).transpose()?;
+        let moments = optimizer.iter();
+        let moments = moments.flat_map(|o| o.first_moments.iter().chain(&o.second_moments));
+        if let Some(array) = parameters.iter().chain(moments).find(|a| !is_finite(a)) {
+            self.log.event(format!(
+                "no checkpoint of update {step}: '{}' or its moments are not finite",
+                array.name
+            ));
+            return Ok(());
+        }
         let checkpoint = Checkpoint {
             model: self.model.clone(),
             config: serde_json::to_value(self.config)?,
@@ -378,4 +421,11 @@ impl Trainer<'_> {
             keep: self.config.keep_checkpoints.filter(|_| interval),
         })
     }
+}
+
+/// Whether every value is a finite number.
+fn is_finite(array: &NamedArray) -> bool {
+    // In blocks without a branch, which the processor does several at once.
+    let mut blocks = array.values.chunks(1024);
+    blocks.all(|block| block.iter().fold(true, |all, v| all & v.is_finite()))
 }

@@ -55,7 +55,7 @@ pub struct ArchitectureArgs {
     /// Pre-LN instead of post-LN layers
     #[arg(long)]
     pub normalize_before: bool,
-    /// Recompute activations in the backward pass
+    /// Accepted for annotated-mpnet's sake: activations are kept, not computed again
     #[arg(long)]
     pub gradient_checkpointing: bool,
 }

@@ -34,7 +34,7 @@ pub struct CheckpointArgs {
     /// Resume although flags have changed that change the run
     #[arg(long = "override", requires = "resume")]
     pub accept_changes: bool,
-    /// Load a PyTorch checkpoint of doubtful origin
+    /// Accepted for annotated-mpnet's sake: PyTorch files are read without executing anything in them
     #[arg(long)]
     pub trust_checkpoint: bool,
     /// Model to start from: a HuggingFace folder or name on the Hub, or any other that mpnet import

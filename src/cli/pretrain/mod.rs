@@ -60,18 +60,26 @@ pub struct PretrainArgs {
 }
 
 impl PretrainArgs {
-    /// Flags that are declared for their meaning in annotated-mpnet but can't be obeyed yet, where
-    /// one is used.
-    fn unavailable(&self) -> Option<&'static str> {
-        [
-            (self.checkpoints.trust_checkpoint, "--trust-checkpoint"),
+    /// Says of flags of annotated-mpnet's that something else would be expected of.
+    fn tell_of_no_effect(&self) {
+        let flags = [
             (
                 self.architecture.gradient_checkpointing,
-                "--gradient-checkpointing",
+                "--gradient-checkpointing has no effect: activations are kept. Where memory is short, \
+                 make --batch-size smaller and --update-freq larger; the updates are the same",
             ),
-        ]
-        .into_iter()
-        .find_map(|(used, flag)| used.then_some(flag))
+            (
+                self.checkpoints.trust_checkpoint,
+                "--trust-checkpoint has no effect: no checkpoint is executed, so none needs trust",
+            ),
+            (
+                self.logging.wandb_watch,
+                "--wandb-watch has no effect: of the gradients the norm is sent, with the rest",
+            ),
+        ];
+        for (_, text) in flags.into_iter().filter(|(used, _)| *used) {
+            tracing::warn!("{text}");
+        }
     }
 
     /// The run that these flags ask for.
@@ -79,11 +87,7 @@ impl PretrainArgs {
     /// # Errors
     /// Where they contradict each other or ask for what is not there.
     pub fn resolve(self) -> Result<TrainConfig, UsageError> {
-        if let Some(flag) = self.unavailable() {
-            return Err(UsageError(format!(
-                "{flag} is not available in this version; leave it out"
-            )));
-        }
+        self.tell_of_no_effect();
         let (architecture, max_tokens) = self.architecture.resolve()?;
         let (text, batching) = self.data.resolve(max_tokens)?;
         let (schedule, optimizer) = self.optimization.resolve()?;
@@ -107,7 +111,7 @@ impl PretrainArgs {
             eval_interval: self
                 .logging
                 .eval_interval(checkpoint_interval, schedule.total_updates),
-            logging_steps: self.logging.logging_steps.max(1),
+            logging_steps: range::positive_count("--logging-steps", self.logging.logging_steps)?,
             start_from: self.checkpoints.hf_model_path,
             resume: self
                 .checkpoints
@@ -282,6 +286,79 @@ mod tests {
         }
     }
 
+    /// Flags that change nothing in a configuration: by their meaning, or as they say when used.
+    const WITHOUT_EFFECT: &[&str] = &[
+        // The default, and the graph is always compiled.
+        "save-optimizer-state",
+        "compile",
+        // They say so.
+        "gradient-checkpointing",
+        "trust-checkpoint",
+        "wandb-watch",
+        // Beside the configuration: how errors are logged, and a file of flags.
+        "debug",
+        "config",
+    ];
+
+    #[test]
+    fn every_flag_changes_the_run_or_is_known_not_to() {
+        // What some flags need beside them.
+        let beside = |name: &str| match name {
+            "resume-checkpoint" | "override" => "--resume",
+            "wandb-project" | "wandb-name" | "wandb-id" => "--wandb",
+            "dataset-split" | "dataset-revision" | "eval-samples" => "--dataset-name a/b",
+            _ => "",
+        };
+        let run = |line: &str| {
+            format!(
+                "{:?}",
+                resolve(line).unwrap_or_else(|e| panic!("{line}: {e}"))
+            )
+        };
+        for argument in PretrainArgs::command().get_arguments() {
+            let Some(name) = argument
+                .get_long()
+                .filter(|n| *n != "help" && *n != "version")
+            else {
+                continue;
+            };
+            let value = match name {
+                "activation-fn" => "relu",
+                "attention" => "expanded",
+                "engine" => "session",
+                "provider" => "cuda",
+                "precision" => "fp32",
+                "preset" => "small",
+                "log-format" => "json",
+                "input-mode" => "mlm",
+                "sample-break-mode" => "complete",
+                "dataset-name" => "a/c",
+                "max-positions" => "1024",
+                "max-tokens" => "128",
+                "max-batch-tokens" => "1024",
+                "encoder-attention-heads" => "6",
+                "encoder-embed-dim" => "96",
+                "relative-attention-num-buckets" => "16",
+                name if takes_value(argument) && is_share(name) => "0.25",
+                _ if takes_value(argument) => "3",
+                _ => "",
+            };
+            let base = format!("{FILES} {}", beside(name));
+            let changed = run(&base) != run(&format!("{base} --{name} {value}"));
+            assert_eq!(changed, !WITHOUT_EFFECT.contains(&name), "--{name} {value}");
+        }
+    }
+
+    fn takes_value(argument: &clap::Arg) -> bool {
+        argument.get_action().takes_values()
+    }
+
+    fn is_share(name: &str) -> bool {
+        ["dropout", "prob", "beta"]
+            .iter()
+            .any(|part| name.contains(part))
+    }
+
     #[test]
     fn the_masking_flags_of_the_original() {
         assert_eq!(resolve(FILES).unwrap().masking, Masking::default());
@@ -309,7 +386,8 @@ mod tests {
             Text::Files(files) => panic!("{files:?}"),
         };
         let fineweb = "HuggingFaceFW/fineweb-edu".to_owned();
-        assert_eq!(name(""), (fineweb, None, "train".into()));
+        assert_eq!(name(""), (fineweb.clone(), None, "train".into()));
+        assert_eq!(name("--dataset-name="), (fineweb, None, "train".into()));
         let line = format!("--dataset-name a/b:c --dataset-split test {FILES}");
         assert_eq!(name(&line), ("a/b".into(), Some("c".into()), "test".into()));
         assert_eq!(resolve("").unwrap().batching.min_text_length, 64);
@@ -321,6 +399,7 @@ mod tests {
         for (line, said) in [
             ("--train-dir a", "all three"),
             ("--dataset-name a/b/c", "a/b/c"),
+            ("--logging-steps 0 FILES", "--logging-steps"),
             ("--dataset-name a/b --eval-samples 0", "--eval-samples"),
             ("--max-batch-tokens 511 FILES", "--max-batch-tokens 511"),
             ("--sample-break-mode doc FILES", "doc"),

@@ -12,16 +12,26 @@ pub fn memory() -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Part of a device's name; its dense peak in TFLOP/s in 16-bit floats and in f32, TF32 where it has
+/// Words in a device's name; its dense peak in TFLOP/s in 16-bit floats and in f32, TF32 where it has
 /// that. From the makers' data sheets; the longer names first.
 const PEAKS: &[(&str, f64, f64)] = &[
+    ("GB200", 2500.0, 1250.0),
     ("B200", 2250.0, 1100.0),
+    ("GH200", 989.0, 494.0),
+    ("H200 NVL", 835.0, 417.0),
     ("H200", 989.0, 494.0),
     ("H100 PCIe", 756.0, 378.0),
+    ("H100 NVL", 835.0, 417.0),
     ("H100", 989.0, 494.0),
+    ("H800", 989.0, 494.0),
     ("A100", 312.0, 156.0),
+    ("A800", 312.0, 156.0),
+    ("A40", 149.7, 74.8),
+    ("A30", 165.0, 82.0),
+    ("A10", 125.0, 62.5),
     ("A10G", 70.0, 35.0),
     ("L40S", 362.0, 183.0),
+    ("L40", 181.0, 90.5),
     ("L4", 121.0, 60.0),
     ("V100", 125.0, 15.7),
     ("T4", 65.0, 8.1),
@@ -49,7 +59,20 @@ pub fn peak(provider: Provider, device_id: i32, precision: Precision) -> Option<
 }
 
 fn peak_of(name: &str, precision: Precision) -> Option<f64> {
-    let (_, half, full) = PEAKS.iter().find(|(known, _, _)| name.contains(known))?;
+    // Whole words: an L40 is no L4.
+    let words = |text: &str| -> Vec<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+        words.filter(|w| !w.is_empty()).map(str::to_owned).collect()
+    };
+    let name = words(name);
+    // Slower than those for desks, under the same name.
+    if name.iter().any(|word| word == "Laptop") {
+        return None;
+    }
+    let (_, half, full) = PEAKS.iter().find(|(known, _, _)| {
+        let known = words(known);
+        name.windows(known.len()).any(|part| part == known)
+    })?;
     let tera = match precision {
         Precision::F16 | Precision::BF16 => half,
         Precision::F32 => full,
@@ -68,6 +91,15 @@ mod tests {
         assert_eq!(peak("NVIDIA H100 PCIe\n"), Some(756e12));
         assert_eq!(peak("NVIDIA L4"), Some(121e12));
         assert_eq!(peak("NVIDIA L40S"), Some(362e12));
+        assert_eq!(peak("NVIDIA L40"), Some(181e12));
+        assert_eq!(peak("NVIDIA H100 80GB HBM3"), Some(989e12));
+        assert_eq!(peak("NVIDIA A100-SXM4-80GB"), Some(312e12));
+        assert_eq!(peak("NVIDIA T400 4GB"), None);
+        assert_eq!(peak("NVIDIA GeForce RTX 4090 Laptop GPU"), None);
+        assert_eq!(
+            peak_of("NVIDIA H100 80GB HBM3", Precision::F32),
+            Some(494e12)
+        );
         assert_eq!(peak("some other card"), None);
     }
 

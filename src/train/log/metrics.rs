@@ -1,8 +1,9 @@
 //! `metrics.jsonl` beside the checkpoints: every record of a run, one a line, from its first update on.
 
 use super::record::Record;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use crate::staging::{Growing, replace_file};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Name of the file.
@@ -32,7 +33,7 @@ pub fn read(dir: &Path) -> io::Result<Vec<Record>> {
 /// Appends to the file.
 pub struct Metrics {
     path: PathBuf,
-    file: Option<File>,
+    file: Option<Growing>,
 }
 
 impl Metrics {
@@ -44,17 +45,16 @@ impl Metrics {
             true => Vec::new(),
             false => read(dir).unwrap_or_default(),
         };
-        let rewrite = || -> io::Result<File> {
-            let mut file = tempfile::Builder::new();
-            #[cfg(unix)]
-            file.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-            let mut file = file.tempfile_in(dir)?;
-            for record in kept.iter().filter(|r| r.step() <= step) {
-                serde_json::to_writer(&mut file, record)?;
-                writeln!(file)?;
-            }
-            file.persist(&path)?;
-            fs::File::options().append(true).open(&path)
+        let rewrite = || -> io::Result<Growing> {
+            replace_file(&path, |file| {
+                let mut file = BufWriter::new(file);
+                for record in kept.iter().filter(|r| r.step() <= step) {
+                    serde_json::to_writer(&mut file, record)?;
+                    writeln!(file)?;
+                }
+                file.flush()
+            })?;
+            Growing::new(File::options().append(true).open(&path)?)
         };
         let file = match rewrite() {
             Ok(file) => Some(file),
@@ -76,7 +76,7 @@ impl Metrics {
             .map_err(io::Error::from)
             .and_then(|mut line| {
                 line.push(b'\n');
-                file.write_all(&line)
+                file.append(&line)
             });
         if let Err(error) = written {
             tracing::warn!("a line of {} is lost: {error}", self.path.display());

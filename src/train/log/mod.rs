@@ -5,6 +5,7 @@ pub mod metrics;
 pub mod record;
 pub mod spikes;
 pub mod tensorboard;
+pub mod terminal;
 pub mod wandb;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -145,12 +146,12 @@ impl Log {
                         | Record::Test(_)
                         | Record::Event(_) => line,
                     };
-                    self.bar.suspend(|| println!("{line}"));
+                    self.bar.suspend(|| terminal::print(&line));
                 }
             }
             LogFormat::Json => {
                 if let Ok(line) = serde_json::to_string(record) {
-                    println!("{line}");
+                    terminal::print(&line);
                 }
             }
         }

@@ -1,13 +1,14 @@
 //! TensorBoard event files: TFRecords of the few protobuf messages that scalars take, written by hand.
 
+use crate::staging::Growing;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 /// A file of events.
 #[derive(Debug)]
 pub struct EventFile {
-    file: File,
+    file: Growing,
 }
 
 impl EventFile {
@@ -28,7 +29,9 @@ impl EventFile {
             .append(true)
             .create_new(true)
             .open(dir.join(name))?;
-        let mut events = EventFile { file };
+        let mut events = EventFile {
+            file: Growing::new(file)?,
+        };
         let mut event = Message::default();
         event.double(1, time);
         event.bytes(3, b"brain.Event:2");
@@ -74,7 +77,7 @@ impl EventFile {
         record.extend(masked_crc(&length).to_le_bytes());
         record.extend(&event.0);
         record.extend(masked_crc(&event.0).to_le_bytes());
-        self.file.write_all(&record)
+        self.file.append(&record)
     }
 }
 

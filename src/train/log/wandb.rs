@@ -28,7 +28,7 @@ impl Sync {
             .stderr(Stdio::null())
             .status();
         if !found.is_ok_and(|status| status.success()) {
-            eprintln!(
+            tracing::warn!(
                 "--wandb: the client of Weights & Biases is not installed; 'pip install wandb' and \
                  'wandb login' help. The run goes on; what it logs is sent later by 'wandb sync {}'",
                 folder.display()
