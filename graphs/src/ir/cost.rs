@@ -111,6 +111,8 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         | Op::Where(_)
         | Op::WrappingMul(_) => output(0),
         Op::Accumulate(_) => input(0),
+        // Scale, two means of two products and a sum each, root, correct, shift, divide, step, decay, subtract.
+        Op::AdamWUpdate(_) => 15 * input(0),
         Op::ArgMax(_) | Op::ReduceSum(_) => input(0),
         Op::SumSquares(_) => 2 * input(0),
         Op::ScatterAdd(_) | Op::ScatterElements(_) => input(2),
@@ -146,6 +148,7 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         // The table is copied, then rows of it are read and written once more.
         Op::ScatterAdd(_) | Op::ScatterElements(_) => at(0) + written + at(1) + 3 * at(2),
         Op::Accumulate(_)
+        | Op::AdamWUpdate(_)
         | Op::Add(_)
         | Op::And(_)
         | Op::ArgMax(_)

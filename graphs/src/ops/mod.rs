@@ -7,6 +7,7 @@ mod operator;
 mod testing;
 
 pub mod accumulate;
+pub mod adamw_update;
 pub mod add;
 pub mod and;
 pub mod argmax;
@@ -94,6 +95,7 @@ macro_rules! operators {
 
 operators! {
     accumulate::Accumulate,
+    adamw_update::AdamWUpdate,
     add::Add,
     and::And,
     argmax::ArgMax,

@@ -76,7 +76,9 @@ pub struct Options {
 impl Options {
     /// Whether there is a kernel of `op` as it is emitted.
     fn has(&self, op: &Op) -> bool {
-        self.target.has(op) || (self.own_kernels && self.target.brings(op))
+        self.target.has(op)
+            || (self.own_kernels && self.target.brings(op))
+            || self.target.computes(op, self.precision)
     }
 
     /// How attention is written down for `config`.

@@ -2,6 +2,7 @@
 
 use super::layout::{Layout, Segment};
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::ops::adamw_update::AdamWUpdate;
 use crate::ops::sum_squares::SumSquares;
 use crate::optimizer::adamw::AdamW;
 
@@ -110,37 +111,32 @@ pub fn optimizer_graph(
         let clip = g.where_select(above, ratio, one)?;
         factor = g.mul(factor, clip)?;
     }
-    let infinity = g.scalar(f64::INFINITY)?;
-    let finite = g.less(norm, infinity)?;
-
+    let one = g.scalar(1.0)?;
+    let update = AdamWUpdate {
+        beta1: adamw.beta1,
+        beta2: adamw.beta2,
+        epsilon: adamw.epsilon,
+    };
     for ((names, segment), [parameter, gradient, first, second]) in
         names.iter().zip(&layout.segments).zip(inputs)
     {
-        let gradient = g.mul(gradient, factor)?;
-        let kept = g.scale(first, f64::from(adamw.beta1))?;
-        let fresh = g.scale(gradient, 1.0 - f64::from(adamw.beta1))?;
-        let new_first = g.add(kept, fresh)?;
-        let kept = g.scale(second, f64::from(adamw.beta2))?;
-        let square = g.mul(gradient, gradient)?;
-        let fresh = g.scale(square, 1.0 - f64::from(adamw.beta2))?;
-        let new_second = g.add(kept, fresh)?;
-        let root = g.sqrt(new_second)?;
-        let root = g.mul(root, second_correction)?;
-        let epsilon = g.scalar(f64::from(adamw.epsilon))?;
-        let denominator = g.add(root, epsilon)?;
-        let direction = g.div(new_first, denominator)?;
-        let change = g.mul(direction, step_size)?;
-        let decayed = match segment.decays && adamw.weight_decay > 0.0 {
-            true => g.mul(parameter, decay)?,
-            false => parameter,
-        };
-        let new_parameter = g.sub(decayed, change)?;
-        for (name, new, old) in [
-            (&names.parameter, new_parameter, parameter),
-            (&names.first_moment, new_first, first),
-            (&names.second_moment, new_second, second),
-        ] {
-            let new = g.where_select(finite, new, old)?;
+        let decays = segment.decays && adamw.weight_decay > 0.0;
+        let new = g.apply(
+            update.clone(),
+            &[
+                parameter,
+                first,
+                second,
+                gradient,
+                norm,
+                factor,
+                step_size,
+                if decays { decay } else { one },
+                second_correction,
+            ],
+        )?;
+        let names = [&names.parameter, &names.first_moment, &names.second_moment];
+        for (name, new) in names.into_iter().zip(new) {
             g.output(new_name(name), new);
         }
     }

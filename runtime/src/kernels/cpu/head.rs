@@ -4,20 +4,12 @@ use std::ops::Range;
 
 use matrixmultiply::sgemm;
 
+use super::memory::Shared;
 use super::rows;
 use crate::kernels::attention::{Attributes, Sizes};
 
 /// Rows whose scores are held at once.
 const BLOCK: usize = 64;
-
-/// An output that threads write parts of.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Shared(pub *mut f32);
-
-// SAFETY: every thread writes other elements.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
 
 /// The operator's inputs.
 #[derive(Debug, Clone, Copy)]

@@ -1,14 +1,24 @@
 //! Kernels for the processor: the reference of those for GPUs.
 
+mod adamw;
 mod attention;
+mod elementwise;
 mod head;
+mod memory;
 mod rows;
+mod vector;
 
 use ort::operator::OperatorDomain;
 
 use super::attention::Pass;
 
 pub(super) fn add(domain: OperatorDomain) -> ort::Result<OperatorDomain> {
+    let domain = elementwise::Kind::ALL
+        .into_iter()
+        .try_fold(domain, |domain, kind| {
+            domain.add(elementwise::Elementwise(kind))
+        })?
+        .add(adamw::AdamWUpdate)?;
     domain
         .add(attention::Attention::new(Pass::Forward))?
         .add(attention::Attention::new(Pass::Backward))
