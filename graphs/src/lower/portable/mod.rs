@@ -78,7 +78,12 @@ impl Options {
     fn has(&self, op: &Op) -> bool {
         self.target.has(op)
             || (self.own_kernels && self.target.brings(op))
-            || self.target.computes(op, self.precision)
+            || (self.on_processor() && matches!(op, Op::GeluGrad(_) | Op::LayerNormGrad(_)))
+    }
+
+    /// Whether the runtime's kernels for the processor are used.
+    fn on_processor(&self) -> bool {
+        self.target == Target::Cpu && self.precision == Precision::F32
     }
 
     /// How attention is written down for `config`.
@@ -141,7 +146,7 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
     };
     let emit = |graph: Graph, name: &str| {
         let inputs = [graph.inputs(), graph.parameters()].concat();
-        to_onnx_with_sizes(&graph, name, &inputs, &check)
+        to_onnx_with_sizes(&graph, name, &inputs, &check, options.on_processor())
     };
     let plain = |mut graph: Graph| {
         simplify(&mut graph, options)?;

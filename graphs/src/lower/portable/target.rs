@@ -160,13 +160,6 @@ impl Target {
             )
     }
 
-    /// Whether the runtime brings a kernel of `op` for the processor, which is always used.
-    pub fn computes(self, op: &Op, precision: Precision) -> bool {
-        self == Target::Cpu
-            && precision == Precision::F32
-            && matches!(op, Op::GeluGrad(_) | Op::LayerNormGrad(_))
-    }
-
     /// Whether the runtime has a kernel of the attention of a model: for two streams, whose content rows
     /// the last layer skips; on GPUs for heads of 32, 64, 96 or 128 columns and as many positions as
     /// their shared memory holds.

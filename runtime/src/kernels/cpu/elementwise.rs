@@ -1,4 +1,4 @@
-//! Derivatives of what lies between the matrix products, as operators of ONNX Runtime, each in one pass.
+//! What lies between the matrix products, as operators of ONNX Runtime, each in one pass.
 
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput,
@@ -15,13 +15,19 @@ const NORM_ROWS: usize = 64;
 /// Which operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    Dropout,
     GeluGrad,
     FastGeluGrad,
     LayerNormGrad,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::GeluGrad, Self::FastGeluGrad, Self::LayerNormGrad];
+    pub(super) const ALL: [Self; 4] = [
+        Self::Dropout,
+        Self::GeluGrad,
+        Self::FastGeluGrad,
+        Self::LayerNormGrad,
+    ];
 }
 
 /// The operator, in f32.
@@ -32,6 +38,7 @@ impl Operator for Elementwise {
 
     fn name(&self) -> &str {
         match self.0 {
+            Kind::Dropout => "MaskDropout",
             Kind::GeluGrad => "GeluGrad",
             Kind::FastGeluGrad => "FastGeluGrad",
             Kind::LayerNormGrad => "LayerNormalizationGrad",
@@ -39,32 +46,47 @@ impl Operator for Elementwise {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        let count = match self.0 {
-            Kind::GeluGrad | Kind::FastGeluGrad => 2,
-            Kind::LayerNormGrad => 5,
+        use TensorElementType::{Float32, Uint8};
+        let types = match self.0 {
+            Kind::Dropout => vec![Float32, Uint8],
+            Kind::GeluGrad | Kind::FastGeluGrad => vec![Float32; 2],
+            Kind::LayerNormGrad => vec![Float32; 5],
         };
-        std::iter::repeat_n(TensorElementType::Float32, count).map(OperatorInput::required)
+        types.into_iter().map(OperatorInput::required)
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
         let count = match self.0 {
-            Kind::GeluGrad | Kind::FastGeluGrad => 1,
+            Kind::Dropout | Kind::GeluGrad | Kind::FastGeluGrad => 1,
             Kind::LayerNormGrad => 3,
         };
         std::iter::repeat_n(TensorElementType::Float32, count).map(OperatorOutput::required)
     }
 
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<Node> {
-        Ok(Node(self.0))
+    fn create_kernel<'attr>(&self, node: &KernelContext<'attr>) -> ort::Result<Node> {
+        let ratio = match self.0 {
+            Kind::Dropout => node
+                .get("ratio")
+                .ok_or_else(|| ort::Error::new("the node has no attribute 'ratio'"))?,
+            Kind::GeluGrad | Kind::FastGeluGrad | Kind::LayerNormGrad => 0.0,
+        };
+        Ok(Node {
+            kind: self.0,
+            ratio,
+        })
     }
 }
 
 /// A node of a graph.
-pub(super) struct Node(Kind);
+pub(super) struct Node {
+    kind: Kind,
+    ratio: f32,
+}
 
 impl Kernel for Node {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        match self.0 {
+        match self.kind {
+            Kind::Dropout => dropout(context, self.ratio),
             Kind::GeluGrad => by_elements(context, gelu_grad),
             Kind::FastGeluGrad => by_elements(context, fast_gelu_grad),
             Kind::LayerNormGrad => layer_norm_grad(context),
@@ -72,10 +94,34 @@ impl Kernel for Node {
     }
 }
 
+/// The shape of an input.
 fn shape(context: &ComputeContext, index: usize) -> ort::Result<Vec<i64>> {
     let value = context.input(index)?;
     let value = value.ok_or_else(|| ort::Error::new("an input is missing"))?;
     Ok(value.shape().to_vec())
+}
+
+fn dropout(context: &ComputeContext, ratio: f32) -> ort::Result<()> {
+    let (x, keep) = (input::<f32>(context, 0)?, input::<u8>(context, 1)?);
+    let y = output(context, 0, shape(context, 0)?)?;
+    if x.len() != keep.len() {
+        return Err(ort::Error::new("input and mask have different sizes"));
+    }
+    let scale = 1.0 / (1.0 - ratio);
+    chunks(context, x.len(), |range| {
+        // SAFETY: the output has as many elements, and every chunk is written once.
+        let y = unsafe { y.part(range.clone()) };
+        mask(y, &x[range.clone()], &keep[range], scale);
+    })
+}
+
+widest! {
+    /// y = x · scale where the mask is 1, 0 where it is 0.
+    fn mask(y: &mut [f32], x: &[f32], keep: &[u8], scale: f32) {
+        for ((y, x), &kept) in y.iter_mut().zip(x).zip(keep) {
+            *y = x * (f32::from(kept) * scale);
+        }
+    }
 }
 
 /// Runs `slope` on (dx, dy, x), a chunk at a time.

@@ -2,6 +2,7 @@
 
 mod adamw;
 mod attention;
+mod cross_entropy;
 mod elementwise;
 mod head;
 mod memory;
@@ -18,7 +19,9 @@ pub(super) fn add(domain: OperatorDomain) -> ort::Result<OperatorDomain> {
         .try_fold(domain, |domain, kind| {
             domain.add(elementwise::Elementwise(kind))
         })?
-        .add(adamw::AdamWUpdate)?;
+        .add(adamw::AdamWUpdate)?
+        .add(cross_entropy::CrossEntropy(Pass::Forward))?
+        .add(cross_entropy::CrossEntropy(Pass::Backward))?;
     domain
         .add(attention::Attention::new(Pass::Forward))?
         .add(attention::Attention::new(Pass::Backward))
