@@ -85,8 +85,7 @@ pub fn start(
         true => AttentionForm::Fused,
         false => AttentionForm::Expanded,
     };
-    let artifacts =
-        compile(config, options, target, attention).context("compiling the model")?;
+    let artifacts = compile(config, options, target, attention).context("compiling the model")?;
     let folder = tempfile::tempdir().context("creating a temporary folder for the artifacts")?;
     write_artifacts(folder.path(), &artifacts, initial)?;
     let names = parameters(config);

@@ -253,7 +253,12 @@ mod tests {
 
     #[test]
     fn the_onnx_nodes_of_the_smallest_models() -> Result<(), GraphError> {
-        let artifacts = compile(&smallest(), &options(false), Target::Cpu, AttentionForm::Expanded)?;
+        let artifacts = compile(
+            &smallest(),
+            &options(false),
+            Target::Cpu,
+            AttentionForm::Expanded,
+        )?;
         insta::assert_snapshot!("onnx_training", listing(&artifacts.training));
         insta::assert_snapshot!("onnx_eval", listing(&artifacts.eval));
         insta::assert_snapshot!("onnx_optimizer", listing(&artifacts.optimizer));
@@ -264,7 +269,12 @@ mod tests {
     /// the user's outputs, loss first, then the accumulation flags.
     #[test]
     fn inputs_and_outputs_stand_in_the_training_apis_order() -> Result<(), GraphError> {
-        let artifacts = compile(&tiny(), &options(true), Target::Cpu, AttentionForm::Expanded)?;
+        let artifacts = compile(
+            &tiny(),
+            &options(true),
+            Target::Cpu,
+            AttentionForm::Expanded,
+        )?;
         let model: Vec<String> = crate::model::parameters::parameters(&tiny())
             .into_iter()
             .map(|p| p.name)
@@ -319,8 +329,18 @@ mod tests {
                 ..tiny()
             };
             let (first, second) = (
-                compile(&config, &options(true), Target::Cpu, AttentionForm::Expanded)?,
-                compile(&config, &options(true), Target::Cpu, AttentionForm::Expanded)?,
+                compile(
+                    &config,
+                    &options(true),
+                    Target::Cpu,
+                    AttentionForm::Expanded,
+                )?,
+                compile(
+                    &config,
+                    &options(true),
+                    Target::Cpu,
+                    AttentionForm::Expanded,
+                )?,
             );
             for (a, b, kernel) in [
                 (&first.training, &second.training, Kernel::Training),
@@ -336,7 +356,12 @@ mod tests {
 
     #[test]
     fn a_device_takes_factors_instead_of_masks() -> Result<(), GraphError> {
-        let artifacts = compile(&tiny(), &options(false), Target::Cuda, AttentionForm::Expanded)?;
+        let artifacts = compile(
+            &tiny(),
+            &options(false),
+            Target::Cuda,
+            AttentionForm::Expanded,
+        )?;
         let Randomness::Factors(factors) = &artifacts.dropout else {
             panic!("masks would be copied to the device");
         };
@@ -358,9 +383,14 @@ mod tests {
             encoder_layers: 0,
             ..tiny()
         };
-        let error = compile(&config, &options(false), Target::Cpu, AttentionForm::Expanded)
-            .map(|_| ())
-            .unwrap_err();
+        let error = compile(
+            &config,
+            &options(false),
+            Target::Cpu,
+            AttentionForm::Expanded,
+        )
+        .map(|_| ())
+        .unwrap_err();
         assert_eq!(error.to_string(), "encoder_layers must be at least 1");
     }
 

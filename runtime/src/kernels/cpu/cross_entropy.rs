@@ -77,7 +77,9 @@ fn columns(
     let column = |&target: &i64| match target {
         target if target == ignored => Ok(None),
         target if (0..width).contains(&target) => Ok(usize::try_from(target).ok()),
-        target => Err(ort::Error::new(format!("target {target} is not below {width}"))),
+        target => Err(ort::Error::new(format!(
+            "target {target} is not below {width}"
+        ))),
     };
     let targets = targets.iter().map(column).collect::<ort::Result<_>>()?;
     Ok((usize::try_from(width).unwrap_or(0), targets))
@@ -203,10 +205,19 @@ mod tests {
     #[test]
     fn sums_of_exponentials_of_many_logits_are_exact_to_six_places() {
         for count in [1, 15, 16, 1025, 30_000] {
-            let x: Vec<f32> = (0..count).map(|i| (i * 37 % 101) as f32 / 10.0 - 20.0).collect();
+            let x: Vec<f32> = (0..count)
+                .map(|i| (i * 37 % 101) as f32 / 10.0 - 20.0)
+                .collect();
             let found = f64::from(log_sum_exp(&x, 2.0));
-            let expected = x.iter().map(|&x| (f64::from(x) - 2.0).exp()).sum::<f64>().ln();
-            assert!((found - expected).abs() < 1e-6 * expected.abs(), "{count}: {found}");
+            let expected = x
+                .iter()
+                .map(|&x| (f64::from(x) - 2.0).exp())
+                .sum::<f64>()
+                .ln();
+            assert!(
+                (found - expected).abs() < 1e-6 * expected.abs(),
+                "{count}: {found}"
+            );
         }
     }
 }

@@ -125,10 +125,7 @@ widest! {
 }
 
 /// Runs `slope` on (dx, dy, x), a chunk at a time.
-fn by_elements(
-    context: &ComputeContext,
-    slope: fn(&mut [f32], &[f32], &[f32]),
-) -> ort::Result<()> {
+fn by_elements(context: &ComputeContext, slope: fn(&mut [f32], &[f32], &[f32])) -> ort::Result<()> {
     let (dy, x) = (input::<f32>(context, 0)?, input::<f32>(context, 1)?);
     let dx = output(context, 0, shape(context, 1)?)?;
     if dy.len() != x.len() {
@@ -339,7 +336,10 @@ mod tests {
                 ] {
                     let off = (f64::from(found) - expected).abs();
                     // One element alone is normalised to nothing, times the root of 1 / 1e-5.
-                    assert!(off < 2e-5 * (1.0 + expected.abs()), "{found}, not {expected}");
+                    assert!(
+                        off < 2e-5 * (1.0 + expected.abs()),
+                        "{found}, not {expected}"
+                    );
                 }
             }
         }

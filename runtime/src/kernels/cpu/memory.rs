@@ -44,7 +44,11 @@ pub(super) fn input<'a, T: ort::value::PrimitiveTensorElementType + 'a>(
 }
 
 /// An output's elements, to be written.
-pub(super) fn output(context: &ComputeContext, index: usize, shape: Vec<i64>) -> ort::Result<Shared> {
+pub(super) fn output(
+    context: &ComputeContext,
+    index: usize,
+    shape: Vec<i64>,
+) -> ort::Result<Shared> {
     let value = context
         .output(index, shape)?
         .ok_or_else(|| ort::Error::new("an output is missing"))?;

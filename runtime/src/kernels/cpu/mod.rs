@@ -6,6 +6,7 @@ mod cross_entropy;
 mod elementwise;
 mod head;
 mod memory;
+mod product;
 mod rows;
 mod vector;
 
