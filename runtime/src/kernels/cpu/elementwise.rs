@@ -159,6 +159,8 @@ widest! {
         const SCALE: f32 = 0.797_884_6;
         const CUBIC: f32 = 0.044_715;
         for ((dx, dy), &x) in dx.iter_mut().zip(dy).zip(x) {
+            // Farther out the slope is 0 or 1, and the cube may overflow.
+            let x = x.clamp(-20.0, 20.0);
             let square = x * x;
             let argument = SCALE * x * (1.0 + CUBIC * square);
             // (1 + tanh a) / 2 = 1 / (1 + e^(−2a)), and (1 − tanh² a) / 2 = 2 · that · (1 − that).
