@@ -4,6 +4,7 @@
 mod common;
 
 use common::{binary, pretrain, repository, stdout};
+use serde_json::Value;
 use std::path::Path;
 
 const CASES: [&str; 6] = [
@@ -34,33 +35,38 @@ fn every_golden_case_passes_in_fp32_and_fp16() {
     }
 }
 
-/// The loss of every update that a run printed.
-fn losses(printed: &str) -> Vec<f64> {
-    printed
+/// Updates of a run, with a checkpoint in the middle.
+const UPDATES: usize = 20;
+
+/// The loss of every update, in bits, as `metrics.jsonl` has them: with all their places.
+fn losses(folder: &Path) -> Vec<f64> {
+    let metrics = std::fs::read_to_string(folder.join("out/metrics.jsonl")).unwrap();
+    metrics
         .lines()
-        .filter(|line| line.starts_with("update "))
-        .map(|line| {
-            let after = line.split_once("| loss ").unwrap().1;
-            after.split(' ').next().unwrap().parse().unwrap()
-        })
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|record| record["kind"] == "train")
+        .map(|record| record["loss"].as_f64().unwrap())
         .collect()
 }
 
-/// Twelve updates with a checkpoint after the sixth, on `engine`.
+/// What is left of [`UPDATES`] on `engine`, from the start or from a checkpoint.
 fn train(folder: &Path, engine: &str, further: &[&str]) -> Vec<f64> {
     let mut command = pretrain(folder, &["--engine", engine]);
+    let (updates, half) = (UPDATES.to_string(), (UPDATES / 2).to_string());
     command
-        .args([
-            "--total-updates",
-            "12",
-            "--save_steps",
-            "6",
-            "--logging-steps",
-            "1",
-        ])
-        .args(["--eval-interval-steps", "100"])
+        .args(["--total-updates", &updates, "--save_steps", &half])
+        .args(["--logging-steps", "1", "--eval-interval-steps", "100"])
         .args(further);
-    losses(&stdout(&mut command))
+    stdout(&mut command);
+    losses(folder)
+}
+
+/// To 1e-5 of their size, which is some 1e-4 bits.
+fn assert_equal(found: &[f64], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len());
+    for (a, b) in found.iter().zip(expected) {
+        assert!((a - b).abs() <= 1e-5 * b, "{found:?}, not {expected:?}");
+    }
 }
 
 #[test]
@@ -69,32 +75,30 @@ fn a_run_goes_on_with_the_other_engine_as_if_it_were_the_same() {
     let runs = engines.map(|engine| {
         let folder = tempfile::tempdir().unwrap();
         let losses = train(folder.path(), engine, &[]);
-        assert_eq!(losses.len(), 12);
+        assert_eq!(losses.len(), UPDATES);
         (folder, losses)
     });
-    let assert_equal = |found: &[f64], expected: &[f64]| {
-        assert_eq!(found.len(), expected.len());
-        for (a, b) in found.iter().zip(expected) {
-            assert!(
-                (a - b).abs() <= 1e-5 * b.max(10.0),
-                "{found:?}, not {expected:?}"
-            );
-        }
-    };
     assert_equal(&runs[1].1, &runs[0].1);
     // Attention in ordinary operators drops the same weights as ours.
     let folder = tempfile::tempdir().unwrap();
     let expanded = train(folder.path(), "session", &["--attention", "expanded"]);
     assert_equal(&expanded, &runs[0].1);
     for (from, to) in [(0, 1), (1, 0)] {
-        let checkpoint = runs[from].0.path().join("out/checkpoint-6");
-        let folder = tempfile::tempdir().unwrap();
-        let resume = [
-            "--resume",
-            "--resume-checkpoint",
-            checkpoint.to_str().unwrap(),
-        ];
-        let second_half = train(folder.path(), engines[to], &resume);
-        assert_equal(&second_half, &runs[from].1[6..]);
+        let checkpoint = format!("out/checkpoint-{}", UPDATES / 2);
+        let checkpoint = runs[from].0.path().join(checkpoint);
+        let resume = |further: &[&str]| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = checkpoint.to_str().unwrap();
+            let resume = ["--resume", "--resume-checkpoint", path];
+            let found = train(folder.path(), engines[to], &[&resume, further].concat());
+            assert_eq!(found.len(), UPDATES / 2);
+            found
+        };
+        let expected = &runs[from].1[UPDATES / 2..];
+        assert_equal(&resume(&[]), expected);
+        // Another rate of learning is seen in the losses: that they are equal says something.
+        let other = resume(&["--override", "--lr", "1.01e-3"]);
+        let apart = |(a, b): (&f64, &f64)| (a - b).abs() > 1e-5 * b;
+        assert!(other.iter().zip(expected).any(apart), "{other:?}");
     }
 }

@@ -13,7 +13,8 @@ use clap::{Args, ValueEnum};
 use mpnet_graphs::ir::Dim;
 use mpnet_graphs::lower::inference;
 use mpnet_graphs::lower::ort_training::{Options, compile};
-use mpnet_graphs::lower::portable::{self, Randomness, SizeInput, coverage};
+use mpnet_graphs::lower::portable::{self, OperatorUse, Randomness, SizeInput, coverage};
+use mpnet_graphs::model::AttentionForm;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::masked_lm;
 use mpnet_graphs::onnx::model::OPSET;
@@ -114,7 +115,9 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
                 provider.trains(),
                 "the training API has no build for {provider}: use --target session"
             );
-            let artifacts = compile(&config, &options, session::target(provider))
+            // Python's training API has no kernel of ours.
+            let attention = AttentionForm::Expanded;
+            let artifacts = compile(&config, &options, session::target(provider), attention)
                 .context("compiling the model")?;
             let parameters = args.model.parameters(&config, args.seed)?;
             write_artifacts(folder, &artifacts, &parameters)?;
@@ -215,11 +218,19 @@ fn write_session(args: &CompileArgs, config: &ModelConfig, folder: &Path) -> Res
     Ok(())
 }
 
+/// The version of the operator's set.
+fn opset(used: &OperatorUse) -> i64 {
+    if used.domain.is_empty() { OPSET } else { 1 }
+}
+
 /// Prints every operator of the session engine's models and whether the provider has it; then those
 /// that it lacks.
 fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
     let (target, artifacts) = args.session(config)?;
-    println!("{:34} {:9} {:>6}  kernel", "operator", "type", "nodes");
+    println!(
+        "{:34} {:9} {:>5} {:>6}  kernel",
+        "operator", "type", "opset", "nodes"
+    );
     let mut nodes = 0;
     let mut lacking = Vec::new();
     for (used, count) in &artifacts.operators {
@@ -236,7 +247,8 @@ fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
         };
         let covered = coverage::covers(target, used);
         let verdict = if covered { "yes" } else { "NO" };
-        println!("{name:34} {types:9} {count:>6}  {verdict}");
+        let opset = opset(used);
+        println!("{name:34} {types:9} {opset:>5} {count:>6}  {verdict}");
         nodes += count;
         if !covered {
             lacking.push((name, types, used, *count));
@@ -250,8 +262,7 @@ fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
     }
     println!("without a kernel, training on {target} needs --allow-cpu-nodes for:");
     for (name, types, used, count) in lacking {
-        let opset = if used.domain.is_empty() { OPSET } else { 1 };
-        println!("  {count} {name} {types}, opset {opset}");
+        println!("  {count} {name} {types}, opset {}", opset(used));
     }
     Ok(exit::FAILED)
 }

@@ -1,11 +1,13 @@
 //! `mpnet doctor`: what of ONNX Runtime is on this machine, what it lacks, and the line that helps.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use mpnet_runtime::doctor::{self, ProviderState, Report};
 use mpnet_runtime::library::{Installed, LocateOptions, Origin, default_wheel, wheel_of};
+use mpnet_runtime::provider::{Entry, PROVIDERS};
 
 /// Arguments of `mpnet doctor`.
 #[derive(Debug, Args)]
@@ -13,6 +15,18 @@ pub struct DoctorArgs {
     /// ONNX Runtime library or wheel, or a folder holding one
     #[arg(long, value_name = "PATH")]
     pub ort: Option<PathBuf>,
+    /// Print only the build's providers, a line each, for the doctor that examines the others
+    #[arg(long, hide = true)]
+    pub providers_only: bool,
+}
+
+/// What a build other than the one in use says of one of its providers.
+struct Elsewhere {
+    provider: String,
+    /// Package and version of the build.
+    build: String,
+    /// Why it fails, if it does.
+    failure: Option<String>,
 }
 
 /// Examines the machine and prints what was found.
@@ -21,9 +35,21 @@ pub struct DoctorArgs {
 /// There is no build with which this machine can train.
 pub fn run(arguments: &DoctorArgs) -> Result<()> {
     let report = doctor::examine(&LocateOptions::for_user(arguments.ort.clone())?);
+    if arguments.providers_only {
+        for provider in &report.providers {
+            match &provider.state {
+                ProviderState::Works => println!("{}", provider.entry.name),
+                ProviderState::Fails(reason) => {
+                    println!("{} {}", provider.entry.name, reason.replace('\n', " "));
+                }
+                ProviderState::Absent => {}
+            }
+        }
+        return Ok(());
+    }
     print_cache(&report);
     print_build(&report);
-    print_providers(&report);
+    print_providers(&report, &elsewhere(&report));
     match &report.used {
         Ok(_) => Ok(()),
         Err(_) => bail!("no ONNX Runtime can be used on this machine"),
@@ -96,27 +122,92 @@ fn print_build(report: &Report) {
     }
 }
 
-fn print_providers(report: &Report) {
-    for provider in &report.providers {
-        let entry = provider.entry;
-        match &provider.state {
-            ProviderState::Works => println!("{:<10} works", entry.name),
-            ProviderState::Fails(reason) => println!("{:<10} fails: {reason}", entry.name),
-            ProviderState::Absent => {
-                println!(
-                    "{:<10} is not in this build; needs {}",
-                    entry.name, entry.needs
-                );
-                match wheel_of(entry.package) {
-                    Some(wheel) => {
-                        println!("           fix: mpnet runtime install {}", wheel.package);
+/// What the other builds of the cache say, each in a process of its own: one process can load one build.
+fn elsewhere(report: &Report) -> Vec<Elsewhere> {
+    let used = report.used.as_ref().ok().map(|(build, _)| &build.path);
+    let others = report.installed.iter().flatten();
+    others
+        .filter(|(build, health)| health.is_ok() && Some(&build.library()) != used)
+        .flat_map(|(build, _)| {
+            let name = format!("{} {}", build.manifest.name, build.manifest.version);
+            ask(&build.library(), name.trim_end())
+        })
+        .collect()
+}
+
+fn ask(library: &Path, build: &str) -> Vec<Elsewhere> {
+    let answer = std::env::current_exe().and_then(|program| {
+        Command::new(program)
+            .args(["doctor", "--providers-only", "--ort"])
+            .arg(library)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+    });
+    let Ok(answer) = answer else {
+        return Vec::new();
+    };
+    String::from_utf8_lossy(&answer.stdout)
+        .lines()
+        .map(|line| {
+            let (provider, failure) = match line.split_once(' ') {
+                Some((provider, reason)) => (provider, Some(reason.to_owned())),
+                None => (line, None),
+            };
+            Elsewhere {
+                provider: provider.to_owned(),
+                build: build.to_owned(),
+                failure,
+            }
+        })
+        .collect()
+}
+
+fn print_providers(report: &Report, elsewhere: &[Elsewhere]) {
+    for entry in PROVIDERS {
+        let here = report.providers.iter().find(|p| p.entry == entry);
+        let others = || elsewhere.iter().filter(|e| e.provider == entry.name);
+        match here.map(|provider| &provider.state) {
+            Some(ProviderState::Works) => println!("{:<10} works", entry.name),
+            Some(ProviderState::Fails(reason)) => print_failure(entry, "", reason),
+            Some(ProviderState::Absent) | None => {
+                let working = others().find(|e| e.failure.is_none());
+                let failing = others().find_map(|e| Some((e, e.failure.as_ref()?)));
+                match (working, failing) {
+                    (Some(other), _) => println!("{:<10} works in {}", entry.name, other.build),
+                    (None, Some((other, reason))) => {
+                        print_failure(entry, &format!(" in {}", other.build), reason);
                     }
-                    None => println!(
-                        "           fix: pip download --no-deps {}, then --ort with the wheel",
-                        entry.package
-                    ),
+                    (None, None) => print_absence(entry),
                 }
             }
         }
+    }
+}
+
+fn print_failure(entry: &Entry, build: &str, reason: &str) {
+    // What misses libraries ends with the line that brings them.
+    let (reason, fix) = match reason.rsplit_once("; ") {
+        Some((reason, fix)) => (reason, Some(fix)),
+        None => (reason, None),
+    };
+    println!("{:<10} fails{build}: {reason}", entry.name);
+    match fix {
+        Some(fix) => println!("           fix: {fix}"),
+        None => println!("           needs {}", entry.needs),
+    }
+}
+
+fn print_absence(entry: &Entry) {
+    println!(
+        "{:<10} is in no build here; needs {}",
+        entry.name, entry.needs
+    );
+    match wheel_of(entry.package) {
+        Some(_) => println!("           fix: mpnet runtime install {}", entry.name),
+        None => println!(
+            "           fix: pip download --no-deps {}, then --ort with the wheel",
+            entry.package
+        ),
     }
 }

@@ -67,7 +67,7 @@ pub struct HardwareArgs {
     /// Arithmetic
     #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto, help_heading = "Hardware")]
     pub precision: PrecisionChoice,
-    /// How the session engine computes attention
+    /// How attention is computed
     #[arg(long, value_enum, default_value_t = AttentionChoice::Fused, help_heading = "Hardware")]
     pub attention: AttentionChoice,
     /// On NVIDIA GPUs, leave what lies between matrix products to ONNX Runtime's operators

@@ -141,7 +141,7 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
 /// The text to train on.
 fn sources(args: &TrainArgs) -> anyhow::Result<Sources> {
     let (dataset, field) = (&args.dataset, &args.text_field);
-    if let Some(name) = &dataset.dataset_name {
+    if let Some(name) = dataset.name() {
         let hub = Arc::new(Hub::new(HubSettings::from_env()));
         let (split, revision) = (&dataset.dataset_split, &dataset.dataset_revision);
         return Sources::dataset(&hub, name, split, revision, field)

@@ -4,7 +4,8 @@ use super::execution::Execution;
 use super::session;
 use anyhow::{Context, Result};
 use mpnet_graphs::lower::ort_training::{Artifacts, GRADIENT_NORM, Options, compile};
-use mpnet_graphs::lower::portable::Randomness;
+use mpnet_graphs::lower::portable::{Precision, Randomness};
+use mpnet_graphs::model::AttentionForm;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
 use mpnet_runtime::checkpoint_file;
@@ -79,8 +80,12 @@ pub fn start(
         });
     }
     let provider = execution.provider();
-    let artifacts =
-        compile(config, options, session::target(provider)).context("compiling the model")?;
+    let target = session::target(provider);
+    let attention = match execution.fused_attention() && target.attends(config, Precision::F32) {
+        true => AttentionForm::Fused,
+        false => AttentionForm::Expanded,
+    };
+    let artifacts = compile(config, options, target, attention).context("compiling the model")?;
     let folder = tempfile::tempdir().context("creating a temporary folder for the artifacts")?;
     write_artifacts(folder.path(), &artifacts, initial)?;
     let names = parameters(config);

@@ -104,6 +104,8 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         | Op::Where(_)
         | Op::WrappingMul(_) => output(0),
         Op::Accumulate(_) => input(0),
+        // Scale, two means of two products and a sum each, root, correct, shift, divide, step, decay, subtract.
+        Op::AdamWUpdate(_) => 15 * input(0),
         Op::ArgMax(_) | Op::ReduceSum(_) => input(0),
         Op::SumSquares(_) => 2 * input(0),
         Op::ScatterAdd(_) | Op::ScatterElements(_) => input(2),
@@ -137,8 +139,6 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         Op::BiasCrossEntropy(_) => 5 * input(0),
         // Bias, subtract, exp, scale, the bias' gradient.
         Op::BiasCrossEntropyGrad(_) => 5 * output(0),
-        // Factor, two moments (7), root, correction, epsilon, quotient, step, decay, difference.
-        Op::AdamWStep(_) => 15 * output(0),
         // Normalize (2), scale's gradient (2), bias's, scaled gradient, two means (3), result (4).
         Op::LayerNormGrad(_) => 13 * input(0),
     };
@@ -157,7 +157,7 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         // The table is copied, then rows of it are read and written once more.
         Op::ScatterAdd(_) | Op::ScatterElements(_) => at(0) + written + at(1) + 3 * at(2),
         Op::Accumulate(_)
-        | Op::AdamWStep(_)
+        | Op::AdamWUpdate(_)
         | Op::Add(_)
         | Op::And(_)
         | Op::ArgMax(_)

@@ -5,7 +5,7 @@ use crate::autodiff;
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
 use crate::model::AttentionForm;
 use crate::model::config::ModelConfig;
-use crate::model::pretraining::{pretraining, pretraining_with};
+use crate::model::pretraining::pretraining_with;
 use crate::onnx::model::to_onnx;
 use crate::ops::accumulate::Accumulate;
 use crate::ops::sum_squares::SumSquares;
@@ -51,7 +51,8 @@ pub struct Artifacts {
     pub dropout: Randomness,
 }
 
-/// Compiles the training API's artifacts for `config`, to run on `target`.
+/// Compiles the training API's artifacts for `config`, to run on `target`; where attention is one
+/// operator, only with the runtime of this project.
 ///
 /// # Errors
 /// Where the configuration is not valid.
@@ -59,9 +60,11 @@ pub fn compile(
     config: &ModelConfig,
     options: &Options,
     target: Target,
+    attention: AttentionForm,
 ) -> Result<Artifacts, GraphError> {
-    let (training, inputs, dropout) = training_graph(config, options.expose, target)?;
-    let mut eval = eval_graph(config, options.expose)?;
+    let (training, inputs, dropout) =
+        training_graph_with(config, options.expose, target, attention)?;
+    let mut eval = eval_graph_with(config, options.expose, attention)?;
     // The training API gives every parameter of the training model to the evaluation model as well.
     eval.parameter(NORM_CARRIER, Type::f32([Dim::from(1)]));
     let eval_inputs = [eval.inputs(), eval.parameters()].concat();
@@ -84,7 +87,17 @@ pub fn training_graph(
     expose: bool,
     target: Target,
 ) -> Result<(Graph, Vec<ValueId>, Randomness), GraphError> {
-    let model = pretraining(config, true)?;
+    training_graph_with(config, expose, target, AttentionForm::Expanded)
+}
+
+/// [`training_graph`] with attention in the form asked for.
+fn training_graph_with(
+    config: &ModelConfig,
+    expose: bool,
+    target: Target,
+    attention: AttentionForm,
+) -> Result<(Graph, Vec<ValueId>, Randomness), GraphError> {
+    let model = pretraining_with(config, true, attention)?;
     let mut graph = model.graph;
     let one = Type::f32([Dim::from(1)]);
     let scale = graph.input(LOSS_SCALE, one);
@@ -240,7 +253,12 @@ mod tests {
 
     #[test]
     fn the_onnx_nodes_of_the_smallest_models() -> Result<(), GraphError> {
-        let artifacts = compile(&smallest(), &options(false), Target::Cpu)?;
+        let artifacts = compile(
+            &smallest(),
+            &options(false),
+            Target::Cpu,
+            AttentionForm::Expanded,
+        )?;
         insta::assert_snapshot!("onnx_training", listing(&artifacts.training));
         insta::assert_snapshot!("onnx_eval", listing(&artifacts.eval));
         insta::assert_snapshot!("onnx_optimizer", listing(&artifacts.optimizer));
@@ -251,7 +269,12 @@ mod tests {
     /// the user's outputs, loss first, then the accumulation flags.
     #[test]
     fn inputs_and_outputs_stand_in_the_training_apis_order() -> Result<(), GraphError> {
-        let artifacts = compile(&tiny(), &options(true), Target::Cpu)?;
+        let artifacts = compile(
+            &tiny(),
+            &options(true),
+            Target::Cpu,
+            AttentionForm::Expanded,
+        )?;
         let model: Vec<String> = crate::model::parameters::parameters(&tiny())
             .into_iter()
             .map(|p| p.name)
@@ -306,8 +329,18 @@ mod tests {
                 ..tiny()
             };
             let (first, second) = (
-                compile(&config, &options(true), Target::Cpu)?,
-                compile(&config, &options(true), Target::Cpu)?,
+                compile(
+                    &config,
+                    &options(true),
+                    Target::Cpu,
+                    AttentionForm::Expanded,
+                )?,
+                compile(
+                    &config,
+                    &options(true),
+                    Target::Cpu,
+                    AttentionForm::Expanded,
+                )?,
             );
             for (a, b, kernel) in [
                 (&first.training, &second.training, Kernel::Training),
@@ -323,7 +356,12 @@ mod tests {
 
     #[test]
     fn a_device_takes_factors_instead_of_masks() -> Result<(), GraphError> {
-        let artifacts = compile(&tiny(), &options(false), Target::Cuda)?;
+        let artifacts = compile(
+            &tiny(),
+            &options(false),
+            Target::Cuda,
+            AttentionForm::Expanded,
+        )?;
         let Randomness::Factors(factors) = &artifacts.dropout else {
             panic!("masks would be copied to the device");
         };
@@ -345,9 +383,14 @@ mod tests {
             encoder_layers: 0,
             ..tiny()
         };
-        let error = compile(&config, &options(false), Target::Cpu)
-            .map(|_| ())
-            .unwrap_err();
+        let error = compile(
+            &config,
+            &options(false),
+            Target::Cpu,
+            AttentionForm::Expanded,
+        )
+        .map(|_| ())
+        .unwrap_err();
         assert_eq!(error.to_string(), "encoder_layers must be at least 1");
     }
 
@@ -361,7 +404,7 @@ mod tests {
         };
         let mut options = options(false);
         options.optimizer.clip_grad_norm = 0.0;
-        let artifacts = compile(&config, &options, Target::Cpu)?;
+        let artifacts = compile(&config, &options, Target::Cpu, AttentionForm::Expanded)?;
         assert_eq!(artifacts.dropout, Randomness::Masks(Vec::new()));
         assert!(!listing(&artifacts.training).contains("Dropout"));
         assert!(!listing(&artifacts.optimizer).contains("Clip"));

@@ -91,6 +91,7 @@ const STANDARD: &[Standard] = &[
     standard("Softmax", 13, 1..=1, &["axis"]),
     standard("Split", 18, 1..=2, &["axis", "num_outputs"]),
     standard("Sqrt", 13, 1..=1, &[]),
+    standard("Squeeze", 13, 1..=1, &[]),
     standard("Sub", 14, 2..=2, &[]),
     standard("Tanh", 13, 1..=1, &[]),
     standard("Transpose", 13, 1..=1, &["perm"]),
@@ -102,12 +103,15 @@ const STANDARD: &[Standard] = &[
 const CONTRIB: &[&str] = &["FastGelu", "FusedMatMul", "Gelu"];
 /// Operators that the runtime registers.
 const OWN: &[&str] = &[
-    "AdamWStep",
+    "AdamWUpdate",
     "BiasCrossEntropy",
     "BiasCrossEntropyGrad",
     "BiasGelu",
     "BiasGeluGrad",
+    "CrossEntropy",
+    "CrossEntropyGrad",
     "FactorDropout",
+    "MaskDropout",
     "NormalizedAgain",
     "PackedAttention",
     "PackedAttentionGrad",

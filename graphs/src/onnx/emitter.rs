@@ -96,6 +96,8 @@ pub struct Emitter {
     temporaries: usize,
     /// Sizes that are inputs, where they are not computed.
     pub(crate) size_inputs: Option<Vec<SizeInput>>,
+    /// Whether the runtime's kernels for the processor run the model.
+    pub(crate) on_processor: bool,
 }
 
 impl Emitter {
@@ -117,6 +119,12 @@ impl Emitter {
     /// them to the processor.
     pub(super) fn take_sizes_as_inputs(&mut self) {
         self.size_inputs = Some(Vec::new());
+    }
+
+    /// Whether the runtime's kernels for the processor run the model: in place of some that ONNX
+    /// Runtime has, too.
+    pub fn on_processor(&self) -> bool {
+        self.on_processor
     }
 
     /// The input of these sizes, where sizes are inputs.
@@ -276,6 +284,27 @@ impl Emitter {
     pub fn unsqueeze(&mut self, x: &str, axis: i64) -> String {
         let axes = self.indices(&[axis]);
         self.apply("Unsqueeze", &[x.to_owned(), axes])
+    }
+
+    /// A reduction over all dimensions to a value without any, by `op_type` with its inputs.
+    pub fn total(&mut self, op_type: &str, inputs: &[String], outputs: &[String]) {
+        let keep = |keep| [("keepdims", Attribute::Int(keep))];
+        if self.size_inputs.is_none() {
+            return self.standard_with(op_type, inputs, outputs, keep(0));
+        }
+        // OpenVINO leaves nodes without dimensions to the processor, but for a few: this is one.
+        let kept = self.temporary();
+        self.standard_with(op_type, inputs, std::slice::from_ref(&kept), keep(1));
+        self.standard("Squeeze", &[kept], outputs);
+    }
+
+    /// `x` of one element without its dimensions.
+    pub fn scalar(&mut self, x: &str, outputs: &[String]) {
+        if self.size_inputs.is_some() {
+            return self.standard("Squeeze", &[x.to_owned()], outputs);
+        }
+        let empty = self.indices(&[]);
+        self.standard("Reshape", &[x.to_owned(), empty], outputs);
     }
 
     /// A constant tensor under a given name.

@@ -36,7 +36,7 @@ pub fn to_onnx(
         }
         Ok(())
     };
-    Ok(emit(graph, name, inputs, &check, false)?.bytes)
+    Ok(emit(graph, name, inputs, &check, Emitter::new(graph))?.bytes)
 }
 
 /// A serialised model and what a caller has to know of it.
@@ -49,7 +49,8 @@ pub struct Emitted {
 }
 
 /// [`to_onnx`] for a target whose operators `check` accepts, or says why not; symbolic sizes are
-/// further inputs, behind `inputs`.
+/// further inputs, behind `inputs`. `on_processor` says whether the runtime's kernels for the processor
+/// are there.
 ///
 /// # Errors
 /// Where the graph is invalid, or has a node that `check` refuses.
@@ -58,8 +59,12 @@ pub fn to_onnx_with_sizes(
     name: &str,
     inputs: &[ValueId],
     check: &dyn Fn(&Op) -> Result<(), String>,
+    on_processor: bool,
 ) -> Result<Emitted, GraphError> {
-    emit(graph, name, inputs, check, true)
+    let mut emitter = Emitter::new(graph);
+    emitter.take_sizes_as_inputs();
+    emitter.on_processor = on_processor;
+    emit(graph, name, inputs, check, emitter)
 }
 
 fn emit(
@@ -67,7 +72,7 @@ fn emit(
     name: &str,
     inputs: &[ValueId],
     check: &dyn Fn(&Op) -> Result<(), String>,
-    sizes_as_inputs: bool,
+    emitter: Emitter,
 ) -> Result<Emitted, GraphError> {
     verify(graph, "the last pass, ready to emit")?;
     for node in graph.nodes() {
@@ -75,10 +80,6 @@ fn emit(
             op: node.op.operator().name(),
             reason,
         })?;
-    }
-    let mut emitter = Emitter::new(graph);
-    if sizes_as_inputs {
-        emitter.take_sizes_as_inputs();
     }
     let Body { mut emitter, names } = body(graph, emitter)?;
     let info = |name: &str, value: ValueId| value_info(name, graph.ty(value));

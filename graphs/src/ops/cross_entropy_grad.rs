@@ -52,6 +52,11 @@ impl Operator for CrossEntropyGrad {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
+        if emitter.on_processor() {
+            let ignored = [("ignore_index", Attribute::Int(self.ignore_index))];
+            emitter.own(self.name(), inputs, outputs, ignored);
+            return Ok(());
+        }
         let [dloss, log_prob, targets] = inputs else {
             return Err("takes 3 inputs".to_owned());
         };

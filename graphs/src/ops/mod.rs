@@ -7,7 +7,7 @@ mod operator;
 mod testing;
 
 pub mod accumulate;
-pub mod adamw_step;
+pub mod adamw_update;
 pub mod add;
 pub mod and;
 pub mod argmax;
@@ -105,7 +105,7 @@ macro_rules! operators {
 
 operators! {
     accumulate::Accumulate,
-    adamw_step::AdamWStep,
+    adamw_update::AdamWUpdate,
     add::Add,
     and::And,
     argmax::ArgMax,

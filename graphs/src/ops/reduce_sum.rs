@@ -99,10 +99,14 @@ impl Operator for ReduceSum {
         outputs: &[String],
     ) -> Result<(), String> {
         let axes: Vec<i64> = self.axes.iter().map(|&a| a as i64).collect();
-        let axes = emitter.indices(&axes);
+        let inputs = [inputs[0].clone(), emitter.indices(&axes)];
+        if !self.keep_dims && emitter.rank(&inputs[0])? == axes.len() {
+            emitter.total("ReduceSum", &inputs, outputs);
+            return Ok(());
+        }
         emitter.standard_with(
             "ReduceSum",
-            &[inputs[0].clone(), axes],
+            &inputs,
             outputs,
             [("keepdims", Attribute::Int(i64::from(self.keep_dims)))],
         );

@@ -88,6 +88,10 @@ impl Operator for Reshape {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
+        if self.shape.is_empty() {
+            emitter.scalar(&inputs[0], outputs);
+            return Ok(());
+        }
         let shape = emitter.reshape_target(&self.shape)?;
         emitter.standard("Reshape", &[inputs[0].clone(), shape], outputs);
         Ok(())

@@ -3,7 +3,7 @@
 use super::broadcast;
 use super::operator::{Operator, Vjp, no_second_derivative};
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
-use crate::onnx::emitter::{Attribute, Emitter};
+use crate::onnx::emitter::Emitter;
 
 /// Sum of the squares of all elements, for the norm of the gradients.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,12 +35,7 @@ impl Operator for SumSquares {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
-        emitter.standard_with(
-            "ReduceSumSquare",
-            inputs,
-            outputs,
-            [("keepdims", Attribute::Int(0))],
-        );
+        emitter.total("ReduceSumSquare", inputs, outputs);
         Ok(())
     }
 }

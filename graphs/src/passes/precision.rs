@@ -36,7 +36,7 @@ fn class(op: &Op) -> Class {
     match op {
         Op::MatMul(_) | Op::Gather(_) | Op::Split(_) => Class::Low,
         Op::Accumulate(_)
-        | Op::AdamWStep(_)
+        | Op::AdamWUpdate(_)
         | Op::ArgMax(_)
         | Op::CrossEntropy(_)
         | Op::CrossEntropyGrad(_)

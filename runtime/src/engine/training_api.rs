@@ -599,6 +599,7 @@ fn session_options(loaded: &Loaded, options: &TrainingApiOptions) -> ort::Result
     if let Some(threads) = options.threads {
         builder = builder.with_intra_threads(threads)?;
     }
+    let builder = crate::kernels::register(builder, options.provider, options.device_id)?;
     // The graphs compute shapes, which ONNX Runtime does on the processor.
     crate::provider::register(builder, options.provider, options.device_id, true)
 }

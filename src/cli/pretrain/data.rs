@@ -31,20 +31,8 @@ pub struct DataArgs {
     /// Text to test on at the end
     #[arg(long)]
     pub test_file: Option<PathBuf>,
-<<<<<<< HEAD
     #[command(flatten)]
     pub dataset: DatasetArgs,
-=======
-    /// Dataset on the HuggingFace Hub [default: HuggingFaceFW/fineweb-edu, where no file is given]
-    #[arg(long, value_name = "NAME[:CONFIG]")]
-    pub dataset_name: Option<String>,
-    /// Split of the dataset
-    #[arg(long, default_value = "train")]
-    pub dataset_split: String,
-    /// Branch, tag or commit of the dataset
-    #[arg(long, default_value = "main")]
-    pub dataset_revision: String,
->>>>>>> survive
     /// Field or column of the text in .jsonl, .json and .parquet
     #[arg(long, default_value = DEFAULT_FIELD)]
     pub text_field: String,
@@ -118,24 +106,14 @@ impl DataArgs {
             })
         };
         let files = (&self.train_dir, &self.valid_file, &self.test_file);
-<<<<<<< HEAD
-        match (&self.dataset.dataset_name, files) {
-=======
-        // No name is none, as for annotated-mpnet.
-        let name = self.dataset_name.as_deref().filter(|name| !name.is_empty());
-        let name = name
-            .map(str::parse::<DatasetName>)
-            .transpose()
-            .map_err(|problem| UsageError(format!("--dataset-name: {problem}")))?;
-        match (name, files) {
->>>>>>> survive
+        match (self.dataset.name(), files) {
             (Some(name), files) => {
                 if files != (&None, &None, &None) {
                     tracing::warn!(
                         "--dataset-name wins: --train-dir, --valid-file and --test-file are not read"
                     );
                 }
-                Ok(dataset(name))
+                Ok(dataset(name.clone()))
             }
             (None, (Some(train_dir), Some(valid_file), Some(test_file))) => {
                 Ok(Text::Files(TextFiles {

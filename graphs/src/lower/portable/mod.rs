@@ -78,7 +78,14 @@ pub struct Options {
 impl Options {
     /// Whether there is a kernel of `op` as it is emitted.
     fn has(&self, op: &Op) -> bool {
-        self.target.has(op) || (self.own_kernels && self.target.brings(op))
+        self.target.has(op)
+            || (self.own_kernels && self.target.brings(op))
+            || (self.on_processor() && matches!(op, Op::GeluGrad(_) | Op::LayerNormGrad(_)))
+    }
+
+    /// Whether the runtime's kernels for the processor are used.
+    fn on_processor(&self) -> bool {
+        self.target == Target::Cpu && self.precision == Precision::F32
     }
 
     /// Whether the target's graphs are fused for kernels of the runtime.
@@ -156,7 +163,7 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
     };
     let emit = |graph: Graph, name: &str| {
         let inputs = [graph.inputs(), graph.parameters()].concat();
-        to_onnx_with_sizes(&graph, name, &inputs, &check)
+        to_onnx_with_sizes(&graph, name, &inputs, &check, options.on_processor())
     };
     let plain = |mut graph: Graph| {
         simplify(&mut graph, options)?;

@@ -2,7 +2,7 @@
 
 use super::layout::{Layout, Segment};
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
-use crate::ops::adamw_step::AdamWStep;
+use crate::ops::adamw_update::AdamWUpdate;
 use crate::ops::sum_squares::SumSquares;
 use crate::optimizer::adamw::AdamW;
 
@@ -111,19 +111,30 @@ pub fn optimizer_graph(
         let clip = g.where_select(above, ratio, one)?;
         factor = g.mul(factor, clip)?;
     }
-    let step = AdamWStep {
+    let one = g.scalar(1.0)?;
+    let update = AdamWUpdate {
         beta1: adamw.beta1,
         beta2: adamw.beta2,
         epsilon: adamw.epsilon,
     };
-    let no_decay = g.scalar(1.0)?;
-    for ((names, segment), vectors) in names.iter().zip(&layout.segments).zip(inputs) {
-        let decay = match segment.decays && adamw.weight_decay > 0.0 {
-            true => decay,
-            false => no_decay,
-        };
-        let numbers = [norm, factor, step_size, decay, second_correction];
-        let new = g.apply(step, &[&vectors[..], &numbers].concat())?;
+    for ((names, segment), [parameter, gradient, first, second]) in
+        names.iter().zip(&layout.segments).zip(inputs)
+    {
+        let decays = segment.decays && adamw.weight_decay > 0.0;
+        let new = g.apply(
+            update.clone(),
+            &[
+                parameter,
+                first,
+                second,
+                gradient,
+                norm,
+                factor,
+                step_size,
+                if decays { decay } else { one },
+                second_correction,
+            ],
+        )?;
         let names = [&names.parameter, &names.first_moment, &names.second_moment];
         for (name, new) in names.into_iter().zip(new) {
             g.output(new_name(name), new);

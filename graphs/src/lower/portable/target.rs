@@ -170,7 +170,7 @@ impl Target {
         self.has_own_kernels()
             && matches!(
                 op,
-                Op::AdamWStep(_)
+                Op::AdamWUpdate(_)
                     | Op::BiasCrossEntropy(_)
                     | Op::BiasCrossEntropyGrad(_)
                     | Op::BiasGelu(_)
@@ -223,12 +223,13 @@ impl Target {
             Kernel::Contrib => operator
                 .contrib()
                 .is_some_and(|kernel| self.row().contrib.contains(&kernel)),
-            Kernel::Own => {
-                matches!(
-                    op,
-                    Op::TwoStreamAttention(_) | Op::TwoStreamAttentionGrad(_)
-                ) && !self.row().attention.is_empty()
-            }
+            Kernel::Own => match op {
+                Op::TwoStreamAttention(_) | Op::TwoStreamAttentionGrad(_) => {
+                    !self.row().attention.is_empty()
+                }
+                Op::AdamWUpdate(_) => self == Target::Cpu,
+                _ => false,
+            },
             Kernel::Training => false,
         }
     }

@@ -3,9 +3,10 @@
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput,
 };
-use ort::value::{DynTensorValueType, TensorElementType};
+use ort::value::TensorElementType;
 
-use super::head::{Gradients, Head, Inputs, Shared};
+use super::head::{Gradients, Head, Inputs};
+use super::memory::{Shared, input, output};
 use crate::kernels::attention::{Attributes, Pass, Sizes};
 
 /// The operator, in f32.
@@ -47,29 +48,6 @@ impl Operator for Attention {
 pub(super) struct Node {
     pass: Pass,
     attributes: Attributes,
-}
-
-/// An input's elements.
-fn input<'a, T: ort::value::PrimitiveTensorElementType + 'a>(
-    context: &'a ComputeContext,
-    index: usize,
-) -> ort::Result<&'a [T]> {
-    let value = context
-        .input(index)?
-        .ok_or_else(|| ort::Error::new("an input is missing"))?;
-    let (shape, elements) = value.try_extract_tensor::<T>()?;
-    let count = shape.num_elements();
-    // SAFETY: ONNX Runtime keeps its inputs for as long as the kernel runs, which the context's borrow does not
-    // outlast; the value that was made for this call only refers to them.
-    Ok(unsafe { std::slice::from_raw_parts(elements.as_ptr(), count) })
-}
-
-fn output(context: &ComputeContext, index: usize, shape: Vec<i64>) -> ort::Result<Shared> {
-    let value = context
-        .output(index, shape)?
-        .ok_or_else(|| ort::Error::new("an output is missing"))?;
-    let pointer = value.downcast::<DynTensorValueType>()?.data_ptr();
-    Ok(Shared(pointer.cast_mut().cast()))
 }
 
 impl Kernel for Node {

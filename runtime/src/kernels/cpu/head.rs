@@ -2,22 +2,13 @@
 
 use std::ops::Range;
 
-use matrixmultiply::sgemm;
-
+use super::memory::Shared;
+use super::product::{Matrix, product};
 use super::rows;
 use crate::kernels::attention::{Attributes, Sizes};
 
 /// Rows whose scores are held at once.
 const BLOCK: usize = 64;
-
-/// An output that threads write parts of.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Shared(pub *mut f32);
-
-// SAFETY: every thread writes other elements.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
 
 /// The operator's inputs.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +75,8 @@ pub(super) struct Head<'a> {
     places: Vec<u32>,
     /// Of every key, −∞ where it is padding.
     blocked: Vec<f32>,
+    /// The keys' columns, `[d, S]`.
+    key_columns: Vec<f32>,
 }
 
 /// Rows that see nearly the same keys.
@@ -101,13 +94,36 @@ impl<'a> Head<'a> {
         let positions = &inputs.positions[batch * sizes.all()..][..sizes.keys()];
         let keep = &inputs.keep[batch * sizes.keys()..][..sizes.keys()];
         let blocked = |keep: &bool| if *keep { 0.0 } else { f32::NEG_INFINITY };
-        Self {
+        let mut this = Self {
             inputs,
             batch,
             head,
             places: positions.iter().map(|&p| p as u32).collect(),
             blocked: keep.iter().map(blocked).collect(),
+            key_columns: Vec::new(),
+        };
+        this.key_columns = this.columns(&this.gathered(inputs.key, sizes.keys()));
+        this
+    }
+
+    /// This head's part of `rows` rows, one behind the other: where they lie, they are whole pages apart.
+    fn gathered(&self, tensor: &[f32], rows: usize) -> Vec<f32> {
+        let width = self.inputs.sizes.width;
+        let mut part = Vec::with_capacity(rows * width);
+        for row in 0..rows {
+            part.extend_from_slice(&self.part(tensor, row)[..width]);
         }
+        part
+    }
+
+    /// The columns of gathered rows.
+    fn columns(&self, gathered: &[f32]) -> Vec<f32> {
+        let width = self.inputs.sizes.width;
+        let mut columns = Vec::with_capacity(gathered.len());
+        for column in 0..width {
+            columns.extend(gathered.iter().skip(column).step_by(width));
+        }
+        columns
     }
 
     /// Elements between two rows.
@@ -184,18 +200,15 @@ impl<'a> Head<'a> {
         let keys = sizes.keys();
         let scale = self.inputs.attributes.scale;
         for span in &block.spans {
+            let query = self.part(self.inputs.query, block.rows.start);
             // SAFETY: the rows and columns lie in the tensors, whose sizes were checked, and in `scores`.
             unsafe {
                 product(
                     [block.rows.len(), sizes.width, span.len()],
                     scale,
-                    (
-                        self.part(self.inputs.query, block.rows.start).as_ptr(),
-                        self.stride(),
-                        1,
-                    ),
-                    (self.part_at(self.inputs.key, span), 1, self.stride()),
-                    0.0,
+                    Matrix::rows(query.as_ptr(), self.stride()),
+                    (self.key_columns.as_ptr().add(span.start), keys),
+                    false,
                     (scores.as_mut_ptr().add(span.start), keys),
                 );
             }
@@ -214,14 +227,6 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// The first element of a span of keys, or any where the span is empty.
-    fn part_at(&self, tensor: &[f32], span: &Range<usize>) -> *const f32 {
-        match span.is_empty() {
-            true => tensor.as_ptr(),
-            false => self.part(tensor, span.start).as_ptr(),
-        }
-    }
-
     fn keep_scale(&self) -> f32 {
         1.0 / (1.0 - self.inputs.attributes.ratio)
     }
@@ -234,6 +239,7 @@ impl<'a> Head<'a> {
         let sizes = &self.inputs.sizes;
         let keys = sizes.keys();
         let mut scores = vec![0.0; BLOCK * keys];
+        let values = self.gathered(self.inputs.value, keys);
         let first_sum = (self.batch * sizes.heads + self.head) * sizes.rows;
         for block in self.blocks() {
             self.scores(&block, &mut scores, |row, scores, largest| {
@@ -260,9 +266,9 @@ impl<'a> Head<'a> {
                     product(
                         [block.rows.len(), span.len(), sizes.width],
                         1.0,
-                        (scores.as_ptr().add(span.start), keys, 1),
-                        (self.part_at(self.inputs.value, span), self.stride(), 1),
-                        if index == 0 { 0.0 } else { 1.0 },
+                        Matrix::rows(scores.as_ptr().add(span.start), keys),
+                        (values.as_ptr().add(span.start * sizes.width), sizes.width),
+                        index > 0,
                         (self.output(context, block.rows.start), self.stride()),
                     );
                 }
@@ -280,6 +286,10 @@ impl<'a> Head<'a> {
         let scale = self.inputs.attributes.scale;
         let mut weights = vec![0.0; BLOCK * keys];
         let mut d_scores = vec![0.0; BLOCK * keys];
+        let key_rows = self.gathered(self.inputs.key, keys);
+        let value_columns = self.columns(&self.gathered(self.inputs.value, keys));
+        let query_rows = self.gathered(self.inputs.query, sizes.rows);
+        let gradient_rows = self.gathered(gradients.d_context, sizes.rows);
         let first_sum = (self.batch * sizes.heads + self.head) * sizes.rows;
         let bias_start = (self.batch * sizes.heads + self.head) * sizes.distances();
         // SAFETY: the caller's promise; the parts of heads lie one behind the other.
@@ -296,16 +306,17 @@ impl<'a> Head<'a> {
                 rows::exponentials(scores, gradients.sums[first_sum + row]);
             });
             let count = block.rows.len();
-            let gradient = self.part(gradients.d_context, block.rows.start);
+            let first = block.rows.start * sizes.width;
+            let (query, gradient) = (&query_rows[first..], &gradient_rows[first..]);
             for span in &block.spans {
                 // SAFETY: the rows of the block lie in the context's gradient, the keys in the values.
                 unsafe {
                     product(
                         [count, sizes.width, span.len()],
                         1.0,
-                        (gradient.as_ptr(), self.stride(), 1),
-                        (self.part_at(self.inputs.value, span), 1, self.stride()),
-                        0.0,
+                        Matrix::rows(gradient.as_ptr(), sizes.width),
+                        (value_columns.as_ptr().add(span.start), keys),
+                        false,
                         (d_scores.as_mut_ptr().add(span.start), keys),
                     );
                 }
@@ -335,33 +346,33 @@ impl<'a> Head<'a> {
                 }
             }
             for (index, span) in block.spans.iter().enumerate() {
-                let (w, g) = (weights.as_ptr(), d_scores.as_ptr());
                 let start = span.start.min(keys.saturating_sub(1));
-                let query = self.part(self.inputs.query, block.rows.start);
                 // SAFETY: the rows of the block lie in the queries, the keys in keys and values.
                 unsafe {
+                    let weights = Matrix::rows(weights.as_ptr().add(span.start), keys);
+                    let d_scores = Matrix::rows(d_scores.as_ptr().add(span.start), keys);
                     product(
                         [span.len(), count, sizes.width],
                         1.0,
-                        (w.add(span.start), 1, keys),
-                        (gradient.as_ptr(), self.stride(), 1),
-                        1.0,
+                        weights.transposed(),
+                        (gradient.as_ptr(), sizes.width),
+                        true,
                         (self.output(&gradients.value, start), self.stride()),
                     );
                     product(
                         [span.len(), count, sizes.width],
                         scale,
-                        (g.add(span.start), 1, keys),
-                        (query.as_ptr(), self.stride(), 1),
-                        1.0,
+                        d_scores.transposed(),
+                        (query.as_ptr(), sizes.width),
+                        true,
                         (self.output(&gradients.key, start), self.stride()),
                     );
                     product(
                         [count, span.len(), sizes.width],
                         scale,
-                        (g.add(span.start), keys, 1),
-                        (self.part_at(self.inputs.key, span), self.stride(), 1),
-                        if index == 0 { 0.0 } else { 1.0 },
+                        d_scores,
+                        (key_rows.as_ptr().add(span.start * sizes.width), sizes.width),
+                        index > 0,
                         (
                             self.output(&gradients.query, block.rows.start),
                             self.stride(),
@@ -387,43 +398,6 @@ impl<'a> Head<'a> {
                 std::slice::from_raw_parts_mut(part, self.inputs.sizes.width).fill(0.0);
             }
         }
-    }
-}
-
-/// c ← factor · a · b + keep · c, for [rows, inner, columns]; matrices are pointers with the distances of rows and
-/// columns, those of c are columns side by side.
-///
-/// # Safety
-/// All elements lie in their tensors.
-unsafe fn product(
-    [m, k, n]: [usize; 3],
-    factor: f32,
-    (a, a_row, a_column): (*const f32, usize, usize),
-    (b, b_row, b_column): (*const f32, usize, usize),
-    keep: f32,
-    (c, c_row): (*mut f32, usize),
-) {
-    if m == 0 || n == 0 {
-        return;
-    }
-    // SAFETY: the caller's promise.
-    unsafe {
-        sgemm(
-            m,
-            k,
-            n,
-            factor,
-            a,
-            a_row as isize,
-            a_column as isize,
-            b,
-            b_row as isize,
-            b_column as isize,
-            keep,
-            c,
-            c_row as isize,
-            1,
-        );
     }
 }
 

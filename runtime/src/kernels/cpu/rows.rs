@@ -1,74 +1,10 @@
-//! Loops over a row of scores, compiled for the widest vectors that the processor has.
+//! Loops over a row of scores.
 
-/// A function for plain processors and for those with AVX2.
-macro_rules! widest {
-    ($(#[$doc:meta])* fn $name:ident($($argument:ident: $ty:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
-        $(#[$doc])*
-        pub(super) fn $name($($argument: $ty),*) $(-> $result)? {
-            #[inline(always)]
-            fn plain($($argument: $ty),*) $(-> $result)? $body
-
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,fma")]
-                fn wide($($argument: $ty),*) $(-> $result)? {
-                    plain($($argument),*)
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the processor has what the function is compiled for.
-                    return unsafe { wide($($argument),*) };
-                }
-            }
-            plain($($argument),*)
-        }
-    };
-}
-
-/// e^x to within 2 units in the last place; 0 below −87.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    let clamped = x.clamp(-87.0, 88.0);
-    // Rounds to the nearest whole number, which the low bits then hold.
-    const MAGIC: f32 = 12_582_912.0;
-    let shifted = clamped.mul_add_or(std::f32::consts::LOG2_E, MAGIC);
-    let whole = shifted - MAGIC;
-    // ln 2 in two parts, the first with few bits.
-    let rest = clamped - whole * 0.693_359_4 + whole * 2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    for c in [
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        0.166_666_65,
-        0.5,
-    ] {
-        p = p * rest + c;
-    }
-    let mantissa = p * rest * rest + rest + 1.0;
-    let exponent = (shifted
-        .to_bits()
-        .wrapping_sub(MAGIC.to_bits())
-        .wrapping_add(127))
-        << 23;
-    let result = mantissa * f32::from_bits(exponent);
-    if x < -87.0 { 0.0 } else { result }
-}
-
-/// Products and sums that need no fused instruction, which plain processors lack.
-trait MulAddOr {
-    fn mul_add_or(self, factor: f32, addend: f32) -> f32;
-}
-
-impl MulAddOr for f32 {
-    #[inline(always)]
-    fn mul_add_or(self, factor: f32, addend: f32) -> f32 {
-        self * factor + addend
-    }
-}
+use super::vector::{exp, widest};
 
 widest! {
     /// Adds to each score the bias at its key's place, and −∞ where the key is padding; gives the largest.
-    fn add_bias(scores: &mut [f32], bias: &[f32], places: &[u32], blocked: &[f32]) -> f32 {
+    pub(super) fn add_bias(scores: &mut [f32], bias: &[f32], places: &[u32], blocked: &[f32]) -> f32 {
         let mut largest = f32::NEG_INFINITY;
         for ((score, &place), blocked) in scores.iter_mut().zip(places).zip(blocked) {
             *score += bias[place as usize] + blocked;
@@ -82,7 +18,7 @@ widest! {
 
 widest! {
     /// Replaces scores by e^(score − shift); gives the sum.
-    fn exponentials(scores: &mut [f32], shift: f32) -> f32 {
+    pub(super) fn exponentials(scores: &mut [f32], shift: f32) -> f32 {
         const LANES: usize = 16;
         let mut sums = [0.0f32; LANES];
         let mut chunks = scores.chunks_exact_mut(LANES);
@@ -103,7 +39,7 @@ widest! {
 
 widest! {
     /// Multiplies weights by `scale`.
-    fn scale(weights: &mut [f32], scale: f32) {
+    pub(super) fn scale(weights: &mut [f32], scale: f32) {
         for weight in weights {
             *weight *= scale;
         }
@@ -112,7 +48,7 @@ widest! {
 
 widest! {
     /// Multiplies weights by `scale` where the mask is 1, and by 0 where it is 0.
-    fn drop_out(weights: &mut [f32], mask: &[u8], scale: f32) {
+    pub(super) fn drop_out(weights: &mut [f32], mask: &[u8], scale: f32) {
         for (weight, &kept) in weights.iter_mut().zip(mask) {
             *weight *= f32::from(kept) * scale;
         }
@@ -121,7 +57,7 @@ widest! {
 
 widest! {
     /// Gradients of scores from those of their weights: weight · (gradient − delta).
-    fn score_gradients(gradients: &mut [f32], weights: &[f32], delta: f32) {
+    pub(super) fn score_gradients(gradients: &mut [f32], weights: &[f32], delta: f32) {
         for (gradient, weight) in gradients.iter_mut().zip(weights) {
             *gradient = weight * (*gradient - delta);
         }

@@ -10,7 +10,7 @@ const THREADS: usize = 256;
 /// Blocks at most; each goes on where it ends.
 const BLOCKS: usize = 4096;
 
-/// `AdamWStep`.
+/// `AdamWUpdate`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AdamW {
     beta1: f32,
@@ -20,7 +20,7 @@ pub(super) struct AdamW {
 
 impl Definition for AdamW {
     fn name(&self) -> &'static str {
-        "AdamWStep"
+        "AdamWUpdate"
     }
 
     fn inputs(&self) -> Vec<OperatorInput> {
@@ -43,7 +43,7 @@ impl Definition for AdamW {
     fn compute(&self, call: &mut Call<'_>) -> ort::Result<()> {
         let shape = call.shape(0)?;
         let (_, count) = rows_and_width(&shape)?;
-        let (p, g, m, v) = (
+        let (p, m, v, g) = (
             call.input(0)?,
             call.input(1)?,
             call.input(2)?,

@@ -42,6 +42,7 @@ pub const KERNELS: Kernels = &[
     ("Softmax", "f"),
     ("Split", "fhblouc"),
     ("Sqrt", "f"),
+    ("Squeeze", "fhblouc"),
     ("Sub", "fluc"),
     ("Tanh", "f"),
     ("Transpose", "fhblouc"),

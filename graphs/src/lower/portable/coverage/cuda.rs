@@ -41,6 +41,7 @@ pub const KERNELS: Kernels = &[
     ("Softmax", "fhb"),
     ("Split", "fhblouc"),
     ("Sqrt", "fhb"),
+    ("Squeeze", "fhblouc"),
     ("Sub", "fhbluc"),
     ("Tanh", "fhb"),
     ("Transpose", "fhblouc"),

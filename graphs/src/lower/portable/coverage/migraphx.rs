@@ -40,6 +40,7 @@ pub const KERNELS: Kernels = &[
     ("Softmax", "fhblouc"),
     ("Split", "fhblouc"),
     ("Sqrt", "fhblouc"),
+    ("Squeeze", "fhblouc"),
     ("Sub", "fhblouc"),
     ("Tanh", "fhblouc"),
     ("Transpose", "fhblouc"),

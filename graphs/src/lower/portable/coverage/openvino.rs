@@ -41,6 +41,7 @@ pub const KERNELS: Kernels = &[
     ("Softmax", "fh"),
     ("Split", "fhlouc"),
     ("Sqrt", "fh"),
+    ("Squeeze", "fhlouc"),
     ("Sub", "fhluc"),
     ("Tanh", "fh"),
     ("Transpose", "fhlouc"),

@@ -41,6 +41,7 @@ pub const KERNELS: Kernels = &[
     ("Softmax", "fh"),
     ("Split", "fhu"),
     ("Sqrt", "fh"),
+    ("Squeeze", "fhou"),
     ("Sub", "fhu"),
     ("Tanh", "fh"),
     ("Transpose", "fhu"),

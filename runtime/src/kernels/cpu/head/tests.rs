@@ -16,6 +16,8 @@ struct Case {
     positions: Vec<i64>,
     keep: Vec<bool>,
     bias: Vec<f32>,
+    /// Of every distance its bucket, as a table of biases has them.
+    buckets: Vec<usize>,
     mask: Option<Vec<u8>>,
     d_context: Vec<f32>,
 }
@@ -29,6 +31,8 @@ struct Results {
     key: Vec<f64>,
     value: Vec<f64>,
     bias: Vec<f64>,
+    /// `[buckets, H]`
+    table: Vec<f64>,
 }
 
 fn floats(rng: &mut impl Rng, count: usize) -> Vec<f32> {
@@ -41,7 +45,7 @@ impl Case {
         let length: usize = [1, 2, 9, 64, 65, 130][rng.random_range(0..6)];
         let predicted = [0, 1, length.div_ceil(7), length][rng.random_range(0..4)];
         let (batch, heads) = (rng.random_range(1..4), rng.random_range(1..4));
-        let width = [1, 8, 32, 48][rng.random_range(0..4)];
+        let width = [1, 8, 32, 48, 64, 96, 128][rng.random_range(0..7)];
         let (keys, all) = (length + predicted, length + 2 * predicted);
         let rows = match predicted > 0 && rng.random::<bool>() {
             true => predicted,
@@ -76,6 +80,15 @@ impl Case {
                 .map(|_| u8::from(rng.random::<f32>() >= ratio))
                 .collect()
         });
+        let count = [1, 2, 5, 32, 64][rng.random_range(0..5)];
+        let buckets: Vec<usize> = (0..sizes.distances())
+            .map(|_| rng.random_range(0..count))
+            .collect();
+        let table = floats(&mut rng, count * heads);
+        let bias = (0..heads)
+            .flat_map(|h| buckets.iter().map(move |bucket| (h, bucket)))
+            .map(|(h, bucket)| table[bucket * heads + h])
+            .collect();
         Self {
             sizes,
             attributes: Attributes {
@@ -88,7 +101,8 @@ impl Case {
             value: floats(&mut rng, keys * columns),
             positions: places,
             keep,
-            bias: floats(&mut rng, heads * sizes.distances()),
+            bias,
+            buckets,
             mask,
             d_context: floats(&mut rng, rows * columns),
         }
@@ -151,8 +165,22 @@ impl Case {
             query: wide(&query),
             key: wide(&key),
             value: wide(&value),
+            table: self.table(&bias),
             bias,
         }
+    }
+
+    /// The gradient of the table from that of the bias.
+    fn table(&self, bias: &[f64]) -> Vec<f64> {
+        let heads = self.sizes.heads;
+        let count = self.buckets.iter().max().map_or(0, |last| last + 1);
+        let mut table = vec![0.0; count * heads];
+        for (h, of_head) in bias.chunks_exact(self.buckets.len()).enumerate() {
+            for (gradient, bucket) in of_head.iter().zip(&self.buckets) {
+                table[bucket * heads + h] += gradient;
+            }
+        }
+        table
     }
 
     fn expected(&self) -> Results {
@@ -165,6 +193,7 @@ impl Case {
             key: vec![0.0; self.key.len()],
             value: vec![0.0; self.key.len()],
             bias: vec![0.0; self.bias.len()],
+            table: Vec::new(),
         };
         for head in 0..s.batch * s.heads {
             let (b, h) = (head / s.heads, head % s.heads);
@@ -219,6 +248,7 @@ impl Case {
                 }
             }
         }
+        r.table = self.table(&r.bias);
         r
     }
 }
@@ -246,9 +276,10 @@ fn sees(sizes: &Sizes, row: usize, key: usize) -> bool {
 
 #[test]
 fn agrees_with_the_definition_at_random_sizes() {
-    for seed in 0..60 {
+    for seed in 0..80 {
         let case = Case::new(seed);
         let (found, expected) = (case.found(), case.expected());
+        let bias = &expected.bias;
         for (name, found, expected) in [
             ("context", &found.context, &expected.context),
             ("log-sum-exp", &found.sums, &expected.sums),
@@ -256,10 +287,15 @@ fn agrees_with_the_definition_at_random_sizes() {
             ("keys' gradient", &found.key, &expected.key),
             ("values' gradient", &found.value, &expected.value),
             ("bias' gradient", &found.bias, &expected.bias),
+            ("table's gradient", &found.table, &expected.table),
         ] {
             let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
             let off = norm(&mut found.iter().zip(expected).map(|(x, y)| x - y));
-            let whole = norm(&mut expected.iter().copied());
+            let whole = match name {
+                // Gradients of a row's scores cancel: a table of one bucket has none.
+                "table's gradient" => norm(&mut bias.iter().copied()),
+                _ => norm(&mut expected.iter().copied()),
+            };
             // The floor is the rounding of what cancels where a row sees one key.
             let limit = 1e-5 * whole + 1e-6 * (found.len() as f64).sqrt();
             assert!(
