@@ -14,7 +14,7 @@ import sys
 
 import torch
 
-from kernels import kernel, launch, milliseconds, off
+from cuda_kernels import kernel, launch, milliseconds, off
 
 TILE = 64
 

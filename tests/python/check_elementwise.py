@@ -14,7 +14,7 @@ import sys
 
 import torch
 
-from kernels import kernel, launch, milliseconds, off
+from cuda_kernels import kernel, launch, milliseconds, off
 
 ELEMENTS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 noise = torch.Generator(device="cuda").manual_seed(0)
