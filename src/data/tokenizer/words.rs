@@ -36,20 +36,24 @@ impl WordCache {
     ) -> Result<(), E> {
         let mut new: Vec<(&str, Vec<u32>)> = Vec::new();
         // No code that holds the lock can fail halfway, so a poisoned one is whole.
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let read = || self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let mut known = read();
         for word in text.split(' ').filter(|word| !word.is_empty()) {
             if row.len() >= most {
                 break;
             }
             if let Some(&(start, count)) = known.places.get(word) {
                 row.extend_from_slice(&known.ids[start as usize..(start + count) as usize]);
-            } else {
-                let ids = tokenize(word)?;
-                row.extend_from_slice(&ids);
-                if word.len() <= LONGEST_WORD {
-                    new.push((word, ids));
-                }
+                continue;
             }
+            // No thread that has words to keep waits while this one tokenizes.
+            drop(known);
+            let ids = tokenize(word)?;
+            row.extend_from_slice(&ids);
+            if word.len() <= LONGEST_WORD {
+                new.push((word, ids));
+            }
+            known = read();
         }
         row.truncate(most);
         let full = known.places.len() >= MOST_WORDS;
@@ -57,11 +61,10 @@ impl WordCache {
         if full || new.is_empty() {
             return Ok(());
         }
-        // Another thread at it will do: what is not kept now is kept next time.
-        if let Ok(mut known) = self.known.try_write() {
-            for (word, ids) in new {
-                known.insert(word, &ids);
-            }
+        // Waited for: where other threads always read, a mere attempt would keep next to nothing.
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for (word, ids) in new {
+            known.insert(word, &ids);
         }
         Ok(())
     }
