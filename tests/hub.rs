@@ -134,6 +134,7 @@ fn what_the_hub_refuses_is_said() {
     assert!(field.contains("id, text, filler"), "{field}");
     let kind = said(&["--text-field", "id"]);
     assert!(kind.contains("INT64, not a text"), "{kind}");
+    assert!(!folder.path().join("out").exists());
     let good =
         [Some(&b"some text that is long enough to be trained on, of sixty-four characters"[..]);
             100];
@@ -189,7 +190,6 @@ fn what_the_hub_refuses_is_said() {
         tokenizer.contains("o/tokenizer") && tokenizer.contains("404"),
         "{tokenizer}"
     );
-    assert!(!folder.path().join("out").exists());
 }
 
 /// `mpnet tokenizer train` on the server's datasets.

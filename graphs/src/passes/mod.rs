@@ -20,7 +20,6 @@ mod scatter_into_sum;
 pub mod softmax_row_sum;
 #[cfg(test)]
 mod testing;
-mod tied_gradient_first;
 
 use crate::ir::{Graph, GraphError, verify};
 
@@ -109,12 +108,6 @@ pub const LIGHTER_DERIVATIVES: &[Pass] = &[
         run: dead_code::run,
     },
 ];
-
-/// The order of a finished training step, where there are kernels of the runtime.
-pub const ORDER: &[Pass] = &[Pass {
-    name: "tied_gradient_first",
-    run: tied_gradient_first::run,
-}];
 
 /// Runs `passes` in order and verifies the graph after each.
 ///

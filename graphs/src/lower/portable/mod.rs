@@ -279,9 +279,6 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
     let gradients = graph.outputs.split_off(figures);
     accumulate(&mut graph, gradients, options.expose)?;
     passes::run(&mut graph, passes::PASSES)?;
-    if options.fuses() {
-        passes::run(&mut graph, passes::ORDER)?;
-    }
     Ok(Step { graph, randomness })
 }
 
