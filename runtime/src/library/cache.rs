@@ -150,7 +150,10 @@ impl Cache {
 
     /// Waits until no other process installs, and keeps others from it until the result is dropped.
     pub(super) fn lock(&self) -> Result<CacheLock> {
-        fs::create_dir_all(&self.root).map_err(io("create the folder", &self.root))?;
+        fs::create_dir_all(&self.root).map_err(io(
+            "make the cache (the variable MPNET_CACHE names another place)",
+            &self.root,
+        ))?;
         let path = self.root.join(LOCK);
         let file = File::options()
             .create(true)
