@@ -1,6 +1,6 @@
 //! What the kernels of two-stream attention share: their inputs, outputs, attributes and sizes.
 
-use ort::operator::{ComputeContext, KernelContext, OperatorInput, OperatorOutput};
+use ort::operator::{ComputeContext, KernelContext, OperatorInput};
 use ort::value::TensorElementType;
 
 /// The operator or its derivative.
@@ -44,21 +44,20 @@ impl Pass {
             .collect()
     }
 
-    /// Outputs with floats of the type `element`.
-    pub(super) fn outputs(self, element: TensorElementType) -> Vec<OperatorOutput> {
+    /// Types of the outputs, with floats of the type `element`.
+    pub(super) fn outputs(self, element: TensorElementType) -> Vec<TensorElementType> {
         let floats = match self {
             Self::Forward => 1,
             Self::Backward => 3,
         };
         std::iter::repeat_n(element, floats)
             .chain([TensorElementType::Float32])
-            .map(OperatorOutput::required)
             .collect()
     }
 }
 
 /// The node's attributes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Attributes {
     /// Columns of a head.
     pub width: usize,

@@ -70,7 +70,7 @@ const TABLE: &[Row] = &[
         scatter_adds: true,
         scatter_nd_adds: false,
         dropout_on_device: true,
-        attention: &[Precision::BF16, Precision::F16],
+        attention: &[Precision::F32, Precision::BF16, Precision::F16],
         own_kernels: true,
         addresses: true,
     },
@@ -187,12 +187,16 @@ impl Target {
     }
 
     /// Whether the runtime has a kernel of the attention of a model: for two streams, whose content rows
-    /// the last layer skips; on GPUs for heads of 32, 64, 96 or 128 columns and as many positions as
-    /// their shared memory holds.
+    /// the last layer skips; on GPUs for heads of up to 128 columns, in whole 16 bytes or, for tensor cores,
+    /// a multiple of 32, and as many positions as their shared memory holds.
     pub fn attends(self, config: &ModelConfig, precision: Precision) -> bool {
         let fits = match self {
             Target::Cuda => {
-                config.head_dim().is_multiple_of(32)
+                let multiple = match precision {
+                    Precision::F32 => 4,
+                    Precision::BF16 | Precision::F16 => 32,
+                };
+                config.head_dim().is_multiple_of(multiple)
                     && config.head_dim() <= 128
                     && config.max_positions <= 2048
             }

@@ -33,7 +33,8 @@ impl Operator for Attention {
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        self.pass.outputs(TensorElementType::Float32)
+        let types = self.pass.outputs(TensorElementType::Float32);
+        types.into_iter().map(OperatorOutput::required)
     }
 
     fn create_kernel<'attr>(&self, node: &KernelContext<'attr>) -> ort::Result<Node> {

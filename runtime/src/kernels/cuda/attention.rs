@@ -1,26 +1,31 @@
-//! Two-stream attention on NVIDIA GPUs: `two_stream_attention.cu` as an operator of ONNX Runtime.
+//! Two-stream attention on NVIDIA GPUs as an operator of ONNX Runtime: by tensor cores in 16 bits
+//! (`two_stream_tensor_cores.cu`), else in f32 throughout (`two_stream_f32.cu`).
 
-use std::collections::HashMap;
 use std::ffi::c_void;
-use std::ptr;
-use std::sync::Arc;
 
-use ort::memory::{AllocatedBlock, Allocator};
-use ort::operator::{
-    ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorInput, OperatorOutput,
-};
+use ort::operator::{KernelContext, OperatorInput};
 use ort::value::TensorElementType;
 
-use super::memory::{device_allocator, input, optional, output};
-use super::module::{Kernel, Launch, Module, compiled};
+use super::definition::{
+    Call, Definition, Source, arguments, element_number, grid, scratch, whole,
+};
+use super::module::{Launch, most_shared_memory};
 use crate::kernels::attention::{Attributes, Pass, Sizes};
 
-const SOURCE: &str = include_str!("two_stream_attention.cu");
-/// Rows and slots of a tile.
-const TILE: usize = 64;
+const TENSOR_CORES: &str = concat!(
+    include_str!("common.cuh"),
+    include_str!("two_stream.cuh"),
+    include_str!("two_stream_tensor_cores.cu")
+);
+const F32: &str = concat!(
+    include_str!("common.cuh"),
+    include_str!("two_stream.cuh"),
+    include_str!("two_stream_f32.cu")
+);
 const THREADS: usize = 128;
-const KEY_RECORD: usize = 8;
-const ROW_RECORD: usize = 16;
+/// Floats of a `KeyRecord` and of a `RowRecord` of the sources.
+const KEY_RECORD: usize = 2;
+const ROW_RECORD: usize = 4;
 
 /// How queries, keys and values come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,104 +37,15 @@ pub(super) enum Layout {
 }
 
 /// The operator for one type of floats.
+#[derive(Debug, Clone)]
 pub(super) struct Attention {
-    pass: Pass,
-    layout: Layout,
-    element: TensorElementType,
-    device_id: i32,
+    pub pass: Pass,
+    pub layout: Layout,
+    pub element: TensorElementType,
+    pub attributes: Attributes,
 }
 
-impl Attention {
-    pub(super) fn new(
-        pass: Pass,
-        layout: Layout,
-        element: TensorElementType,
-        device_id: i32,
-    ) -> Self {
-        Self {
-            pass,
-            layout,
-            element,
-            device_id,
-        }
-    }
-}
-
-impl Operator for Attention {
-    type Kernel<'attr> = Node;
-
-    fn name(&self) -> &str {
-        match (self.layout, self.pass) {
-            (Layout::Apart, pass) => pass.operator(),
-            (Layout::Packed, Pass::Forward) => "PackedAttention",
-            (Layout::Packed, Pass::Backward) => "PackedAttentionGrad",
-        }
-    }
-
-    fn execution_provider_type(&self) -> Option<&str> {
-        Some(super::PROVIDER)
-    }
-
-    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        let mut inputs = self
-            .pass
-            .inputs(self.element, &[TensorElementType::Uint32; 3]);
-        if self.layout == Layout::Packed {
-            // Keys and values come with the queries.
-            let key = self.pass.query() + 1;
-            inputs.drain(key..key + 2);
-        }
-        inputs
-    }
-
-    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        let mut outputs = self.pass.outputs(self.element);
-        if (self.layout, self.pass) == (Layout::Packed, Pass::Backward) {
-            outputs.drain(1..3);
-        }
-        outputs
-    }
-
-    fn create_kernel<'attr>(&self, node: &KernelContext<'attr>) -> ort::Result<Node> {
-        let attributes = Attributes::read(node)?;
-        if ![32, 64, 96, 128].contains(&attributes.width) {
-            return Err(ort::Error::new(format!(
-                "the attention kernel knows heads of 32, 64, 96 and 128 columns, not {}: use --attention expanded",
-                attributes.width
-            )));
-        }
-        let definitions = vec![
-            ("HEAD_DIM", attributes.width),
-            (
-                "BF16",
-                usize::from(self.element == TensorElementType::Bfloat16),
-            ),
-            ("DROPOUT", usize::from(attributes.ratio > 0.0)),
-        ];
-        let module = compiled(SOURCE, definitions, self.device_id).map_err(ort::Error::new)?;
-        Ok(Node {
-            pass: self.pass,
-            layout: self.layout,
-            attributes,
-            device_id: self.device_id,
-            module,
-            kernels: HashMap::new(),
-        })
-    }
-}
-
-/// A node of a graph.
-pub(super) struct Node {
-    pass: Pass,
-    layout: Layout,
-    attributes: Attributes,
-    device_id: i32,
-    module: Arc<Module>,
-    /// By name, with the shared memory that they were given.
-    kernels: HashMap<&'static str, (Kernel, usize)>,
-}
-
-/// `Sizes` of the source.
+/// `Sizes` of the sources.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 struct DeviceSizes {
@@ -145,107 +61,205 @@ struct DeviceSizes {
     drop_limit: u32,
 }
 
-/// One call: what all launches share.
-struct Call<'a> {
-    node: &'a mut Node,
+/// How one call is cut into blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tiling {
     sizes: Sizes,
-    device: DeviceSizes,
-    stream: *mut c_void,
+    /// Bytes of a float.
+    element: usize,
+    /// Rows, and slots, of a tile.
+    tile: usize,
 }
 
-impl Call<'_> {
-    /// Starts a kernel with `pointers` and, behind them, `further` and the sizes.
-    ///
-    /// # Safety
-    /// The pointers are those that the kernel takes, to memory of the sizes that it expects.
-    unsafe fn run(
-        &mut self,
-        name: &'static str,
-        launch: Launch,
-        pointers: &[*const c_void],
-        further: &[i32],
-    ) -> ort::Result<()> {
-        let known = self
-            .node
-            .kernels
-            .get(name)
-            .filter(|(_, shared)| *shared >= launch.shared);
-        let kernel = match known {
-            Some((kernel, _)) => *kernel,
-            None => {
-                let kernel = self
-                    .node
-                    .module
-                    .kernel(name, launch.shared)
-                    .map_err(ort::Error::new)?;
-                self.node.kernels.insert(name, (kernel, launch.shared));
-                kernel
-            }
+impl Tiling {
+    /// The largest tiles that fit the shared memory of a block.
+    fn new(sizes: Sizes, element: TensorElementType, most: usize) -> Self {
+        let of = |element, tile| Self {
+            sizes,
+            element,
+            tile,
         };
-        let mut arguments: Vec<*mut c_void> = pointers
-            .iter()
-            .map(|pointer| ptr::from_ref(pointer).cast_mut().cast())
-            .collect();
-        arguments.extend(
-            further
-                .iter()
-                .map(|number| ptr::from_ref(number).cast_mut().cast()),
-        );
-        if further.is_empty() {
-            arguments.push(ptr::from_mut(&mut self.device).cast());
+        match element_number(element) {
+            // Larger heads leave a thread too few registers for larger tiles.
+            0 if sizes.width <= 64 && of(4, 64).query_memory() <= most => of(4, 64),
+            0 => of(4, 32),
+            _ => of(2, 64),
         }
-        // SAFETY: the caller's promise.
-        unsafe { kernel.launch(launch, self.stream, &mut arguments) }.map_err(ort::Error::new)
     }
 
-    fn key_tiles(&self) -> usize {
-        let all = self.sizes.length.div_ceil(TILE);
+    fn key_tiles(self) -> usize {
+        let all = self.sizes.length.div_ceil(self.tile);
         match self.sizes.predicted {
             0 => all,
-            _ => 2 * all - self.sizes.left() / TILE,
+            _ => 2 * all - self.sizes.left() / self.tile,
         }
     }
 
-    fn row_tiles(&self) -> usize {
+    fn row_tiles(self) -> usize {
         let (rows, predicted) = (self.sizes.rows, self.sizes.predicted);
         if rows == predicted && predicted > 0 {
-            return predicted.div_ceil(TILE);
+            return predicted.div_ceil(self.tile);
         }
-        self.sizes.length.div_ceil(TILE) + (2 * predicted).div_ceil(TILE)
+        self.sizes.length.div_ceil(self.tile) + (2 * predicted).div_ceil(self.tile)
     }
 
-    fn tile_bytes(&self) -> usize {
-        TILE * (self.sizes.width + 8) * 2
+    /// Floats of a head's bias: −∞, then the bias by distance, in whole 16 bytes.
+    fn table(self) -> usize {
+        (3 * self.sizes.positions).next_multiple_of(4)
     }
 
-    fn grid(&self, tiles: usize) -> [usize; 3] {
-        [tiles, self.sizes.heads, self.sizes.batch]
-    }
-}
-
-/// Where queries, keys and values of `columns` begin that lie side by side, in 16 bits each.
-fn thirds_of(packed: *const c_void, columns: usize) -> [*const c_void; 3] {
-    [0, 1, 2].map(|third| packed.wrapping_byte_add(2 * third * columns))
-}
-
-/// Memory of the GPU until the call is over; what comes after it on the stream may use it again.
-fn scratch(allocator: &Allocator, bytes: usize) -> ort::Result<AllocatedBlock<'_>> {
-    allocator.alloc::<u8>(bytes)
-}
-
-impl OrtKernel for Node {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let first = self.pass.query();
-        let layout = self.layout;
-        let sizes = match layout {
-            Layout::Apart => Sizes::read(context, first, self.attributes.width)?,
-            Layout::Packed => Sizes::read_packed(context, first, self.attributes.width)?,
+    /// Bytes of `tiles` tiles and what lies behind them in shared memory: in f32, weights.
+    fn tiles(self, tiles: usize) -> usize {
+        let weights = match self.element {
+            4 => self.tile * (self.tile + 4) * 4,
+            _ => 0,
         };
-        let whole =
-            |n: usize| i32::try_from(n).map_err(|_| ort::Error::new("a tensor is too large"));
-        // Columns of the queries, and how many such there are side by side.
-        let columns = sizes.heads * sizes.width;
-        let (thirds, own) = match layout {
+        tiles * self.tile * (self.sizes.width * self.element + 16) + weights
+    }
+
+    /// How many tiles of rows or keys are in shared memory at once: the next are loaded while tensor cores
+    /// are at work.
+    fn stages(self) -> usize {
+        match self.element {
+            4 => 1,
+            _ => 2,
+        }
+    }
+
+    fn forward_memory(self) -> usize {
+        let records = self.stages() * self.tile * KEY_RECORD;
+        self.tiles(1 + 2 * self.stages()) + 4 * (records + self.table())
+    }
+
+    fn query_memory(self) -> usize {
+        let records = self.stages() * self.tile * KEY_RECORD;
+        // Sums of the bias' gradient: in f32 of two words.
+        let tables = match self.element {
+            4 => 3,
+            _ => 2,
+        };
+        self.tiles(2 + 2 * self.stages()) + 4 * (records + tables * self.table())
+    }
+
+    fn key_value_memory(self) -> usize {
+        let records = self.stages() * self.tile * ROW_RECORD;
+        self.tiles(2 + 2 * self.stages()) + 4 * (records + self.table())
+    }
+
+    fn launch(self, tiles: usize, shared: usize) -> Launch {
+        Launch {
+            grid: [tiles, self.sizes.heads, self.sizes.batch],
+            threads: THREADS,
+            shared,
+        }
+    }
+
+    /// Where queries, keys and values of `packed` begin that lie side by side.
+    fn thirds_of(self, packed: *const c_void) -> [*const c_void; 3] {
+        let columns = self.sizes.heads * self.sizes.width;
+        [0, 1, 2].map(|third| packed.wrapping_byte_add(self.element * third * columns))
+    }
+}
+
+impl Attention {
+    /// The kernel `name`, compiled for the node.
+    fn start(
+        &self,
+        call: &mut Call<'_>,
+        tiling: Tiling,
+        name: &'static str,
+        launch: Launch,
+        arguments: &mut [*mut c_void],
+    ) -> ort::Result<()> {
+        let definitions = self.definitions(tiling);
+        let source = self.source(&definitions, name);
+        // SAFETY: every caller gives the parameters that `name` has in the sources, and memory of the shapes that
+        // were checked.
+        unsafe { call.launch(&source, launch, arguments) }
+    }
+
+    fn definitions(&self, tiling: Tiling) -> [(&'static str, usize); 4] {
+        [
+            ("ELEMENT", element_number(self.element)),
+            ("HEAD_DIM", self.attributes.width),
+            ("DROPOUT", usize::from(self.attributes.ratio > 0.0)),
+            ("TILE", tiling.tile),
+        ]
+    }
+
+    fn source<'a>(
+        &self,
+        definitions: &'a [(&'static str, usize)],
+        kernel: &'static str,
+    ) -> Source<'a> {
+        let text = match element_number(self.element) {
+            0 => F32,
+            _ => TENSOR_CORES,
+        };
+        Source {
+            text,
+            definitions,
+            kernel,
+        }
+    }
+}
+
+impl Definition for Attention {
+    fn name(&self) -> &'static str {
+        match (self.layout, self.pass) {
+            (Layout::Apart, pass) => pass.operator(),
+            (Layout::Packed, Pass::Forward) => "PackedAttention",
+            (Layout::Packed, Pass::Backward) => "PackedAttentionGrad",
+        }
+    }
+
+    fn inputs(&self) -> Vec<OperatorInput> {
+        let mut inputs = self
+            .pass
+            .inputs(self.element, &[TensorElementType::Uint32; 3]);
+        if self.layout == Layout::Packed {
+            // Keys and values come with the queries.
+            let key = self.pass.query() + 1;
+            inputs.drain(key..key + 2);
+        }
+        inputs
+    }
+
+    fn outputs(&self) -> Vec<TensorElementType> {
+        let mut outputs = self.pass.outputs(self.element);
+        if (self.layout, self.pass) == (Layout::Packed, Pass::Backward) {
+            outputs.drain(1..3);
+        }
+        outputs
+    }
+
+    fn read(&mut self, node: &KernelContext<'_>) -> ort::Result<()> {
+        self.attributes = Attributes::read(node)?;
+        let width = self.attributes.width;
+        let (multiple, kind) = match element_number(self.element) {
+            0 => (4, "f32"),
+            _ => (32, "16 bits"),
+        };
+        if width == 0 || width > 128 || !width.is_multiple_of(multiple) {
+            return Err(ort::Error::new(format!(
+                "the attention kernel in {kind} knows heads of a multiple of {multiple} columns up to 128, not of \
+                 {width}: use --attention expanded"
+            )));
+        }
+        Ok(())
+    }
+
+    fn compute(&self, call: &mut Call<'_>) -> ort::Result<()> {
+        let first = self.pass.query();
+        let width = self.attributes.width;
+        let sizes = match self.layout {
+            Layout::Apart => Sizes::read(call.context(), first, width)?,
+            Layout::Packed => Sizes::read_packed(call.context(), first, width)?,
+        };
+        let most = most_shared_memory(call.device_id()).map_err(ort::Error::new)?;
+        let tiling = Tiling::new(sizes, self.element, most);
+        // How many tensors of queries' width lie side by side, and the inputs before dropout's factors.
+        let (thirds, own) = match self.layout {
             Layout::Apart => (1, 6),
             Layout::Packed => (3, 4),
         };
@@ -256,29 +270,18 @@ impl OrtKernel for Node {
             predicted: whole(sizes.predicted)?,
             rows: whole(sizes.rows)?,
             positions: whole(sizes.positions)?,
-            text_stride: whole(thirds * columns)?,
+            text_stride: whole(thirds * sizes.heads * sizes.width)?,
             scale: self.attributes.scale,
             keep_probability: 1.0 - self.attributes.ratio,
             drop_limit: self.attributes.drop_limit(),
         };
-        let stream = context
-            .stream()?
-            .map_or(ptr::null_mut(), |stream| stream.as_ptr());
-        let allocator = device_allocator(context, self.device_id)?;
-        let pass = self.pass;
-        let mut call = Call {
-            node: self,
-            sizes,
-            device,
-            stream,
-        };
-        let at = |index: usize| input(context, first + index);
-        let [query, key, value] = match layout {
+        let at = |index: usize| call.input(first + index);
+        let [query, key, value] = match self.layout {
             Layout::Apart => [at(0)?, at(1)?, at(2)?],
-            Layout::Packed => thirds_of(at(0)?, columns),
+            Layout::Packed => tiling.thirds_of(at(0)?),
         };
         let [positions, keep, bias] = [at(own - 3)?, at(own - 2)?, at(own - 1)?];
-        let factor = |index: usize| optional(context, first + own + index);
+        let factor = |index: usize| call.optional(first + own + index);
         let [of_heads, of_rows, of_keys] = [factor(0)?, factor(1)?, factor(2)?];
         if device.drop_limit > 0 && (of_heads.is_null() || of_rows.is_null() || of_keys.is_null()) {
             return Err(ort::Error::new(
@@ -286,121 +289,147 @@ impl OrtKernel for Node {
             ));
         }
 
-        // −∞, then the bias by distance, in whole 16 bytes.
-        let table = (3 * sizes.positions).next_multiple_of(4);
-        let count = sizes.batch * sizes.keys() + sizes.heads * table;
-        let records = scratch(&allocator, sizes.batch * sizes.keys() * KEY_RECORD)?;
-        let bias_of_heads = scratch(&allocator, sizes.heads * table * 4)?;
-        let (keys, tables) = (records.as_ptr(), bias_of_heads.as_ptr());
-        let launch = Launch {
-            grid: [count.div_ceil(THREADS), 1, 1],
-            threads: THREADS,
-            shared: 0,
-        };
-        let pointers = [keys, tables, positions, keep, of_keys, bias];
-        // SAFETY: the parameters of `prepare`; the scratch has a record for every key and a table for every head.
-        unsafe { call.run("prepare", launch, &pointers, &[])? };
-        let (tile, table) = (call.tile_bytes(), table * 4);
-        match pass {
+        let allocator = call.allocator()?;
+        let keys = scratch(&allocator, sizes.batch * sizes.keys() * KEY_RECORD)?;
+        let tables = scratch(&allocator, sizes.heads * tiling.table())?;
+        let (keys, tables) = (keys.as_ptr(), tables.as_ptr());
+        let count = sizes.batch * sizes.keys() + sizes.heads * tiling.table();
+        self.start(
+            call,
+            tiling,
+            "prepare",
+            grid([count.div_ceil(THREADS), 1], THREADS),
+            &mut arguments![keys, tables, positions, keep, of_keys, bias, device],
+        )?;
+        match self.pass {
             Pass::Forward => {
-                let out = output(context, 0, sizes.query_shape())?;
-                let sums = output(context, 1, sizes.row_shape())?;
-                let launch = Launch {
-                    grid: call.grid(call.row_tiles()),
-                    threads: THREADS,
-                    shared: 5 * tile + 2 * TILE * KEY_RECORD + table,
-                };
-                let pointers = [
-                    out, sums, query, key, value, positions, keys, tables, of_heads, of_rows,
-                ];
-                // SAFETY: the parameters of `forward`, of the shapes that were checked.
-                unsafe { call.run("forward", launch, &pointers, &[]) }
+                let out = call.output(0, &sizes.query_shape())?;
+                let sums = call.output(1, &sizes.row_shape())?;
+                self.start(
+                    call,
+                    tiling,
+                    "forward",
+                    tiling.launch(tiling.row_tiles(), tiling.forward_memory()),
+                    &mut arguments![
+                        out, sums, query, key, value, positions, keys, tables, of_heads, of_rows,
+                        device
+                    ],
+                )
             }
             Pass::Backward => {
-                let [gradient, out, sums] =
-                    [input(context, 0)?, input(context, 1)?, input(context, 2)?];
-                let ([d_query, d_key, d_value], d_bias) = match layout {
+                let [gradient, out, sums] = [call.input(0)?, call.input(1)?, call.input(2)?];
+                let ([d_query, d_key, d_value], d_bias) = match self.layout {
                     Layout::Apart => (
                         [
-                            output(context, 0, sizes.query_shape())?,
-                            output(context, 1, sizes.key_shape())?,
-                            output(context, 2, sizes.key_shape())?,
+                            call.output(0, &sizes.query_shape())?,
+                            call.output(1, &sizes.key_shape())?,
+                            call.output(2, &sizes.key_shape())?,
                         ],
-                        output(context, 3, sizes.bias_shape())?,
+                        call.output(3, &sizes.bias_shape())?,
                     ),
                     Layout::Packed => {
                         let mut shape = sizes.query_shape();
                         shape[2] *= 3;
-                        let packed = output(context, 0, shape)?;
-                        let launch = Launch {
-                            grid: [sizes.predicted, sizes.batch, 1],
-                            threads: THREADS,
-                            shared: 0,
-                        };
-                        // SAFETY: the parameters of `clear_behind_keys`; every row has three parts.
-                        unsafe { call.run("clear_behind_keys", launch, &[packed], &[])? };
+                        let packed = call.output(0, &shape)?;
+                        self.start(
+                            call,
+                            tiling,
+                            "clear_behind_keys",
+                            grid([sizes.predicted, sizes.batch], THREADS),
+                            &mut arguments![packed, device],
+                        )?;
                         (
-                            thirds_of(packed, columns),
-                            output(context, 1, sizes.bias_shape())?,
+                            tiling.thirds_of(packed),
+                            call.output(1, &sizes.bias_shape())?,
                         )
                     }
                 };
-                let (heads, distances) = (sizes.batch * sizes.heads, sizes.distances());
-                let parts = call.row_tiles() * sizes.batch;
+                let heads = sizes.batch * sizes.heads;
+                let parts = tiling.row_tiles() * sizes.batch;
+                let distances = sizes.heads * sizes.distances();
                 let rows = scratch(&allocator, heads * sizes.rows * ROW_RECORD)?;
-                let largest = scratch(&allocator, heads * 4)?;
-                let sums_of_bias = scratch(&allocator, parts * sizes.heads * distances * 4)?;
+                let largest = scratch(&allocator, heads)?;
+                let sums_of_bias = scratch(&allocator, parts * distances)?;
                 let [rows, largest, sums_of_bias] =
-                    [&rows, &largest, &sums_of_bias].map(|b| b.as_ptr());
-                let launch = Launch {
-                    grid: [sizes.heads, sizes.batch, 1],
-                    threads: 256,
-                    shared: 0,
-                };
-                let pointers = [
-                    rows, largest, out, gradient, sums, value, positions, of_heads, of_rows,
-                ];
-                // SAFETY: the parameters of `row_records`; the scratch has a record for every row of a head.
-                unsafe { call.run("row_records", launch, &pointers, &[])? };
-                let launch = Launch {
-                    grid: call.grid(call.row_tiles()),
-                    threads: THREADS,
-                    shared: 6 * tile + 2 * TILE * KEY_RECORD + 2 * table,
-                };
-                let pointers = [
-                    d_query,
-                    sums_of_bias,
-                    gradient,
-                    query,
-                    key,
-                    value,
-                    rows,
-                    keys,
-                    largest,
-                    tables,
-                ];
-                // SAFETY: the parameters of `backward_query`; the scratch has room for each tile's sums.
-                unsafe { call.run("backward_query", launch, &pointers, &[])? };
-                let columns_of_bias = sizes.heads * distances;
-                let launch = Launch {
-                    grid: [columns_of_bias.div_ceil(32), 1, 1],
-                    threads: 256,
-                    shared: 0,
-                };
-                let further = [whole(parts)?, whole(columns_of_bias)?];
-                // SAFETY: the parameters of `sum_bias`.
-                unsafe { call.run("sum_bias", launch, &[d_bias, sums_of_bias], &further)? };
-                let launch = Launch {
-                    grid: call.grid(call.key_tiles()),
-                    threads: THREADS,
-                    shared: 6 * tile + 2 * TILE * ROW_RECORD + table,
-                };
-                let pointers = [
-                    d_key, d_value, gradient, query, key, value, rows, keys, tables,
-                ];
-                // SAFETY: the parameters of `backward_key_value`.
-                unsafe { call.run("backward_key_value", launch, &pointers, &[]) }
+                    [&rows, &largest, &sums_of_bias].map(|block| block.as_ptr());
+                self.start(
+                    call,
+                    tiling,
+                    "row_records",
+                    grid([sizes.heads, sizes.batch], 256),
+                    &mut arguments![
+                        rows, largest, out, gradient, sums, value, positions, of_heads, of_rows,
+                        device
+                    ],
+                )?;
+                self.start(
+                    call,
+                    tiling,
+                    "backward_query",
+                    tiling.launch(tiling.row_tiles(), tiling.query_memory()),
+                    &mut arguments![
+                        d_query,
+                        sums_of_bias,
+                        gradient,
+                        query,
+                        key,
+                        value,
+                        rows,
+                        keys,
+                        largest,
+                        tables,
+                        device
+                    ],
+                )?;
+                let definitions = self.definitions(tiling);
+                let source = self.source(&definitions, "sum_parts");
+                // SAFETY: every tile of rows of every text has left a part behind.
+                unsafe { call.sum_parts(&source, &[d_bias], sums_of_bias, parts, distances)? };
+                self.start(
+                    call,
+                    tiling,
+                    "backward_key_value",
+                    tiling.launch(tiling.key_tiles(), tiling.key_value_memory()),
+                    &mut arguments![
+                        d_key, d_value, gradient, query, key, value, rows, keys, tables, device
+                    ],
+                )
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(width: usize, positions: usize) -> Sizes {
+        Sizes {
+            batch: 2,
+            heads: 12,
+            width,
+            length: 512,
+            predicted: 77,
+            rows: 666,
+            positions,
+        }
+    }
+
+    #[test]
+    fn tiles_in_f32_shrink_to_what_fits() {
+        let tile = |width, positions, most| {
+            Tiling::new(sizes(width, positions), TensorElementType::Float32, most).tile
+        };
+        assert_eq!(tile(64, 512, 232_448), 64);
+        assert_eq!(tile(64, 512, 101_376), 32);
+        assert_eq!(tile(128, 512, 232_448), 32);
+    }
+
+    #[test]
+    fn every_row_and_slot_has_a_tile() {
+        let tiling = Tiling::new(sizes(64, 512), TensorElementType::Bfloat16, 232_448);
+        assert_eq!(tiling.row_tiles(), 8 + 3);
+        // The tile in which the predicted tokens begin is one on both sides.
+        assert_eq!(tiling.key_tiles(), 8 + 2);
     }
 }

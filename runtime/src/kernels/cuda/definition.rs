@@ -104,6 +104,8 @@ impl<D: Definition> OrtKernel for Node<D> {
 struct Started {
     name: &'static str,
     definitions: Vec<(&'static str, usize)>,
+    /// Bytes of shared memory that it may be given.
+    shared: usize,
     kernel: Kernel,
 }
 
@@ -123,7 +125,16 @@ pub(super) struct Call<'a> {
     kernels: &'a mut Vec<Started>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// What ONNX Runtime gives the node.
+    pub fn context(&self) -> &'a ComputeContext {
+        self.context
+    }
+
+    pub fn device_id(&self) -> i32 {
+        self.device_id
+    }
+
     /// The sizes of an input.
     pub fn shape(&self, index: usize) -> ort::Result<Vec<i64>> {
         let value = self.context.input(index)?;
@@ -163,20 +174,24 @@ impl Call<'_> {
         launch: Launch,
         arguments: &mut [*mut c_void],
     ) -> ort::Result<()> {
-        let known = self
-            .kernels
-            .iter()
-            .find(|s| s.name == source.kernel && s.definitions == source.definitions);
+        let known = self.kernels.iter().find(|s| {
+            s.name == source.kernel
+                && s.definitions == source.definitions
+                && s.shared >= launch.shared
+        });
         let kernel = match known {
             Some(started) => started.kernel,
             None => {
                 let definitions = source.definitions.to_vec();
                 let module = compiled(source.text, definitions.clone(), self.device_id)
                     .map_err(ort::Error::new)?;
-                let kernel = module.kernel(source.kernel, 0).map_err(ort::Error::new)?;
+                let kernel = module
+                    .kernel(source.kernel, launch.shared)
+                    .map_err(ort::Error::new)?;
                 self.kernels.push(Started {
                     name: source.kernel,
                     definitions,
+                    shared: launch.shared,
                     kernel,
                 });
                 kernel

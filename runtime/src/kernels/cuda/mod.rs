@@ -14,8 +14,8 @@ mod residual_norm;
 use ort::operator::OperatorDomain;
 use ort::value::TensorElementType;
 
-use super::attention::Pass;
-use attention::Layout;
+use super::attention::{Attributes, Pass};
+use attention::{Attention, Layout};
 use definition::{Defined, Definition, RowDropout};
 
 /// The provider in whose memory they work.
@@ -59,6 +59,17 @@ pub(super) fn add(mut domain: OperatorDomain, device_id: i32) -> ort::Result<Ope
             };
             domain = with(domain, device_id, definition)?;
         }
+        for pass in [Pass::Forward, Pass::Backward] {
+            for layout in [Layout::Apart, Layout::Packed] {
+                let attention = Attention {
+                    pass,
+                    layout,
+                    element,
+                    attributes: Attributes::default(),
+                };
+                domain = with(domain, device_id, attention)?;
+            }
+        }
         let ignored = 0;
         let entropy = cross_entropy::CrossEntropy { element, ignored };
         domain = with(domain, device_id, entropy)?;
@@ -67,14 +78,6 @@ pub(super) fn add(mut domain: OperatorDomain, device_id: i32) -> ort::Result<Ope
     }
     domain = with(domain, device_id, elementwise::LayerNormGrad)?;
     domain = with(domain, device_id, adamw::AdamW::default())?;
-    for element in [Bfloat16, Float16] {
-        for pass in [Pass::Forward, Pass::Backward] {
-            for layout in [Layout::Apart, Layout::Packed] {
-                let attention = attention::Attention::new(pass, layout, element, device_id);
-                domain = domain.add(attention)?;
-            }
-        }
-    }
     Ok(domain)
 }
 

@@ -65,6 +65,28 @@ pub(super) fn compiled(
     Ok(module)
 }
 
+/// Bytes of shared memory that a block may have on the GPU.
+///
+/// # Errors
+/// There is no such GPU.
+pub(super) fn most_shared_memory(device_id: i32) -> Result<usize, String> {
+    use sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let (mut device, mut bytes) = (0, 0);
+    // SAFETY: plain queries into live variables.
+    unsafe {
+        check("find the GPU", sys::cuDeviceGet(&mut device, device_id))?;
+        check(
+            "be asked for the GPU's shared memory",
+            sys::cuDeviceGetAttribute(
+                &mut bytes,
+                CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+                device,
+            ),
+        )?;
+    }
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 impl Module {
     /// Compiles `source` for the GPU and loads it there.
     ///
@@ -114,24 +136,30 @@ impl Module {
 
     /// A kernel that takes at most `shared` bytes of shared memory a block.
     pub(super) fn kernel(&self, name: &str, shared: usize) -> Result<Kernel, String> {
-        use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        let mut function = ptr::null_mut();
+        use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as SHARED;
+        let (mut function, mut given) = (ptr::null_mut(), 0);
         let text = CString::new(name).map_err(|e| e.to_string())?;
-        // SAFETY: the module is live, the name ends in NUL.
+        // SAFETY: the module is live, the name ends in NUL, `given` is a live variable.
         unsafe {
             check(
                 "find a kernel",
                 sys::cuModuleGetFunction(&mut function, self.module, text.as_ptr()),
             )?;
             check(
+                "be asked for a kernel's shared memory",
+                sys::cuFuncGetAttribute(&mut given, SHARED, function),
+            )?;
+        }
+        // Nodes share the kernel: what one was given stays.
+        let wanted = i32::try_from(shared).unwrap_or(i32::MAX);
+        if wanted > given {
+            // SAFETY: a kernel of a live module.
+            let set = unsafe { sys::cuFuncSetAttribute(function, SHARED, wanted) };
+            check(
                 &format!(
                     "give '{name}' {shared} bytes of shared memory; --attention expanded needs none"
                 ),
-                sys::cuFuncSetAttribute(
-                    function,
-                    CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                    shared as i32,
-                ),
+                set,
             )?;
         }
         Ok(Kernel { function })
