@@ -191,6 +191,7 @@ for seed in range(numbers[0] if numbers else 150):
             print("failed:", sizes, dtype, further, name, difference)
 print("largest differences:", {" ".join(k): f"{v:.1e}" for k, v in sorted(worst.items())})
 for dtype in [] if small else [torch.bfloat16, torch.float32]:
+    torch.cuda.reset_peak_memory_stats()
     case = Case(64, 12, 64, 512, 77, dtype, packed=True, dropout=0.1)
     first = {name: x.clone() for name, x in case.run().items()}
     second = case.run()
@@ -199,5 +200,6 @@ for dtype in [] if small else [torch.bfloat16, torch.float32]:
     print(dtype, "the same bits twice:", same)
     times = {name: milliseconds(start) for name, start in case.launches().items()}
     print("milliseconds:", times, "sum", round(sum(times.values()), 3))
+    print("GiB with all inputs and results:", round(torch.cuda.max_memory_allocated() / 2**30, 2))
     del case, first, second
 sys.exit(failed)
