@@ -34,9 +34,9 @@ class Sizes(ctypes.Structure):
 def kernels_of(width, dtype, dropout, tile):
     """The kernels compiled for heads of that width."""
     made = dict(ELEMENT=ELEMENTS[dtype], HEAD_DIM=width, DROPOUT=int(dropout), TILE=tile)
-    source = "two_stream_f32.cu" if dtype == torch.float32 else "two_stream_tensor_cores.cu"
+    source = "f32.cu" if dtype == torch.float32 else "tensor_cores.cu"
     names = ("prepare", "forward", "row_records", "backward_query", "sum_parts", "clear_behind_keys", "backward_key_value")
-    return {name: kernel(["common.cuh", "two_stream.cuh", source], name, **made) for name in names}
+    return {name: kernel(["common.cuh", "attention/two_stream.cuh", f"attention/{source}"], name, **made) for name in names}
 
 
 class Case:
