@@ -34,6 +34,10 @@ fn spawn(command: &assert_cmd::Command, log: &File) -> Child {
         .args(command.get_args())
         .current_dir(command.get_current_dir().unwrap())
         .env("RUST_LOG", "mpnet=debug")
+        .env(
+            "TMPDIR",
+            command.get_current_dir().unwrap().join("temporary"),
+        )
         .stdout(log.try_clone().unwrap())
         .stderr(log.try_clone().unwrap())
         .spawn()
@@ -109,6 +113,8 @@ fn killed_runs_end_as_undisturbed_ones(signals: &[&str], engine: &str) {
     let disturbed = tempfile::tempdir().unwrap();
     let out = disturbed.path().join("out");
     let log = disturbed.path().join("log");
+    let temporary = disturbed.path().join("temporary");
+    std::fs::create_dir(&temporary).unwrap();
     let (mut killed, mut attempts, mut moments) = (0, 0, BTreeMap::new());
     // Fractions of the golden ratio: spread evenly, and no two alike.
     let mut share = 0.0_f64;
@@ -146,6 +152,8 @@ fn killed_runs_end_as_undisturbed_ones(signals: &[&str], engine: &str) {
     }
     eprintln!("{killed} kills with {signals:?} in {attempts} starts: {moments:?}");
     assert!(killed > kills / 2, "the run ended before it was killed");
+    // What killed runs had left there is gone.
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
     let expected = straight.path().join("out");
     for pointer in ["latest", "best"] {
         let (a, b) = (named(&expected, pointer), named(&out, pointer));

@@ -102,7 +102,10 @@ pub fn start(
     let artifacts = compile(config, options, target, attention).context("compiling the model")?;
     let folder = Scratch::new().with_context(|| {
         let parent = std::env::temp_dir();
-        format!("creating a folder for the artifacts in {}", parent.display())
+        format!(
+            "creating a folder for the artifacts in {}",
+            parent.display()
+        )
     })?;
     write_artifacts(folder.path(), &artifacts, initial)?;
     let names = parameters(config);

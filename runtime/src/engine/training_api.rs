@@ -340,8 +340,8 @@ impl Engine for TrainingApiEngine {
         let file = scratch.file("checkpoint");
         std::fs::write(&file, &bytes).map_err(EngineError::io("write", &file))?;
         drop(bytes);
-        let checkpoint = Checkpoint::load(&file)
-            .map_err(EngineError::runtime("load the optimizer state"))?;
+        let checkpoint =
+            Checkpoint::load(&file).map_err(EngineError::runtime("load the optimizer state"))?;
         self.session = SessionHandle::new(
             self.loaded.environment(),
             &self.session_options,

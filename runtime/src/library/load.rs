@@ -154,10 +154,8 @@ fn attach_extension(path: &Path, extension: &elf::Extension) -> Result<String> {
 
     let stand_ins = python_symbols::shared_object(&extension.python_symbols)
         .map_err(|error| refused(error.to_string()))?;
-    let scratch = Scratch::new().map_err(super::error::io(
-        "create a folder in",
-        std::env::temp_dir(),
-    ))?;
+    let scratch =
+        Scratch::new().map_err(super::error::io("create a folder in", std::env::temp_dir()))?;
     let file = scratch.file("python-symbols.so");
     std::fs::write(&file, &stand_ins).map_err(super::error::io("write", &file))?;
 
