@@ -114,23 +114,31 @@ fn tried_again(engine: &str) {
     assert_eq!(load_latest(&out), 4);
 }
 
-/// Standard output and error go to a disk without room, as those of a run in the background may.
+/// Standard output and error go to a disk without room or to a pipe whose reader has ended, as those of a
+/// run in the background may.
 #[test]
 fn nobody_has_to_listen() {
-    let [heard, unheard] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [heard, unheard, unread] = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let settings = ["--total-updates", "3", "--logging-steps", "1"];
     let settings = [&settings[..], &["--wandb-watch"]].concat();
     stdout(&mut pretrain(heard.path(), &settings));
-    let command = pretrain(unheard.path(), &settings);
-    let full = || File::options().write(true).open("/dev/full").unwrap();
-    let status = Command::new(command.get_program())
-        .args(command.get_args())
-        .current_dir(unheard.path())
-        .stdout(full())
-        .stderr(full())
-        .status();
-    assert_eq!(status.unwrap().code(), Some(0));
-    common::assert_same_files(&heard.path().join("out"), &unheard.path().join("out"));
+    let full = || {
+        let file = File::options().write(true).open("/dev/full");
+        Stdio::from(file.unwrap())
+    };
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    let outputs: [(_, &dyn Fn() -> Stdio); 2] = [(&unheard, &full), (&unread, &closed)];
+    for (folder, output) in outputs {
+        let command = pretrain(folder.path(), &settings);
+        let status = Command::new(command.get_program())
+            .args(command.get_args())
+            .current_dir(folder.path())
+            .stdout(output())
+            .stderr(output())
+            .status();
+        assert_eq!(status.unwrap().code(), Some(0));
+        common::assert_same_files(&heard.path().join("out"), &folder.path().join("out"));
+    }
 }
 
 /// A file system at a path, until dropped.

@@ -343,3 +343,37 @@ fn a_stop_during_the_test_leaves_the_last_parameters() {
     );
     assert_same_files(&straight.path().join("out"), &stopped.path().join("out"));
 }
+
+/// Gigabytes of activations that a dry run says.
+fn activations(said: &str) -> f64 {
+    let (_, rest) = said.split_once("activations").unwrap();
+    rest.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_dry_run_says_what_its_graph_takes_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for engine in ["training-api", "session"] {
+        let [fused, expanded] = ["fused", "expanded"].map(|attention| {
+            let settings = ["--dry-run", "--engine", engine, "--attention", attention];
+            let said = stdout(&mut pretrain(folder.path(), &settings));
+            for word in [
+                engine,
+                "parameters",
+                "moments",
+                "tokens",
+                "time",
+                "tokens/s",
+            ] {
+                assert!(said.contains(word), "{word}: {said}");
+            }
+            activations(&said)
+        });
+        // One has the weights of every pair of tokens in memory, the other none.
+        assert!(
+            fused > 0.0 && fused < expanded,
+            "{engine}: {fused} and {expanded} GB"
+        );
+    }
+    assert!(!folder.path().join("out").exists());
+}

@@ -5,10 +5,11 @@ mod common;
 
 use common::{failure, files, pretrain, stdout};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 /// Kills of each kind: `MPNET_KILLS`, else few.
 fn kills() -> u32 {
@@ -26,13 +27,19 @@ fn settings(kills: u32) -> Vec<String> {
         .collect()
 }
 
-/// The command without the test library around it, so that it can be watched and killed.
-fn spawn(command: &assert_cmd::Command) -> Child {
+/// The command without the test library around it, so that it can be watched and killed; what it says
+/// goes to `log`.
+fn spawn(command: &assert_cmd::Command, log: &File) -> Child {
     Command::new(command.get_program())
         .args(command.get_args())
         .current_dir(command.get_current_dir().unwrap())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .env("RUST_LOG", "mpnet=debug")
+        .env(
+            "TMPDIR",
+            command.get_current_dir().unwrap().join("temporary"),
+        )
+        .stdout(log.try_clone().unwrap())
+        .stderr(log.try_clone().unwrap())
         .spawn()
         .unwrap()
 }
@@ -61,23 +68,56 @@ fn is_unfinished(out: &Path) -> bool {
     })
 }
 
+/// The moments of a run by what it says then, and what they are called.
+const MOMENTS: [(&str, &str); 7] = [
+    ("opening the text", "start-up"),
+    ("loading ONNX Runtime", "start-up"),
+    ("compiling the model", "compile"),
+    ("evaluating the validation text", "evaluation"),
+    ("evaluating the test text", "evaluation"),
+    ("saving update", "saving"),
+    ("update ", "training"),
+];
+
+/// What a run is at, from what it has said.
+fn moment(out: &Path, said: &str) -> &'static str {
+    if is_unfinished(out) {
+        return "saving";
+    }
+    let of_line = |line: &str| MOMENTS.iter().find(|(words, _)| line.contains(words));
+    let last = said.lines().rev().find_map(of_line);
+    last.map_or("start-up", |(_, name)| name)
+}
+
+/// How long `settings` take.
+fn time_of(folder: &Path, settings: &[&str]) -> Duration {
+    let started = Instant::now();
+    stdout(&mut pretrain(folder, settings));
+    started.elapsed()
+}
+
 /// Kills a run at random moments with each of `signals` in turn, resumes it each time, and compares its
 /// end with that of a run left alone.
 fn killed_runs_end_as_undisturbed_ones(signals: &[&str], engine: &str) {
     let kills = kills();
     let settings = settings(kills);
     let mut settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    settings.extend(["--engine", engine]);
+    settings.extend(["--engine", engine, "--logging-steps", "1"]);
     let straight = tempfile::tempdir().unwrap();
-    let started = std::time::Instant::now();
-    stdout(&mut pretrain(straight.path(), &settings));
-    let whole = started.elapsed();
+    let whole = time_of(straight.path(), &settings);
+    let short = [&settings[..], &["--total-updates", "1"]].concat();
+    let start = time_of(tempfile::tempdir().unwrap().path(), &short);
+    // From the first moment on, and rather early, so that there is something left to kill.
+    let latest = start + whole.saturating_sub(start) / kills;
 
     let disturbed = tempfile::tempdir().unwrap();
     let out = disturbed.path().join("out");
-    let (mut killed, mut attempts, mut saving) = (0, 0, 0);
+    let log = disturbed.path().join("log");
+    let temporary = disturbed.path().join("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let (mut killed, mut attempts, mut moments) = (0, 0, BTreeMap::new());
     // Fractions of the golden ratio: spread evenly, and no two alike.
-    let mut moment = 0.0_f64;
+    let mut share = 0.0_f64;
     loop {
         attempts += 1;
         assert!(attempts < 20 * kills + 20, "the run gets nowhere");
@@ -85,32 +125,35 @@ fn killed_runs_end_as_undisturbed_ones(signals: &[&str], engine: &str) {
         if out.join("latest").exists() {
             command.arg("--resume");
         }
-        let mut child = spawn(&command);
+        let mut child = spawn(&command, &File::create(&log).unwrap());
         if killed < kills {
-            moment = (moment + 0.618_034) % 1.0;
-            // Past the start, which is a good part of so short a run.
-            let share = 0.15 + 0.5 * moment;
-            std::thread::sleep(whole.mul_f64(share).min(Duration::from_secs(8)));
+            share = (share + 0.618_034) % 1.0;
+            std::thread::sleep(latest.mul_f64(share));
             if child.try_wait().unwrap().is_none() {
+                let said = std::fs::read_to_string(&log).unwrap();
                 send(signals[killed as usize % signals.len()], &child);
+                *moments.entry(moment(&out, &said)).or_insert(0) += 1;
                 killed += 1;
             }
         }
-        let output = child.wait_with_output().unwrap();
-        saving += u32::from(is_unfinished(&out));
+        let status = child.wait().unwrap();
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert!(!said.contains("panicked"), "{said}");
         // Whatever happened, what `latest` names is whole.
         if out.join("latest").exists() {
             let name = std::fs::read_to_string(out.join("latest")).unwrap();
             mpnet::checkpoint::load(&out.join(name.trim())).unwrap();
         }
-        match output.status.code() {
+        match status.code() {
             Some(0) => break,
             Some(129 | 130 | 138 | 143) | None => {}
-            Some(code) => panic!("exit {code}: {}", String::from_utf8_lossy(&output.stderr)),
+            Some(code) => panic!("exit {code}: {said}"),
         }
     }
-    eprintln!("{killed} kills with {signals:?} in {attempts} starts, {saving} while saving");
-    assert!(killed > 0, "the run ended before it was killed");
+    eprintln!("{killed} kills with {signals:?} in {attempts} starts: {moments:?}");
+    assert!(killed > kills / 2, "the run ended before it was killed");
+    // What killed runs had left there is gone.
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
     let expected = straight.path().join("out");
     for pointer in ["latest", "best"] {
         let (a, b) = (named(&expected, pointer), named(&out, pointer));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{binary, failure, failure_without_a_trace, files, repository, stdout};
+use common::{binary, failure, failure_without_a_trace, files, pretrain, repository, stdout};
 use std::path::Path;
 
 fn mpnet(folder: &Path, arguments: &[&str]) -> assert_cmd::Command {
@@ -253,4 +253,70 @@ fn tokenizer_check_says_what_is_there_and_what_is_lacking() {
     let said = String::from_utf8(output).unwrap();
     let line = "</s> is the padding token and the end token";
     assert!(said.contains(line) && said.contains("LACKS"), "{said}");
+}
+
+/// Every command that prints, in an order in which each finds what it needs.
+const PRINTING: &[&str] = &[
+    "mpnet doctor",
+    "mpnet runtime list",
+    "mpnet runtime path",
+    "mpnet runtime install",
+    "mpnet graph --preset tiny --nodes --memory",
+    "mpnet compile --preset tiny --output compiled",
+    "mpnet compile --preset tiny --check --provider webgpu --target session",
+    "mpnet verify --case CASE",
+    "mpnet verify --case CASE --json",
+    "mpnet tokenizer check TOKENIZER",
+    "mpnet tokenizer train valid.txt --vocab-size 300 --output trained",
+    "mpnet report out",
+    "mpnet eval out --text valid.txt",
+    "mpnet eval out --text valid.txt --json",
+    "mpnet export out --output onnx",
+    "convert-to-hf --mpnet-checkpoint-path out --hf-model-folder-path hf",
+    "mpnet import hf --output imported",
+];
+
+/// A command of [`PRINTING`] whose standard output goes to `output`.
+#[cfg(unix)]
+fn printing_to(folder: &Path, line: &str, output: std::process::Stdio) -> std::process::Output {
+    let (name, arguments) = line.split_once(' ').unwrap();
+    let command = binary(name, folder);
+    let arguments = arguments.split(' ').map(|word| match word {
+        "CASE" => repository("tests/data/golden/postln-gelu"),
+        "TOKENIZER" => repository("examples/tokenizer"),
+        word => word.into(),
+    });
+    std::process::Command::new(command.get_program())
+        .args(arguments)
+        .current_dir(folder)
+        .stdout(output)
+        .output()
+        .unwrap()
+}
+
+/// `mpnet … | head` ends as a command that the system stops for it would, and a full disk is an error.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_nobody_reads_ends_a_command_quietly() {
+    let folder = tempfile::tempdir().unwrap();
+    stdout(&mut pretrain(folder.path(), &["--total-updates", "1"]));
+    for line in PRINTING {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = printing_to(folder.path(), line, writer.into());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(141), "{line}: {said}");
+        let words = ["panicked", "error"];
+        assert!(!words.iter().any(|w| said.contains(w)), "{line}: {said}");
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let output = printing_to(folder.path(), line, full.unwrap().into());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line}: {said}");
+        assert!(said.contains("standard output"), "{line}: {said}");
+    }
+    // What they made is whole.
+    for made in ["compiled", "trained", "onnx", "hf", "imported"] {
+        assert!(folder.path().join(made).is_dir(), "{made}");
+    }
+    assert!(folder.path().join("out/report.html").is_file());
 }

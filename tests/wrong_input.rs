@@ -284,3 +284,61 @@ fn numbers_that_no_run_can_use() {
         refused(folder.path(), &[flag, value], code, &[word]);
     }
 }
+
+#[test]
+fn a_text_of_which_the_tokenizer_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    // Characters of no width, which the normalizer takes out.
+    std::fs::write(
+        folder.path().join("none.txt"),
+        "\u{200b} \u{200b}\n".repeat(40),
+    )
+    .unwrap();
+    let words = ["none.txt", "no text that the tokenizer makes a token of"];
+    for mode in ["eos", "complete"] {
+        let wrong = ["--train-dir", "none.txt", "--sample-break-mode", mode];
+        refused(folder.path(), &wrong, 1, &words);
+    }
+    let wrong = ["--valid-file", "none.txt"];
+    refused(
+        folder.path(),
+        &wrong,
+        1,
+        &[&words[..], &["--valid-file"]].concat(),
+    );
+}
+
+#[test]
+fn sizes_that_no_text_and_no_machine_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = ["--min-text-length", "1000000000"];
+    let words = [
+        "examples/corpus/train",
+        "shorter than the 1000000000 characters",
+    ];
+    refused(folder.path(), &wrong, 1, &words);
+    let wrong = ["--max-batch-tokens", "99999999999"];
+    refused(
+        folder.path(),
+        &wrong,
+        1,
+        &["--max-batch-tokens", "make it smaller"],
+    );
+    if cfg!(target_os = "linux") {
+        let wrong = [
+            "--preset",
+            "base",
+            "--encoder-layers",
+            "2",
+            "--provider",
+            "cpu",
+        ];
+        let wrong = [&wrong[..], &["--max-batch-tokens", "16000000"]].concat();
+        refused(
+            folder.path(),
+            &wrong,
+            1,
+            &["--max-batch-tokens", "GB of memory"],
+        );
+    }
+}

@@ -9,3 +9,4 @@ pub mod engine;
 mod kernels;
 pub mod library;
 pub mod provider;
+pub mod scratch;

@@ -11,6 +11,8 @@ use std::path::Path;
 /// Largest position that is read, decompressed.
 const MAX_BYTES: u64 = 1 << 30;
 const LEVEL: i32 = 3;
+/// Largest window of the decompressor, as a power of two: four of what `LEVEL` takes.
+const MAX_WINDOW_LOG: u32 = 23;
 
 /// Writes `data` into `folder`.
 ///
@@ -35,7 +37,8 @@ pub(super) fn write(folder: &Path, data: &Value) -> Result<()> {
 pub(super) fn read(folder: &Path) -> Result<Value> {
     let path = folder.join(DATA_FILE);
     let fail = CheckpointError::io("read", &path);
-    let file = zstd::Decoder::new(File::open(&path).map_err(&fail)?).map_err(&fail)?;
+    let mut file = zstd::Decoder::new(File::open(&path).map_err(&fail)?).map_err(&fail)?;
+    file.window_log_max(MAX_WINDOW_LOG).map_err(&fail)?;
     serde_json::from_reader(BufReader::new(file.take(MAX_BYTES)))
         .map_err(|e| CheckpointError::damaged(&path, e.to_string()))
 }

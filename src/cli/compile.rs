@@ -3,6 +3,7 @@
 use super::exit;
 use super::hardware::PrecisionChoice;
 use super::model_file::ModelArgs;
+use crate::output::say;
 use crate::staging::Staging;
 use crate::train::engine::write_artifacts;
 use crate::train::execution::Execution;
@@ -103,8 +104,9 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
     let context = || format!("writing {output}");
     let staging = Staging::new(target_folder).with_context(context)?;
     let folder = staging.path();
+    let mut lines = Vec::new();
     match args.target {
-        Target::Session => write_session(args, &config, folder)?,
+        Target::Session => lines = write_session(args, &config, folder)?,
         Target::OrtTraining => {
             let options = Options {
                 optimizer: args.optimizer(),
@@ -121,7 +123,7 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
                 .context("compiling the model")?;
             let parameters = args.model.parameters(&config, args.seed)?;
             write_artifacts(folder, &artifacts, &parameters)?;
-            print_randomness(&artifacts.dropout);
+            lines = randomness_lines(&artifacts.dropout);
         }
         Target::Encoder => {
             let graph = masked_lm(&config).context("building the encoder")?;
@@ -131,7 +133,10 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
         }
     }
     staging.add().with_context(context)?;
-    println!("{output} written in {:.2} s", start.elapsed().as_secs_f64());
+    for line in lines {
+        say!("{line}")?;
+    }
+    say!("{output} written in {:.2} s", start.elapsed().as_secs_f64())?;
     Ok(exit::DONE)
 }
 
@@ -173,34 +178,36 @@ impl CompileArgs {
     }
 }
 
-/// Prints a line of `what` a model takes: its name and dimensions, or their values where they are it.
-fn print_input(what: &str, name: &str, dims: &[Dim], further: &str) {
+/// A line of `what` a model takes: its name and dimensions, or their values where they are it.
+fn input_line(what: &str, name: &str, dims: &[Dim], further: &str) -> String {
     let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
-    println!("{what} {name} [{}]{further}", dims.join(", "));
+    format!("{what} {name} [{}]{further}", dims.join(", "))
 }
 
-/// Says which sizes a model takes as inputs, each an expression of the batch's.
-fn print_sizes(model: &str, sizes: &[SizeInput]) {
-    for size in sizes {
-        print_input(&format!("{model} size"), &size.name, &size.dims, "");
-    }
+/// Which sizes a model takes as inputs, each an expression of the batch's.
+fn size_lines(model: &str, sizes: &[SizeInput]) -> Vec<String> {
+    let sizes = sizes.iter();
+    let line = |size: &SizeInput| input_line(&format!("{model} size"), &size.name, &size.dims, "");
+    sizes.map(line).collect()
 }
 
-/// Says what a training model takes for its dropout.
-fn print_randomness(randomness: &Randomness) {
-    let print = print_input;
+/// What a training model takes for its dropout.
+fn randomness_lines(randomness: &Randomness) -> Vec<String> {
     match randomness {
-        Randomness::Masks(sites) => sites.iter().for_each(|site| {
-            let ratio = format!(" ratio {}", site.ratio);
-            print("mask", &site.name, &site.shape, &ratio);
-        }),
-        Randomness::Factors(factors) => factors
-            .iter()
-            .for_each(|factor| print("factor", &factor.name, &factor.shape, "")),
+        Randomness::Masks(sites) => (sites.iter())
+            .map(|site| {
+                let ratio = format!(" ratio {}", site.ratio);
+                input_line("mask", &site.name, &site.shape, &ratio)
+            })
+            .collect(),
+        Randomness::Factors(factors) => (factors.iter())
+            .map(|factor| input_line("factor", &factor.name, &factor.shape, ""))
+            .collect(),
     }
 }
 
-fn write_session(args: &CompileArgs, config: &ModelConfig, folder: &Path) -> Result<()> {
+/// Returns the lines to print.
+fn write_session(args: &CompileArgs, config: &ModelConfig, folder: &Path) -> Result<Vec<String>> {
     let (_, artifacts) = args.session(config)?;
     for (name, bytes) in [
         ("step.onnx", &artifacts.step),
@@ -212,10 +219,12 @@ fn write_session(args: &CompileArgs, config: &ModelConfig, folder: &Path) -> Res
         let path = folder.join(name);
         std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
     }
-    print_sizes("step", &artifacts.step_sizes);
-    print_sizes("eval", &artifacts.eval_sizes);
-    print_randomness(&artifacts.randomness);
-    Ok(())
+    Ok([
+        size_lines("step", &artifacts.step_sizes),
+        size_lines("eval", &artifacts.eval_sizes),
+        randomness_lines(&artifacts.randomness),
+    ]
+    .concat())
 }
 
 /// The version of the operator's set.
@@ -227,10 +236,13 @@ fn opset(used: &OperatorUse) -> i64 {
 /// that it lacks.
 fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
     let (target, artifacts) = args.session(config)?;
-    println!(
+    say!(
         "{:34} {:9} {:>5} {:>6}  kernel",
-        "operator", "type", "opset", "nodes"
-    );
+        "operator",
+        "type",
+        "opset",
+        "nodes"
+    )?;
     let mut nodes = 0;
     let mut lacking = Vec::new();
     for (used, count) in &artifacts.operators {
@@ -248,21 +260,21 @@ fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
         let covered = coverage::covers(target, used);
         let verdict = if covered { "yes" } else { "NO" };
         let opset = opset(used);
-        println!("{name:34} {types:9} {opset:>5} {count:>6}  {verdict}");
+        say!("{name:34} {types:9} {opset:>5} {count:>6}  {verdict}")?;
         nodes += count;
         if !covered {
             lacking.push((name, types, used, *count));
         }
     }
     let missing: usize = lacking.iter().map(|(.., count)| count).sum();
-    println!("{nodes} nodes at opset {OPSET}, {missing} without a kernel on {target}");
-    println!("by {}", coverage::source(target));
+    say!("{nodes} nodes at opset {OPSET}, {missing} without a kernel on {target}")?;
+    say!("by {}", coverage::source(target))?;
     if lacking.is_empty() {
         return Ok(exit::DONE);
     }
-    println!("without a kernel, training on {target} needs --allow-cpu-nodes for:");
+    say!("without a kernel, training on {target} needs --allow-cpu-nodes for:")?;
     for (name, types, used, count) in lacking {
-        println!("  {count} {name} {types}, opset {}", opset(used));
+        say!("  {count} {name} {types}, opset {}", opset(used))?;
     }
     Ok(exit::FAILED)
 }

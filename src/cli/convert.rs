@@ -7,6 +7,8 @@ use crate::convert::hf_config::head_difference;
 use crate::convert::hf_folder::{WeightType, parse_size};
 use crate::convert::source::SourceOptions;
 use crate::convert::{HfOptions, Source, write_hf_folder};
+use crate::output::say;
+use crate::train::log::terminal::complain;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
@@ -84,11 +86,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
     let target = &args.hf_model_folder_path;
     write_hf_folder(target, &source, &options)?;
     for note in &source.notes {
-        eprintln!("note: {note}");
+        complain(&format!("note: {note}"));
     }
     if let Some(difference) = head_difference(&source.model) {
-        eprintln!("note: {difference}");
+        complain(&format!("note: {difference}"));
     }
-    println!("{} → {}", source.path.display(), target.display());
+    say!("{} → {}", source.path.display(), target.display())?;
     Ok(exit::DONE)
 }

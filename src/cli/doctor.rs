@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::output::{OutputError, say};
 use anyhow::{Result, bail};
 use clap::Args;
 use mpnet_runtime::doctor::{self, ProviderState, Report};
@@ -38,52 +39,53 @@ pub fn run(arguments: &DoctorArgs) -> Result<()> {
     if arguments.providers_only {
         for provider in &report.providers {
             match &provider.state {
-                ProviderState::Works => println!("{}", provider.entry.name),
+                ProviderState::Works => say!("{}", provider.entry.name)?,
                 ProviderState::Fails(reason) => {
-                    println!("{} {}", provider.entry.name, reason.replace('\n', " "));
+                    say!("{} {}", provider.entry.name, reason.replace('\n', " "))?;
                 }
                 ProviderState::Absent => {}
             }
         }
         return Ok(());
     }
-    print_cache(&report);
-    print_build(&report);
-    print_providers(&report, &elsewhere(&report));
+    print_cache(&report)?;
+    print_build(&report)?;
+    print_providers(&report, &elsewhere(&report))?;
     match &report.used {
         Ok(_) => Ok(()),
         Err(_) => bail!("no ONNX Runtime can be used on this machine"),
     }
 }
 
-fn print_cache(report: &Report) {
-    println!("cache      {}", report.cache.display());
+fn print_cache(report: &Report) -> Result<(), OutputError> {
+    say!("cache      {}", report.cache.display())?;
     match &report.installed {
-        Ok(builds) if builds.is_empty() => println!("           empty"),
+        Ok(builds) if builds.is_empty() => say!("           empty")?,
         Ok(builds) => {
             for (build, health) in builds {
                 let name = format!("{} {}", build.manifest.name, build.manifest.version);
                 match health {
-                    Ok(()) => println!("           {name}: whole"),
+                    Ok(()) => say!("           {name}: whole")?,
                     Err(error) => {
-                        println!("           {name}: damaged: {error}");
-                        println!("           fix: {}", repair(build));
+                        say!("           {name}: damaged: {error}")?;
+                        say!("           fix: {}", repair(build))?;
                     }
                 }
             }
         }
-        Err(error) => println!("           {error}"),
+        Err(error) => say!("           {error}")?,
     }
     match report.clients.as_slice() {
-        [] => println!("fetching   neither pip nor uv was found; one is needed to fetch a build"),
-        clients => println!("fetching   {}", clients.join(", ")),
+        [] => say!("fetching   neither pip nor uv was found; one is needed to fetch a build")?,
+        clients => say!("fetching   {}", clients.join(", "))?,
     }
     if let Some(wheel) = default_wheel() {
-        println!(
+        say!(
             "           default for this machine: {}",
             wheel.requirement()
-        );
+        )?;
     }
+    Ok(())
 }
 
 /// The line that replaces a damaged build.
@@ -97,7 +99,7 @@ fn repair(build: &Installed) -> String {
     }
 }
 
-fn print_build(report: &Report) {
+fn print_build(report: &Report) -> Result<(), OutputError> {
     match &report.used {
         Ok((build, loaded)) => {
             let origin = match build.origin {
@@ -105,21 +107,20 @@ fn print_build(report: &Report) {
                 Origin::Environment => "ORT_DYLIB_PATH",
                 Origin::Cache => "the cache",
             };
-            println!("in use     ONNX Runtime {} from {origin}", loaded.version);
-            println!("           {}", loaded.path.display());
+            say!("in use     ONNX Runtime {} from {origin}", loaded.version)?;
+            say!("           {}", loaded.path.display())?;
             if loaded.has_training_api {
-                println!("           has the training API");
+                say!("           has the training API")?;
             } else {
-                println!(
-                    "           lacks the training API, which the session engine does without"
-                );
+                say!("           lacks the training API, which the session engine does without")?;
             }
         }
         Err(error) => {
-            println!("in use     none: {error}");
-            println!("           fix: mpnet runtime install");
+            say!("in use     none: {error}")?;
+            say!("           fix: mpnet runtime install")?;
         }
     }
+    Ok(())
 }
 
 /// What the other builds of the cache say, each in a process of its own: one process can load one build.
@@ -163,51 +164,55 @@ fn ask(library: &Path, build: &str) -> Vec<Elsewhere> {
         .collect()
 }
 
-fn print_providers(report: &Report, elsewhere: &[Elsewhere]) {
+fn print_providers(report: &Report, elsewhere: &[Elsewhere]) -> Result<(), OutputError> {
     for entry in PROVIDERS {
         let here = report.providers.iter().find(|p| p.entry == entry);
         let others = || elsewhere.iter().filter(|e| e.provider == entry.name);
         match here.map(|provider| &provider.state) {
-            Some(ProviderState::Works) => println!("{:<10} works", entry.name),
-            Some(ProviderState::Fails(reason)) => print_failure(entry, "", reason),
+            Some(ProviderState::Works) => say!("{:<10} works", entry.name)?,
+            Some(ProviderState::Fails(reason)) => print_failure(entry, "", reason)?,
             Some(ProviderState::Absent) | None => {
                 let working = others().find(|e| e.failure.is_none());
                 let failing = others().find_map(|e| Some((e, e.failure.as_ref()?)));
                 match (working, failing) {
-                    (Some(other), _) => println!("{:<10} works in {}", entry.name, other.build),
+                    (Some(other), _) => say!("{:<10} works in {}", entry.name, other.build)?,
                     (None, Some((other, reason))) => {
-                        print_failure(entry, &format!(" in {}", other.build), reason);
+                        print_failure(entry, &format!(" in {}", other.build), reason)?;
                     }
-                    (None, None) => print_absence(entry),
+                    (None, None) => print_absence(entry)?,
                 }
             }
         }
     }
+    Ok(())
 }
 
-fn print_failure(entry: &Entry, build: &str, reason: &str) {
+fn print_failure(entry: &Entry, build: &str, reason: &str) -> Result<(), OutputError> {
     // What misses libraries ends with the line that brings them.
     let (reason, fix) = match reason.rsplit_once("; ") {
         Some((reason, fix)) => (reason, Some(fix)),
         None => (reason, None),
     };
-    println!("{:<10} fails{build}: {reason}", entry.name);
+    say!("{:<10} fails{build}: {reason}", entry.name)?;
     match fix {
-        Some(fix) => println!("           fix: {fix}"),
-        None => println!("           needs {}", entry.needs),
+        Some(fix) => say!("           fix: {fix}")?,
+        None => say!("           needs {}", entry.needs)?,
     }
+    Ok(())
 }
 
-fn print_absence(entry: &Entry) {
-    println!(
+fn print_absence(entry: &Entry) -> Result<(), OutputError> {
+    say!(
         "{:<10} is in no build here; needs {}",
-        entry.name, entry.needs
-    );
+        entry.name,
+        entry.needs
+    )?;
     match wheel_of(entry.package) {
-        Some(_) => println!("           fix: mpnet runtime install {}", entry.name),
-        None => println!(
+        Some(_) => say!("           fix: mpnet runtime install {}", entry.name)?,
+        None => say!(
             "           fix: pip download --no-deps {}, then --ort with the wheel",
             entry.package
-        ),
+        )?,
     }
+    Ok(())
 }

@@ -5,8 +5,10 @@ use crate::convert::Source;
 use crate::convert::source::SourceOptions;
 use crate::data::source::Sources;
 use crate::data::{EvaluationSet, Masking, Tokenizer};
+use crate::output::say;
 use crate::train::engine::start;
 use crate::train::evaluate::evaluate;
+use crate::train::log::terminal::complain;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use mpnet_graphs::lower::ort_training::Options;
@@ -110,19 +112,19 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         bail!("the evaluation ended early");
     };
     for note in &source.notes {
-        eprintln!("note: {note}");
+        complain(&format!("note: {note}"));
     }
     let (loss, accuracy) = (found.loss, found.accuracy);
     match args.json {
-        true => println!(
+        true => say!(
             "{}",
             json!({ "loss": loss, "accuracy": accuracy, "texts": set.rows() })
-        ),
-        false => println!(
+        )?,
+        false => say!(
             "{} | {} texts | loss {loss:.4} bits per token | acc {accuracy:.4}",
             source.path.display(),
             set.rows()
-        ),
+        )?,
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Exit codes, and how an error is shown.
 
+use crate::output::OutputError;
 use crate::train::log::terminal::complain;
 use std::process::ExitCode;
 
@@ -9,6 +10,8 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The command line makes no sense.
 pub const USAGE: u8 = 2;
+/// Nobody read what was printed, as a shell says it of programs that the system ends for that.
+pub const UNREAD: u8 = 128 + 13;
 
 /// A command line that makes no sense, beyond what its parser sees.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +37,16 @@ pub fn init_logging(debug: bool) {
 pub fn code(result: anyhow::Result<u8>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
+        Err(error) if unread(&error) => ExitCode::from(UNREAD),
         Err(error) => {
             complain(&format!("error: {error:#}"));
             let usage = error.downcast_ref::<UsageError>().is_some();
             ExitCode::from(if usage { USAGE } else { FAILED })
         }
     }
+}
+
+fn unread(error: &anyhow::Error) -> bool {
+    let output = error.downcast_ref::<OutputError>();
+    output.is_some_and(OutputError::is_unread)
 }

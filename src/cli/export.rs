@@ -4,6 +4,8 @@ use super::exit::UsageError;
 use crate::convert::Source;
 use crate::convert::source::SourceOptions;
 use crate::export::{Format, OPSETS, Options, export};
+use crate::output::say;
+use crate::train::log::terminal::complain;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::lower::export::Weights;
@@ -124,13 +126,13 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     };
     export(&source, &args.output, &options)?;
     for note in &source.notes {
-        eprintln!("note: {note}");
+        complain(&format!("note: {note}"));
     }
-    println!(
+    say!(
         "{} → {} in {:.2} s",
         source.path.display(),
         args.output.display(),
         start.elapsed().as_secs_f64()
-    );
+    )?;
     Ok(())
 }

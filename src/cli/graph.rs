@@ -2,6 +2,7 @@
 
 use super::hardware::PrecisionChoice;
 use super::model_file::ModelArgs;
+use crate::output::{OutputError, say};
 use crate::train::execution::Execution;
 use crate::train::session;
 use anyhow::{Result, ensure};
@@ -119,47 +120,52 @@ pub fn run(args: &GraphArgs) -> Result<()> {
         Stage::Encoder => masked_lm(&config)?,
     };
     if args.nodes {
-        print!("{graph}");
+        say!("{}", graph.to_string().trim_end())?;
     }
     let costs = costs(&graph, &sizes);
-    println!(
+    say!(
         "{:<18}{:>6}{:>14}{:>14}",
-        "op", "nodes", "GFLOP", "MB moved"
-    );
-    let line = |name: &str, nodes: usize, cost: &Cost| {
+        "op",
+        "nodes",
+        "GFLOP",
+        "MB moved"
+    )?;
+    let line = |name: &str, nodes: usize, cost: &Cost| -> Result<(), OutputError> {
         let (gflop, megabytes) = (cost.flops as f64 / 1e9, cost.bytes as f64 / 1e6);
-        println!("{name:<18}{nodes:>6}{gflop:>14.3}{megabytes:>14.1}");
+        say!("{name:<18}{nodes:>6}{gflop:>14.3}{megabytes:>14.1}")
     };
     for (name, (nodes, cost)) in &costs.by_op {
-        line(name, *nodes, cost);
+        line(name, *nodes, cost)?;
     }
-    line("total", graph.nodes().len(), &costs.total);
+    line("total", graph.nodes().len(), &costs.total)?;
     let parameters = parameter_count(&graph);
-    println!(
+    say!(
         "{} inputs, {} parameter tensors of {:.1} M elements, {:.1} MB in f32",
         graph.inputs().len(),
         graph.parameters().len(),
         parameters as f64 / 1e6,
         4.0 * parameters as f64 / 1e6
-    );
+    )?;
     let order = execution_order(&graph);
     let peak = memory(&graph, &order, &sizes);
-    println!(
+    say!(
         "{:.2} GB of intermediate values at most, at node {} of {}",
         peak.peak as f64 / 1e9,
         peak.at + 1,
         order.len()
-    );
+    )?;
     if args.memory {
         let mut alive: Vec<_> = peak.alive.iter().collect();
         alive.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
         for ((op, ty), (count, bytes)) in alive {
-            println!("{:>8.3} GB  {count:>4} × {ty} of {op}", *bytes as f64 / 1e9);
+            say!("{:>8.3} GB  {count:>4} × {ty} of {op}", *bytes as f64 / 1e9)?;
         }
     }
-    println!(
+    say!(
         "figures for {} rows of {} tokens, {} of them predicted",
-        sizes.batch, sizes.length, sizes.predicted
-    );
+        sizes.batch,
+        sizes.length,
+        sizes.predicted
+    )?;
     Ok(())
 }

@@ -4,6 +4,8 @@ use crate::convert::Source;
 use crate::convert::import::import;
 use crate::convert::source::SourceOptions;
 use crate::convert::weight_map::Layout;
+use crate::output::say;
+use crate::train::log::terminal::complain;
 use anyhow::{Result, bail};
 use clap::Args;
 use std::path::PathBuf;
@@ -45,9 +47,9 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     }
     let folder = import(&source, &args.output, args.seed)?;
     for note in &source.notes {
-        eprintln!("note: {note}");
+        complain(&format!("note: {note}"));
     }
-    println!(
+    say!(
         "{} → {} ({} tensors{})",
         source.path.display(),
         folder.display(),
@@ -56,6 +58,6 @@ pub fn run(args: &ImportArgs) -> Result<()> {
             Some(_) => ", with optimizer moments",
             None => "",
         }
-    );
+    )?;
     Ok(())
 }

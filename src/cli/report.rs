@@ -1,5 +1,6 @@
 //! `mpnet report`: the HTML page of a run.
 
+use crate::output::say;
 use crate::report::html;
 use crate::staging::replace_file;
 use anyhow::{Context, Result};
@@ -33,7 +34,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     };
     let refresh = args.watch.map(|seconds| seconds.max(1));
     write(&output, &html(&args.folder, refresh)?)?;
-    println!("{}", output.display());
+    say!("{}", output.display())?;
     if let Some(seconds) = refresh {
         loop {
             std::thread::sleep(Duration::from_secs(seconds));

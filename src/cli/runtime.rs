@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::output::say;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
 use mpnet_runtime::library::{self, ClientKind, InstallOptions, LocateOptions};
@@ -85,7 +86,7 @@ fn install(arguments: &InstallArgs) -> Result<()> {
         ..InstallOptions::for_user()?
     };
     let installed = library::install(wheel, &options).context("installing ONNX Runtime")?;
-    println!("{}", installed.library().display());
+    say!("{}", installed.library().display())?;
     Ok(())
 }
 
@@ -101,22 +102,22 @@ fn list() -> Result<()> {
     let cache = library::cache_folder()?;
     let builds = library::list(&cache).context("listing the builds in the cache")?;
     if builds.is_empty() {
-        println!(
+        say!(
             "no build in {}; `mpnet runtime install` fetches one",
             cache.display()
-        );
+        )?;
     }
     for build in builds {
-        println!(
+        say!(
             "{} {} ({:.1} MB, by {}) {}",
             build.manifest.name,
             build.manifest.version,
             build.manifest.library_bytes as f64 / 1e6,
             build.manifest.source,
             build.library().display()
-        );
+        )?;
         if let Err(error) = build.verify() {
-            println!("  damaged: {error}");
+            say!("  damaged: {error}")?;
         }
     }
     Ok(())
@@ -128,6 +129,6 @@ fn path(arguments: &PathArgs) -> Result<()> {
         ..LocateOptions::for_user(arguments.ort.clone())?
     };
     let build = library::locate(&options).context("looking for ONNX Runtime")?;
-    println!("{}", build.path.display());
+    say!("{}", build.path.display())?;
     Ok(())
 }

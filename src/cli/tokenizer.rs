@@ -13,6 +13,7 @@ use crate::data::source::{DEFAULT_FIELD, training_files};
 use crate::data::tokenizer::check;
 use crate::data::tokenizer::training::TokenizerTraining;
 use crate::data::{Sources, Tokenizer};
+use crate::output::say;
 
 /// Make a tokenizer, or check one
 #[derive(Debug, Args)]
@@ -93,18 +94,18 @@ pub fn run(args: &TokenizerArgs) -> anyhow::Result<u8> {
 
 fn check(args: &CheckArgs) -> anyhow::Result<u8> {
     let check = check::check(&args.name)?;
-    println!("{}: {} tokens", check.path.display(), check.entries);
+    say!("{}: {} tokens", check.path.display(), check.entries)?;
     for finding in &check.findings {
         let (word, part) = (finding.verdict.word(), finding.part);
-        println!("{word:5}  {part:15}  {}", finding.said);
+        say!("{word:5}  {part:15}  {}", finding.said)?;
     }
     Ok(match check.usable() {
         true => {
-            println!("it can be trained with");
+            say!("it can be trained with")?;
             exit::DONE
         }
         false => {
-            println!("it can't be trained with before that is mended");
+            say!("it can't be trained with before that is mended")?;
             exit::FAILED
         }
     })
@@ -123,7 +124,7 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
     trained.save(&args.output)?;
     // What was written must load, with every role in its place.
     let tokenizer = Tokenizer::load(&args.output.to_string_lossy())?;
-    println!(
+    say!(
         "{}: {} entries from {} files, mask token {}{}",
         tokenizer.path().display(),
         tokenizer.vocab_size(),
@@ -134,7 +135,7 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
         } else {
             "; too few word pieces for whole-word masking: take more text or a larger vocabulary"
         }
-    );
+    )?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::exit;
 use super::hardware::HardwareArgs;
 use super::model_file::ModelArgs;
+use crate::output::say;
 use crate::train::execution::Execution;
 use crate::verify::{Case, Report, against_f32, verify};
 use anyhow::{Context, Result, ensure};
@@ -54,7 +55,7 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
     if args.against_fp32 {
         let report = precision(args, &loaded, &execution).context("comparing precisions")?;
         if !args.json {
-            println!("{report}\n");
+            say!("{report}\n")?;
         }
         reports.push(report);
     }
@@ -63,12 +64,12 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
         let case = Case::load(folder).with_context(context)?;
         let report = verify(&loaded, &case, &execution).with_context(context)?;
         if !args.json {
-            println!("{report}\n");
+            say!("{report}\n")?;
         }
         reports.push(report);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&reports)?);
+        say!("{}", serde_json::to_string_pretty(&reports)?)?;
     }
     let passed = reports.iter().all(Report::passed);
     Ok(if passed { exit::DONE } else { exit::FAILED })

@@ -23,7 +23,7 @@ impl EvaluationSet {
     /// Reads and tokenizes all texts, in order, at most `max_tokens` tokens each.
     ///
     /// # Errors
-    /// When a text can't be read, there is none, or `batch_size` is 0.
+    /// When a text can't be read, there is none or none with a token, or `batch_size` is 0.
     pub fn open(
         sources: &Sources,
         tokenizer: &Tokenizer,
@@ -74,6 +74,12 @@ impl EvaluationSet {
             return Err(DataError::NoText {
                 name: name.to_owned(),
                 shortest: 0,
+            });
+        }
+        // Beside <s> and </s>.
+        if rows.iter().all(|row| row.len() <= 2) {
+            return Err(DataError::NoTokens {
+                name: name.to_owned(),
             });
         }
         Ok(Self {

@@ -2,17 +2,20 @@
 
 use super::config::TrainConfig;
 use super::engine::Running;
+use super::feeder::{Feeder, stalled};
 use super::inputs::{batch_inputs, dropout_inputs, loss_scale};
 use super::log::machine;
+use super::log::terminal::complain;
 use super::session::target;
-use crate::data::TrainLoader;
+use super::stop::StopSignal;
 use crate::data::dropout::MaskKey;
+use crate::output::say;
 use anyhow::{Context, Result};
 use mpnet_graphs::ir::cost::costs;
-use mpnet_graphs::ir::memory::{execution_order, memory};
 use mpnet_graphs::lower::ort_training::training_graph;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Micro-batches that are measured, after a first that is not.
@@ -20,7 +23,7 @@ const MEASURED: u32 = 5;
 /// No further one is started after this long.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Prints what the run would take from update `step` on. Nothing is written.
+/// Prints what the run would take from update `step` on, unless `stop` comes first. Nothing is written.
 ///
 /// # Errors
 /// Where a batch cannot be read or trained on.
@@ -28,19 +31,31 @@ pub fn dry_run(
     config: &TrainConfig,
     model: &ModelConfig,
     running: &mut Running,
-    loader: &mut TrainLoader,
+    feeder: &mut Feeder,
     step: u64,
+    stop: &StopSignal,
 ) -> Result<()> {
     let count: u64 = parameters(model).iter().map(|p| p.len() as u64).sum();
     let sizes = config.largest_batch();
+    let activations = running.step_memory(&sizes);
     let graph = training_graph(model, false, target(config.execution.provider()))?.0;
-    let activations = memory(&graph, &execution_order(&graph), &sizes).peak;
     let flops = costs(&graph, &sizes).total.flops;
 
     // Whole updates would change nothing more: gradients are what costs.
     let (mut tokens, mut measured, mut took) = (0, 0, Duration::ZERO);
+    let mut batches = VecDeque::new();
     for index in 0..=MEASURED {
-        let (batch, _) = loader.next().context("reading a batch to measure")?;
+        while batches.is_empty() {
+            let report = |waited| complain(&stalled(step + 1, waited));
+            let fed = feeder.next(stop, report);
+            match fed.context("reading a batch to measure")? {
+                Some(prepared) => batches.extend(prepared.batches),
+                None => return Ok(()),
+            }
+        }
+        let Some(batch) = batches.pop_front() else {
+            break;
+        };
         let key = MaskKey {
             seed: config.seed,
             update: step + 1,
@@ -78,43 +93,44 @@ pub fn dry_run(
     let tokens_per_batch = f64::from(tokens as u32) / f64::from(measured.max(1));
     let tokens_per_update = tokens_per_batch * config.update_freq as f64;
     let gb = |bytes: u64| bytes as f64 / 1e9;
-    println!("dry run: nothing is trained, nothing is written");
-    println!("execution    {}", running.description);
-    println!("parameters   {count} ({:.1} M)", count as f64 / 1e6);
-    println!("memory       weights      {:>8.2} GB", gb(4 * count));
-    println!("             gradients    {:>8.2} GB", gb(4 * count));
-    println!("             moments      {:>8.2} GB", gb(8 * count));
-    println!(
-        "             activations  {:>8.2} GB at most, for {} × {} tokens in f32",
+    say!("dry run: nothing is trained, nothing is written")?;
+    say!("execution    {}", running.description)?;
+    say!("parameters   {count} ({:.1} M)", count as f64 / 1e6)?;
+    say!("memory       weights      {:>9.3} GB", gb(4 * count))?;
+    say!("             gradients    {:>9.3} GB", gb(4 * count))?;
+    say!("             moments      {:>9.3} GB", gb(8 * count))?;
+    say!(
+        "             activations  {:>9.3} GB at most, for {} × {} tokens",
         gb(activations),
-        config.batch_size,
+        sizes.batch,
         config.max_tokens
-    );
+    )?;
     if let Some(memory) = machine::memory() {
-        println!("             this process {:>8.2} GB now", gb(memory));
+        say!("             this process {:>9.3} GB now", gb(memory))?;
     }
-    println!(
+    say!(
         "work         {:.3} TFLOP for a micro-batch of {} × {} tokens",
         flops as f64 / 1e12,
-        config.batch_size,
+        sizes.batch,
         config.max_tokens
-    );
-    println!(
+    )?;
+    say!(
         "steps        {updates} updates of {} × {} rows",
-        config.update_freq, config.batch_size
-    );
-    println!(
+        config.update_freq,
+        sizes.batch
+    )?;
+    say!(
         "tokens       {tokens_per_update:.0} an update, {:.3e} in all, at the lengths measured",
         tokens_per_update * updates as f64
-    );
-    println!(
+    )?;
+    say!(
         "time         {per_update:.3} s an update, {} in all, without validation",
         duration(per_update * updates as f64)
-    );
-    println!(
+    )?;
+    say!(
         "speed        {:.0} tokens/s, measured over {measured} micro-batches",
         tokens_per_update / per_update.max(1e-9)
-    );
+    )?;
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 use super::execution::Execution;
 use super::session;
 use anyhow::{Context, Result};
+use mpnet_graphs::ir::memory::{execution_order, memory};
+use mpnet_graphs::ir::{Bindings, Graph};
 use mpnet_graphs::lower::ort_training::{Artifacts, GRADIENT_NORM, Options, compile};
 use mpnet_graphs::lower::portable::{Precision, Randomness};
 use mpnet_graphs::model::AttentionForm;
@@ -12,6 +14,7 @@ use mpnet_runtime::checkpoint_file;
 use mpnet_runtime::engine::training_api::hidden_parameter;
 use mpnet_runtime::engine::{Engine, NamedArray, TrainingApiEngine, TrainingApiOptions};
 use mpnet_runtime::library::Loaded;
+use mpnet_runtime::scratch::Scratch;
 use std::path::Path;
 
 /// Writes the four files of the training API into `folder`.
@@ -44,6 +47,16 @@ pub struct Running {
     pub dropout: Randomness,
     /// Engine, provider and arithmetic, in words.
     pub description: String,
+    /// What a micro-batch computes.
+    step_graph: Graph,
+}
+
+impl Running {
+    /// Bytes of intermediate values that a micro-batch of these sizes holds at most.
+    pub fn step_memory(&self, sizes: &Bindings) -> u64 {
+        let order = execution_order(&self.step_graph);
+        memory(&self.step_graph, &order, sizes).peak
+    }
 }
 
 /// Compiles `config` and starts it as `execution` says with the parameters `initial`.
@@ -61,7 +74,7 @@ pub fn start(
     execution: &Execution,
 ) -> Result<Running> {
     if execution.uses_sessions(loaded)? {
-        let (engine, dropout) = session::start(
+        let (engine, dropout, step_graph) = session::start(
             loaded,
             config,
             &options.optimizer,
@@ -77,6 +90,7 @@ pub fn start(
                 execution.provider(),
                 execution.precision().name()
             ),
+            step_graph,
         });
     }
     let provider = execution.provider();
@@ -86,7 +100,13 @@ pub fn start(
         false => AttentionForm::Expanded,
     };
     let artifacts = compile(config, options, target, attention).context("compiling the model")?;
-    let folder = tempfile::tempdir().context("creating a temporary folder for the artifacts")?;
+    let folder = Scratch::new().with_context(|| {
+        let parent = std::env::temp_dir();
+        format!(
+            "creating a folder for the artifacts in {}",
+            parent.display()
+        )
+    })?;
     write_artifacts(folder.path(), &artifacts, initial)?;
     let names = parameters(config);
     let engine = TrainingApiEngine::new(
@@ -111,5 +131,6 @@ pub fn start(
         engine: Box::new(engine),
         dropout: artifacts.dropout,
         description: format!("training-api engine on {provider} in fp32"),
+        step_graph: artifacts.step_graph,
     })
 }

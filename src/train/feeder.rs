@@ -19,9 +19,19 @@ pub struct Prepared {
     pub state: LoaderState,
 }
 
+/// What there is to say when no batch came for update `step` in `waited`.
+pub fn stalled(step: u64, waited: Duration) -> String {
+    format!(
+        "no batch for update {step} in {:.0} s: the text's source has stalled",
+        waited.as_secs_f64()
+    )
+}
+
 /// Hands out the batches of one update after the other.
 pub struct Feeder {
     updates: Receiver<Result<Prepared>>,
+    /// Waited for and not handed out yet.
+    first: Option<Prepared>,
     stalled: Duration,
 }
 
@@ -59,7 +69,21 @@ impl Feeder {
                 }
             })
             .context("starting the thread that fetches batches")?;
-        Ok(Feeder { updates, stalled })
+        Ok(Feeder {
+            updates,
+            first: None,
+            stalled,
+        })
+    }
+
+    /// Waits until the next update's batches are there or a signal comes, so that a text without any is
+    /// found before more is done. `report` hears of a stalled source.
+    ///
+    /// # Errors
+    /// Where the text cannot be read.
+    pub fn wait(&mut self, stop: &StopSignal, report: impl FnMut(Duration)) -> Result<()> {
+        self.first = self.next(stop, report)?;
+        Ok(())
     }
 
     /// The next update's batches; none if a signal came first. `report` hears of a stalled source.
@@ -71,6 +95,9 @@ impl Feeder {
         stop: &StopSignal,
         mut report: impl FnMut(Duration),
     ) -> Result<Option<Prepared>> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
         let started = Instant::now();
         let mut patience = self.stalled;
         loop {

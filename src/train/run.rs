@@ -3,9 +3,9 @@
 use super::changes::changes;
 use super::config::{TrainConfig, Vocabulary};
 use super::dry_run;
-use super::engine::start;
+use super::engine::{Running, start};
 use super::execution::Execution;
-use super::feeder::Feeder;
+use super::feeder::{Feeder, stalled};
 use super::figures::{Figures, Peak};
 use super::foreign::Foreign;
 use super::initialize::initial_parameters;
@@ -25,9 +25,13 @@ use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::{Options, training_graph};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::library::Loaded;
+use mpnet_runtime::provider::Provider;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Tokens of a row that is short for a whole batch of them.
+const SHORT_ROW: usize = 8;
 
 /// The settings of a run, beside its checkpoints.
 pub const CONFIG_FILE: &str = "config.toml";
@@ -94,7 +98,8 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         .transpose()
         .context("resuming")?;
     let state = resumed.as_ref().map(|r| r.position.data.clone());
-    let mut loader = TrainLoader::new(loader, Arc::clone(&tokenizer), state)?;
+    let loader = TrainLoader::new(loader, Arc::clone(&tokenizer), state)?;
+    let mut feeder = Feeder::new(loader, config.update_freq)?;
 
     if let Some(ended) = stopped() {
         return Ok(ended);
@@ -152,11 +157,16 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     }
     let resumed = checkpoint.is_some();
     drop((fresh, checkpoint));
+    check_memory(config, &running)?;
+    feeder.wait(&stop, |waited| {
+        complain(&stalled(position.step + 1, waited));
+    })?;
     if let Some(ended) = stopped().filter(|_| resumed) {
         return Ok(ended);
     }
     if config.operation.dry_run {
-        dry_run::dry_run(config, &model, &mut running, &mut loader, position.step)?;
+        let step = position.step;
+        dry_run::dry_run(config, &model, &mut running, &mut feeder, step, &stop)?;
         return Ok(Ended::Finished);
     }
     if lock.is_none() {
@@ -199,7 +209,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         model: &model,
         tokenizer: &tokenizer,
         running,
-        feeder: Feeder::new(loader, config.update_freq)?,
+        feeder,
         valid,
         test,
         position,
@@ -222,6 +232,34 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     }
     drop((trainer, lock));
     ended
+}
+
+/// Refuses batches that this machine's memory cannot hold however short their rows are. Those of a GPU
+/// are refused by its provider.
+fn check_memory(config: &TrainConfig, running: &Running) -> Result<()> {
+    let (Provider::Cpu, Some(memory)) = (config.execution.provider(), machine::total_memory())
+    else {
+        return Ok(());
+    };
+    let length = SHORT_ROW.min(config.max_tokens);
+    let (rows, flags) = match config.batching.max_batch_tokens {
+        Some(tokens) => (tokens / length, format!("--max-batch-tokens {tokens}")),
+        None => (
+            config.batch_size,
+            format!("--batch-size {}", config.batch_size),
+        ),
+    };
+    let needed = running.step_memory(&config.masking.batch_sizes(rows, length));
+    if needed > memory {
+        let gb = |bytes: u64| bytes as f64 / 1e9;
+        bail!(
+            "{flags} takes {:.0} GB or more for the activations of a micro-batch, and this machine has \
+             {:.0} GB of memory: make it smaller, and --update-freq larger for the same updates",
+            gb(needed),
+            gb(memory)
+        );
+    }
+    Ok(())
 }
 
 /// A run that does not resume writes over what is there, bit by bit.

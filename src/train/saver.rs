@@ -1,6 +1,7 @@
 //! Checkpoints written on a thread of their own while training goes on, and again where the disk
 //! refuses them.
 
+use super::log::machine::available_memory;
 use super::stop::StopSignal;
 use crate::checkpoint::{self, Checkpoint, Pointer};
 use anyhow::{Context, Result, anyhow};
@@ -198,12 +199,4 @@ impl Attempts<'_> {
         }
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-/// Memory that programs can still have, in bytes, where the system says.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
 }

@@ -3,6 +3,7 @@
 use super::execution::Execution;
 use super::sized::SizedEngine;
 use anyhow::{Context, Result};
+use mpnet_graphs::ir::Graph;
 use mpnet_graphs::lower::ort_training::{GRADIENT_NORM, LOSS_SCALE, TRAIN_OUTPUTS};
 use mpnet_graphs::lower::portable::{
     COPY, EXPOSED_GRADIENT, Options, Precision, Randomness, SegmentNames, Target, compile,
@@ -29,7 +30,8 @@ pub fn target(provider: Provider) -> Target {
     }
 }
 
-/// Compiles `config` for the provider of `execution` and starts it with the parameters `initial`.
+/// Compiles `config` for the provider of `execution` and starts it with the parameters `initial`. Returns
+/// the engine, what its step takes for dropout, and the step's graph.
 ///
 /// # Errors
 /// Where the configuration is not valid or the build refuses the models.
@@ -40,7 +42,7 @@ pub fn start(
     expose: bool,
     initial: &[NamedArray],
     execution: &Execution,
-) -> Result<(SizedEngine, Randomness)> {
+) -> Result<(SizedEngine, Randomness, Graph)> {
     let provider = execution.provider();
     let options = Options {
         optimizer: *optimizer,
@@ -92,7 +94,7 @@ pub fn start(
         step_sizes: artifacts.step_sizes,
         eval_sizes: artifacts.eval_sizes,
     };
-    Ok((engine, artifacts.randomness))
+    Ok((engine, artifacts.randomness, artifacts.step_graph))
 }
 
 /// What the compiler calls the models' values.

@@ -3,7 +3,7 @@
 use super::config::{Dataset, Text, TextFiles, TrainConfig};
 use crate::data::hub::{Hub, HubSettings};
 use crate::data::source::{Position, Sources};
-use crate::data::{EvaluationSet, LoaderConfig, Tokenizer};
+use crate::data::{DataError, EvaluationSet, LoaderConfig, Tokenizer};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::sync::Arc;
@@ -102,6 +102,10 @@ fn open_dataset(config: &TrainConfig, dataset: &Dataset, tokenizer: &Tokenizer) 
             config.seed,
             &config.masking,
         )
+        .map_err(|error| match error {
+            DataError::NoText { name, .. } => DataError::NoText { name, shortest },
+            other => other,
+        })
         .with_context(|| format!("taking the {role} texts from it (--eval-samples)"))
     };
     let (valid, test) = (take("validation")?, take("test")?);

@@ -4,7 +4,7 @@ use super::bad_batch;
 use super::config::TrainConfig;
 use super::engine::Running;
 use super::evaluate::{Evaluation, Totals, evaluate};
-use super::feeder::{Feeder, Prepared};
+use super::feeder::{Feeder, Prepared, stalled};
 use super::figures::{Figures, UpdateFigures};
 use super::inputs::{batch_inputs, dropout_inputs, loss_scale};
 use super::log::Log;
@@ -140,10 +140,7 @@ impl Trainer<'_> {
         let waiting = std::time::Instant::now();
         let (feeder, log) = (&mut self.feeder, &mut self.log);
         let fed = feeder.next(&self.stop, |waited| {
-            log.event(format!(
-                "no batch for update {step} in {:.0} s: the text's source has stalled",
-                waited.as_secs_f64()
-            ));
+            log.event(stalled(step, waited));
         })?;
         let Some(Prepared { batches, state }) = fed else {
             return Ok(false);

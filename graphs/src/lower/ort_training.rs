@@ -49,6 +49,8 @@ pub struct Artifacts {
     pub hidden: Vec<String>,
     /// What the training model takes for its dropout.
     pub dropout: Randomness,
+    /// The training model before it was written down, for figures about it.
+    pub step_graph: Graph,
 }
 
 /// Compiles the training API's artifacts for `config`, to run on `target`; where attention is one
@@ -74,6 +76,7 @@ pub fn compile(
         optimizer: optimizer_model(&options.optimizer)?,
         hidden: vec![NORM_CARRIER.to_owned()],
         dropout,
+        step_graph: training,
     })
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -10,7 +9,6 @@ use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::training::Checkpoint;
 use ort::value::{DynTensor, DynValueRef, TensorElementType, TensorRef, ValueType};
-use tempfile::NamedTempFile;
 
 use super::error::EngineError;
 use super::session_handle::{Graph, Models, SessionHandle};
@@ -18,6 +16,7 @@ use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
 use crate::checkpoint_file;
 use crate::library::{self, Loaded};
 use crate::provider::Provider;
+use crate::scratch::Scratch;
 
 /// What a [`TrainingApiEngine`] is made from.
 #[derive(Debug, Clone)]
@@ -311,12 +310,13 @@ impl Engine for TrainingApiEngine {
 
     fn optimizer_state(&mut self) -> Result<OptimizerState> {
         // The C API hands the moments out in no other way than in a checkpoint file.
-        let file = temporary_file()?;
+        let scratch = Scratch::new().map_err(no_scratch)?;
+        let file = scratch.file("checkpoint");
         self.session
             .checkpoint()
-            .save(file.path(), true)
+            .save(&file, true)
             .map_err(EngineError::runtime("save the optimizer state"))?;
-        let bytes = map(file.path())?;
+        let bytes = map(&file)?;
         let mut state = checkpoint_file::read(&bytes)?.optimizer.unwrap_or_default();
         state.first_moments = self.in_order("first", state.first_moments)?;
         state.second_moments = self.in_order("second", state.second_moments)?;
@@ -336,12 +336,12 @@ impl Engine for TrainingApiEngine {
         }
         let bytes = checkpoint_file::write(&parameters, Some(&state))?;
         drop((parameters, state));
-        let mut file = temporary_file()?;
-        file.write_all(&bytes)
-            .map_err(EngineError::io("write", file.path()))?;
+        let scratch = Scratch::new().map_err(no_scratch)?;
+        let file = scratch.file("checkpoint");
+        std::fs::write(&file, &bytes).map_err(EngineError::io("write", &file))?;
         drop(bytes);
-        let checkpoint = Checkpoint::load(file.path())
-            .map_err(EngineError::runtime("load the optimizer state"))?;
+        let checkpoint =
+            Checkpoint::load(&file).map_err(EngineError::runtime("load the optimizer state"))?;
         self.session = SessionHandle::new(
             self.loaded.environment(),
             &self.session_options,
@@ -585,11 +585,8 @@ fn shapes(checkpoint: &Checkpoint, names: &[String]) -> Result<HashMap<String, V
     Ok(shapes)
 }
 
-fn temporary_file() -> Result<NamedTempFile> {
-    NamedTempFile::with_prefix("mpnet-optimizer").map_err(EngineError::io(
-        "create a temporary file in",
-        std::env::temp_dir(),
-    ))
+fn no_scratch(source: std::io::Error) -> EngineError {
+    EngineError::io("create a folder in", std::env::temp_dir())(source)
 }
 
 fn session_options(loaded: &Loaded, options: &TrainingApiOptions) -> ort::Result<SessionBuilder> {

@@ -10,6 +10,8 @@ use ort::logging::LogLevel;
 use super::error::{LibraryError, Result};
 #[cfg(target_os = "linux")]
 use super::{elf, python_symbols};
+#[cfg(target_os = "linux")]
+use crate::scratch::Scratch;
 
 /// A build of ONNX Runtime in use in this process.
 #[derive(Debug, Clone)]
@@ -152,19 +154,13 @@ fn attach_extension(path: &Path, extension: &elf::Extension) -> Result<String> {
 
     let stand_ins = python_symbols::shared_object(&extension.python_symbols)
         .map_err(|error| refused(error.to_string()))?;
-    let mut file = tempfile::Builder::new()
-        .prefix("mpnet-python-symbols")
-        .suffix(".so")
-        .tempfile()
-        .map_err(super::error::io(
-            "create a temporary file in",
-            std::env::temp_dir(),
-        ))?;
-    std::io::Write::write_all(&mut file, &stand_ins)
-        .map_err(super::error::io("write", file.path()))?;
+    let scratch =
+        Scratch::new().map_err(super::error::io("create a folder in", std::env::temp_dir()))?;
+    let file = scratch.file("python-symbols.so");
+    std::fs::write(&file, &stand_ins).map_err(super::error::io("write", &file))?;
 
     // SAFETY: the object holds data only, so loading it runs no code; it is never closed.
-    let stand_ins = unsafe { Library::open(Some(file.path()), RTLD_NOW | RTLD_GLOBAL) };
+    let stand_ins = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_GLOBAL) };
     std::mem::forget(stand_ins.map_err(|error| refused(error.to_string()))?);
 
     // SAFETY: the extension's initialisers call nothing of Python, and it is never closed.

@@ -11,7 +11,7 @@ use clap::builder::PossibleValuesParser;
 use std::path::PathBuf;
 
 /// What is trained on where nothing is named, as by annotated-mpnet.
-const DEFAULT_DATASET: &str = "HuggingFaceFW/fineweb-edu";
+pub const DEFAULT_DATASET: &str = "HuggingFaceFW/fineweb-edu";
 
 /// The text to train on.
 #[derive(Debug, Args)]
@@ -21,8 +21,7 @@ pub struct DataArgs {
     #[arg(long, default_value = "microsoft/mpnet-base")]
     pub tokenizer_name: String,
     /// Text to train on: a folder, a file or a pattern with *; .txt (one text a line), .jsonl, .json or
-    /// .parquet, each also .gz or .zst [default: the dataset HuggingFaceFW/fineweb-edu, where no file is
-    /// given]
+    /// .parquet, each also .gz or .zst
     #[arg(long)]
     pub train_dir: Option<PathBuf>,
     /// Text to validate on

@@ -28,7 +28,11 @@ use std::time::Duration;
     name = "pretrain-mpnet",
     version,
     rename_all = "kebab-case",
-    args_override_self = true
+    args_override_self = true,
+    mut_arg("dataset_name", |name| name.help(format!(
+        "Dataset on the HuggingFace Hub, instead of files [default: {}, where no file is given]",
+        data::DEFAULT_DATASET
+    )))
 )]
 pub struct PretrainArgs {
     #[command(flatten)]

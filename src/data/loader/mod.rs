@@ -21,7 +21,7 @@ use super::masking::Masking;
 use super::source::{Position, Sources};
 use super::tokenizer::Tokenizer;
 use grouping::Grouping;
-use order::{Order, OrderConfig};
+use order::{Order, OrderConfig, is_long};
 use pipeline::Shuffler;
 
 pub use grouping::GROUP_ROWS;
@@ -180,7 +180,7 @@ impl TrainLoader {
         state: Option<LoaderState>,
     ) -> Result<Self> {
         config.check()?;
-        check_small(&config)?;
+        check_small(&config, &tokenizer)?;
         let state = start(&config, state)?;
         let pool = thread_pool(config.threads)?;
         let order = OrderConfig {
@@ -355,23 +355,34 @@ fn start(config: &LoaderConfig, resumed: Option<LoaderState>) -> Result<LoaderSt
     Ok(state)
 }
 
-/// Reads every file of text that is small enough to be read whole at once.
-fn check_small(config: &LoaderConfig) -> Result<()> {
+/// Reads every file of text that is small enough to be read whole at once: there must be a text to train
+/// on in it.
+fn check_small(config: &LoaderConfig, tokenizer: &Tokenizer) -> Result<()> {
     let sources = &config.sources;
     let small = |bytes: u64| bytes <= CHECK_UP_TO_BYTES;
     if !sources.local_bytes().is_some_and(small) {
         return Ok(());
     }
     let (mut texts, started) = (0u64, std::time::Instant::now());
+    let mut has_tokens = false;
     for text in sources.texts() {
-        text?;
+        let text = text?;
+        if !is_long(&text, config.min_text_length) {
+            continue;
+        }
         texts += 1;
+        // One beside <s> and </s> will do.
+        has_tokens = has_tokens || tokenizer.encode(&text, 3)?.len() > 2;
     }
+    let name = || sources.name().to_owned();
     if texts == 0 {
         return Err(DataError::NoText {
-            name: sources.name().to_owned(),
-            shortest: 0,
+            name: name(),
+            shortest: config.min_text_length,
         });
+    }
+    if !has_tokens {
+        return Err(DataError::NoTokens { name: name() });
     }
     let seconds = started.elapsed().as_secs_f64();
     tracing::info!(

@@ -35,6 +35,12 @@ pub struct Cursor {
     pub at: Position,
 }
 
+/// Whether a text has at least `shortest` characters.
+pub fn is_long(text: &str, shortest: usize) -> bool {
+    // Most are long enough in bytes alone to be so in characters.
+    text.len() >= shortest.saturating_mul(4) || text.chars().count() >= shortest
+}
+
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
@@ -155,10 +161,7 @@ impl Order {
             let at = rows.position();
             self.cursor.at = at;
             let mine = !by_rows || (at.row - 1) % world == rank;
-            let shortest = self.config.min_text_length;
-            // Most are long enough in bytes alone to be so in characters.
-            let long = text.len() >= shortest.saturating_mul(4) || text.chars().count() >= shortest;
-            if mine && long {
+            if mine && is_long(&text, self.config.min_text_length) {
                 return Ok(Some(text));
             }
         }

@@ -68,14 +68,17 @@ impl Packer {
     }
 
     /// Takes the tokens of a text, `<s>` and `</s>` included, and gives the rows that became full. False
-    /// where rows are made of tokens and it has none but those two.
+    /// where it has none but those two.
     pub fn push(&mut self, text: &[u32], rows: &mut Vec<Row>) -> bool {
         let inner = match text {
             [_, inner @ .., _] => inner,
             [] | [_] => &[],
         };
         match self.mode {
-            BreakMode::Eos => rows.push(text.into()),
+            BreakMode::Eos => {
+                rows.push(text.into());
+                return !inner.is_empty();
+            }
             BreakMode::Complete | BreakMode::None | BreakMode::Chunk if inner.is_empty() => {
                 return false;
             }

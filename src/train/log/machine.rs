@@ -6,8 +6,23 @@ use std::process::Command;
 
 /// Memory of this process, in bytes, where the system says.
 pub fn memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|l| l.starts_with("VmRSS:"))?;
+    field("/proc/self/status", "VmRSS:")
+}
+
+/// Memory of the machine, in bytes, where the system says.
+pub fn total_memory() -> Option<u64> {
+    field("/proc/meminfo", "MemTotal:")
+}
+
+/// Memory that programs can still have, in bytes, where the system says.
+pub fn available_memory() -> Option<u64> {
+    field("/proc/meminfo", "MemAvailable:")
+}
+
+/// A number of kilobytes in one of Linux's files, in bytes.
+fn field(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|l| l.starts_with(name))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1024)
 }

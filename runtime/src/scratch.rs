@@ -1,0 +1,127 @@
+//! Temporary folders that go with their process: what a killed one leaves, the next one removes.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use tempfile::TempDir;
+
+/// How the folders' names start.
+const PREFIX: &str = "mpnet-scratch-";
+
+/// A folder in the system's temporary folder, removed when dropped.
+///
+/// Its process holds a lock on it, which ends with the process however that ends.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: TempDir,
+    /// None where the system locks no folders: there nobody removes what another process left.
+    _lock: Option<File>,
+}
+
+impl Scratch {
+    /// An empty folder. The first call of a process removes the folders of processes that are gone.
+    ///
+    /// # Errors
+    /// Where none can be created.
+    pub fn new() -> io::Result<Scratch> {
+        static SWEEP: Once = Once::new();
+        let parent = std::env::temp_dir();
+        SWEEP.call_once(|| sweep(&parent));
+        Scratch::new_in(&parent)
+    }
+
+    fn new_in(parent: &Path) -> io::Result<Scratch> {
+        loop {
+            let folder = TempDir::with_prefix_in(PREFIX, parent)?;
+            // Before it is locked, another process may take it for one that was left.
+            match File::open(folder.path()).map(|file| (file.try_lock(), file)) {
+                Ok((Ok(()), file)) if folder.path().exists() => {
+                    return Ok(Scratch {
+                        folder,
+                        _lock: Some(file),
+                    });
+                }
+                Ok((Ok(()) | Err(TryLockError::WouldBlock), _)) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Ok((Err(TryLockError::Error(_)), _)) | Err(_) => {
+                    return Ok(Scratch {
+                        folder,
+                        _lock: None,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A file of it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+}
+
+/// Removes the folders in `parent` that no process holds, as far as this user may.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let ours = |name: &str| name.starts_with(PREFIX);
+        if !entry.file_name().to_str().is_some_and(ours)
+            || !entry.file_type().is_ok_and(|kind| kind.is_dir())
+        {
+            continue;
+        }
+        if let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
+            tracing::debug!("{} stays: {error}", entry.path().display());
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_without_a_process_go_and_others_stay() {
+        let parent = tempfile::tempdir().unwrap();
+        let live = Scratch::new_in(parent.path()).unwrap();
+        fs::write(live.file("a"), "a").unwrap();
+        // As a killed process leaves it: there, and not locked.
+        let left = parent.path().join(format!("{PREFIX}left"));
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("b"), "b").unwrap();
+        let other = parent.path().join("somebody-elses");
+        fs::create_dir(&other).unwrap();
+        sweep(parent.path());
+        assert!(!left.exists());
+        assert!(live.file("a").exists() && other.exists());
+        let path = live.path().to_owned();
+        drop(live);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn many_at_once_and_a_sweep_disturb_nobody() {
+        let parent = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let scratch = Scratch::new_in(parent.path()).unwrap();
+                        fs::write(scratch.file("a"), "a").unwrap();
+                        sweep(parent.path());
+                        assert!(scratch.file("a").exists());
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+}
