@@ -217,6 +217,23 @@ fn a_folder_holds_what_optimum_and_sentence_transformers_look_for() {
     assert!(said.contains("16"), "{said}");
 }
 
+#[test]
+fn only_sentence_embeddings_are_normalized() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = repository("tests/data/golden/postln-gelu/hf");
+    let mut convert = binary("convert-to-hf", folder.path());
+    convert.arg("--mpnet-checkpoint-path").arg(model);
+    convert.args(["--hf-model-folder-path", "hf"]);
+    for command in [&mut export(folder.path(), "postln-gelu", &[]), &mut convert] {
+        command.arg("--normalize");
+        let said = failure_without_a_trace(folder.path(), command, 2);
+        assert!(said.contains("--head sentence"), "{said}");
+        command.args(["--head", "mlm"]);
+        let said = failure_without_a_trace(folder.path(), command, 2);
+        assert!(said.contains("--head sentence"), "{said}");
+    }
+}
+
 /// The example is built by hand; what it is built from is what is written today.
 #[test]
 fn the_burn_example_is_what_export_writes() {

@@ -2,7 +2,7 @@
 
 use super::ConvertError;
 use super::tensors::Tensor;
-use super::weight_map::{Layout, by_native, ignored};
+use super::weight_map::{LM_HEAD, Layout, by_native, ignored};
 use crate::train::initialize::initial_parameters;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
@@ -145,7 +145,7 @@ pub fn plan(
     if !missing.is_empty() {
         let head: Vec<String> = lines
             .values()
-            .filter(|l| l.native.starts_with("lm_head."))
+            .filter(|l| l.native.starts_with(LM_HEAD))
             .flat_map(|l| l.parts.clone())
             .collect();
         if missing.len() != head.len() || !missing.iter().all(|name| head.contains(name)) {
@@ -159,7 +159,7 @@ pub fn plan(
             "it has no LM head: that of the new checkpoint is fresh and knows nothing".into(),
         );
         let fresh = initial_parameters(config, FRESH_SEED).into_iter();
-        let head = fresh.filter(|p| p.name.starts_with("lm_head."));
+        let head = fresh.filter(|p| p.name.starts_with(LM_HEAD));
         stored.extend(head.map(|p| Stored {
             name: p.name,
             shape: p.shape,
