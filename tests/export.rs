@@ -7,8 +7,9 @@ use common::{binary, failure, failure_without_a_trace, files, pretrain, reposito
 use mpnet::checkpoint;
 use mpnet_runtime::engine::NamedArray;
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tract_onnx::prelude::*;
 
 /// `mpnet export` of a golden case's HuggingFace folder to `folder`/onnx.
@@ -20,6 +21,18 @@ fn export(folder: &Path, case: &str, further: &[&str]) -> assert_cmd::Command {
     command
 }
 
+/// The elements of a stored i64 tensor.
+fn whole(tensor: &TensorView) -> Vec<i64> {
+    let each = tensor.data().as_chunks().0.iter();
+    each.map(|b| i64::from_le_bytes(*b)).collect()
+}
+
+/// The elements of a stored f32 tensor.
+fn floats(tensor: &TensorView) -> Vec<f32> {
+    let each = tensor.data().as_chunks().0.iter();
+    each.map(|b| f32::from_le_bytes(*b)).collect()
+}
+
 /// The golden ids and what transformers computes of them.
 fn golden(case: &str) -> (Vec<i64>, Vec<i64>, [usize; 2], Vec<f32>) {
     let path = repository("tests/data/golden")
@@ -27,52 +40,49 @@ fn golden(case: &str) -> (Vec<i64>, Vec<i64>, [usize; 2], Vec<f32>) {
         .join("hf_expected.safetensors");
     let bytes = std::fs::read(path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let whole = |name: &str| -> Vec<i64> {
-        let data = tensors.tensor(name).unwrap().data();
-        data.chunks_exact(8)
-            .map(|b| i64::from_le_bytes(b.try_into().unwrap()))
-            .collect()
-    };
-    let ids = tensors.tensor("input_ids").unwrap();
-    let logits = tensors.tensor("logits").unwrap();
-    let each = logits.data().chunks_exact(4);
-    let values = each
-        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-        .collect();
+    let tensor = |name: &str| tensors.tensor(name).unwrap();
+    let ids = tensor("input_ids");
     let shape = [ids.shape()[0], ids.shape()[1]];
-    (whole("input_ids"), whole("attention_mask"), shape, values)
+    let mask = whole(&tensor("attention_mask"));
+    (whole(&ids), mask, shape, floats(&tensor("logits")))
 }
 
-/// The first output of the exported model in tract.
-fn run(folder: &Path, ids: &[i64], mask: &[i64], shape: [usize; 2]) -> Vec<f32> {
-    let model = tract_onnx::onnx()
-        .model_for_path(folder.join("onnx/model.onnx"))
-        .unwrap();
-    let fact = || i64::fact(shape);
-    let model = model.with_input_fact(0, fact().into()).unwrap();
-    let model = model.with_input_fact(1, fact().into()).unwrap();
-    let model = model.into_optimized().unwrap().into_runnable().unwrap();
-    let input = |values: &[i64]| Tensor::from_shape(&shape, values).unwrap().into_tvalue();
-    let outputs = model.run(tvec!(input(ids), input(mask))).unwrap();
-    outputs[0]
-        .try_as_plain_ram()
-        .unwrap()
-        .as_slice::<f32>()
-        .unwrap()
-        .to_vec()
+/// An exported model in tract, for batches of any shape.
+struct InTract(Arc<TypedRunnableModel>);
+
+impl InTract {
+    fn load(model: &Path) -> InTract {
+        let model = tract_onnx::onnx().model_for_path(model).unwrap();
+        InTract(model.into_optimized().unwrap().into_runnable().unwrap())
+    }
+
+    /// Its outputs for ids and mask of `shape`.
+    fn run(&self, ids: &[i64], mask: &[i64], shape: [usize; 2]) -> Vec<Vec<f32>> {
+        let input = |values: &[i64]| Tensor::from_shape(&shape, values).unwrap().into_tvalue();
+        let outputs = self.0.run(tvec!(input(ids), input(mask))).unwrap();
+        let floats = |output: TValue| {
+            let plain = output.try_as_plain_ram().unwrap();
+            plain.as_slice::<f32>().unwrap().to_vec()
+        };
+        outputs.into_iter().map(floats).collect()
+    }
 }
 
-fn assert_close(ours: &[f32], theirs: &[f32], mask: &[i64], tolerance: f32, what: &str) {
+/// Fails where values at places that are no padding are further apart than `tolerance`, relative to the
+/// largest where that is above 1. Returns the largest difference.
+fn assert_close(ours: &[f32], theirs: &[f32], mask: &[i64], tolerance: f32, what: &str) -> f32 {
     assert_eq!(ours.len(), theirs.len(), "{what}");
     let width = ours.len() / mask.len();
     let largest = theirs.iter().fold(1f32, |most, x| most.max(x.abs()));
+    let mut worst = 0f32;
     for (place, (a, b)) in ours.iter().zip(theirs).enumerate() {
-        let off = (a - b).abs() / largest;
-        assert!(
-            mask[place / width] == 0 || off <= tolerance,
-            "{what}: {a} for {b} at {place}"
-        );
+        if mask[place / width] != 0 {
+            let off = (a - b).abs() / largest;
+            assert!(off <= tolerance, "{what}: {a} for {b} at {place}");
+            worst = worst.max(off);
+        }
     }
+    worst
 }
 
 #[test]
@@ -86,9 +96,10 @@ fn tract_computes_what_transformers_computes() {
             (&["--int8"][..], 5e-2),
         ] {
             stdout(export(folder.path(), case, &["--head", "mlm"]).args(options));
-            let found = run(folder.path(), &ids, &mask, shape);
+            let model = InTract::load(&folder.path().join("onnx/model.onnx"));
+            let found = model.run(&ids, &mask, shape);
             assert_close(
-                &found,
+                &found[0],
                 &expected,
                 &mask,
                 tolerance,
@@ -96,6 +107,40 @@ fn tract_computes_what_transformers_computes() {
             );
         }
     }
+}
+
+/// Run by tests/python/check_tract.py, which sets the variables: the exported model, and batches of every
+/// length with what transformers makes of them.
+#[test]
+#[ignore = "needs the batches of tests/python/check_tract.py"]
+fn tract_computes_what_transformers_computes_at_every_length() {
+    let path = |variable: &str| PathBuf::from(std::env::var_os(variable).expect(variable));
+    let bytes = std::fs::read(path("MPNET_BATCHES")).unwrap();
+    let stored = SafeTensors::deserialize(&bytes).unwrap();
+    let model = InTract::load(&path("MPNET_EXPORTED"));
+    let (mut batches, mut worst) = (0, 0f32);
+    while let Ok(ids) = stored.tensor(&format!("{batches}.input_ids")) {
+        let tensor = |name: &str| stored.tensor(&format!("{batches}.{name}"));
+        let mask = whole(&tensor("attention_mask").unwrap());
+        let shape = [ids.shape()[0], ids.shape()[1]];
+        let found = model.run(&whole(&ids), &mask, shape);
+        let mut found = found.iter();
+        for name in ["last_hidden_state", "logits", "sentence_embedding"] {
+            let Ok(theirs) = tensor(name) else { continue };
+            let one_a_row = vec![1; shape[0]];
+            let mask = match theirs.shape().len() {
+                2 => &one_a_row,
+                _ => &mask,
+            };
+            let what = format!("{name} of batch {batches}, {shape:?}");
+            let ours = found.next().expect(&what);
+            worst = worst.max(assert_close(ours, &floats(&theirs), mask, 1e-4, &what));
+        }
+        assert!(found.next().is_none());
+        batches += 1;
+    }
+    assert!(batches > 0);
+    println!("tract: {batches} batches apart by at most {worst:.2e}");
 }
 
 #[test]
@@ -106,16 +151,18 @@ fn rows_of_any_length_and_padding_do_not_change_each_other() {
         "postln-gelu",
         &["--head", "none"],
     ));
+    let model = InTract::load(&folder.path().join("onnx/model.onnx"));
+    let run = |ids: &[i64], mask: &[i64], shape| model.run(ids, mask, shape).remove(0);
     let ids: Vec<i64> = (0..20)
         .map(|i| if i == 0 { 0 } else { 10 + 7 * i })
         .collect();
     for length in [1, 2, 9, 20] {
-        let alone = run(folder.path(), &ids[..length], &vec![1; length], [1, length]);
+        let alone = run(&ids[..length], &vec![1; length], [1, length]);
         let mut padded = ids[..length].to_vec();
         padded.resize(24, 1);
         let mut mask = vec![1; length];
         mask.resize(24, 0);
-        let padded = run(folder.path(), &padded, &mask, [1, 24]);
+        let padded = run(&padded, &mask, [1, 24]);
         assert_close(
             &padded[..alone.len()],
             &alone,
@@ -170,6 +217,23 @@ fn a_folder_holds_what_optimum_and_sentence_transformers_look_for() {
     assert!(said.contains("16"), "{said}");
 }
 
+#[test]
+fn only_sentence_embeddings_are_normalized() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = repository("tests/data/golden/postln-gelu/hf");
+    let mut convert = binary("convert-to-hf", folder.path());
+    convert.arg("--mpnet-checkpoint-path").arg(model);
+    convert.args(["--hf-model-folder-path", "hf"]);
+    for command in [&mut export(folder.path(), "postln-gelu", &[]), &mut convert] {
+        command.arg("--normalize");
+        let said = failure_without_a_trace(folder.path(), command, 2);
+        assert!(said.contains("--head sentence"), "{said}");
+        command.args(["--head", "mlm"]);
+        let said = failure_without_a_trace(folder.path(), command, 2);
+        assert!(said.contains("--head sentence"), "{said}");
+    }
+}
+
 /// The example is built by hand; what it is built from is what is written today.
 #[test]
 fn the_burn_example_is_what_export_writes() {
@@ -177,7 +241,12 @@ fn the_burn_example_is_what_export_writes() {
     let burn = ["--format", "burn"];
     stdout(&mut export(folder.path(), "postln-gelu", &burn));
     let written = files(&folder.path().join("onnx"));
-    assert_eq!(written, files(&repository("examples/burn/encoder")));
+    let kept = files(&repository("examples/burn/encoder"));
+    assert!(written.keys().eq(kept.keys()), "{:?}", written.keys());
+    for (name, bytes) in &written {
+        let same = kept[name] == *bytes;
+        assert!(same, "{name:?} is another: run tests/python/check_burn.py");
+    }
     // What Cargo left there stays, and a stranger's package is not touched.
     std::fs::write(folder.path().join("onnx/Cargo.lock"), "").unwrap();
     stdout(&mut export(folder.path(), "postln-gelu", &burn));

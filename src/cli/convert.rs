@@ -34,7 +34,7 @@ pub struct ConvertArgs {
     /// What stands on the encoder; without mlm the folder is for AutoModel and sentence-transformers
     #[arg(long, value_enum, default_value_t = HeadChoice::Mlm)]
     pub head: HeadChoice,
-    /// Sentence embeddings of length 1
+    /// Embeddings of length 1, with --head sentence
     #[arg(long)]
     pub normalize: bool,
     /// Element type of the weights

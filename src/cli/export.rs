@@ -32,7 +32,7 @@ impl HeadChoice {
     pub fn head(self, normalize: bool) -> Result<Head, UsageError> {
         match self {
             HeadChoice::None | HeadChoice::Mlm if normalize => Err(UsageError(
-                "--normalize is for the embeddings of --head sentence".into(),
+                "--normalize is for sentence embeddings: give --head sentence with it".into(),
             )),
             HeadChoice::None => Ok(Head::None),
             HeadChoice::Mlm => Ok(Head::MaskedLm),
@@ -73,7 +73,7 @@ pub struct ExportArgs {
     /// What stands on the encoder
     #[arg(long, value_enum, default_value_t = HeadChoice::None)]
     pub head: HeadChoice,
-    /// Sentence embeddings of length 1
+    /// Embeddings of length 1, with --head sentence
     #[arg(long)]
     pub normalize: bool,
     /// Version of ONNX's operators
@@ -105,6 +105,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         )
         .into());
     }
+    let head = args.head.head(args.normalize)?;
     let options = SourceOptions {
         tokenizer: args.tokenizer.clone(),
         no_optimizer: true,
@@ -115,7 +116,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             FormatChoice::Onnx => Format::Onnx,
             FormatChoice::Burn => Format::Burn,
         },
-        head: args.head.head(args.normalize)?,
+        head,
         opset: args.opset,
         weights: match (args.int8, args.dtype) {
             (true, _) => Weights::Int8,

@@ -5,9 +5,9 @@ use super::plan::plan;
 use super::pytorch::{self, Entry};
 use super::source::{Source, SourceOptions, apply_tokenizer, tokenizer};
 use super::tensors::Tensor;
-use super::weight_map::Layout;
+use super::weight_map::{BUCKETS, Layout, POSITIONS, WORDS, stored_name};
 use mpnet_graphs::model::Objective;
-use mpnet_graphs::model::config::{Activation, ModelConfig};
+use mpnet_graphs::model::config::{Activation, ModelConfig, POSITION_OFFSET};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -111,15 +111,7 @@ fn model(
     };
     let ratio = |name: &str| args.field(name).and_then(Entry::number).unwrap_or(0.1) as f32;
     let truth = |name: &str| args.field(name).and_then(Entry::truth).unwrap_or(false);
-    let prefix = match layout {
-        Layout::Fairseq => "decoder.",
-        Layout::Native | Layout::HuggingFace | Layout::Annotated => "",
-    };
-    let rows = |name: &str| {
-        tensors
-            .get(&format!("{prefix}sentence_encoder.{name}"))
-            .map(Tensor::rows)
-    };
+    let rows = |native: &str| Some(tensors.get(&stored_name(layout, native)?)?.rows());
     let activation = args.field("activation_fn").and_then(Entry::text);
     let activation = activation.unwrap_or("gelu");
     let activation_fn = Activation::from_name(activation)
@@ -132,7 +124,7 @@ fn model(
         ));
     }
     let max_positions = match layout {
-        Layout::Fairseq => rows("embed_positions.weight").map(|n| n.saturating_sub(2)),
+        Layout::Fairseq => rows(POSITIONS).map(|n| n.saturating_sub(POSITION_OFFSET)),
         Layout::Native | Layout::HuggingFace | Layout::Annotated => None,
     };
     let max_positions = match max_positions {
@@ -142,12 +134,11 @@ fn model(
     if max_positions > 1 << 24 {
         return Err(ConvertError::model(path, "its rows are longer than any"));
     }
-    let padded = rows("embed_tokens.weight").ok_or_else(|| {
-        ConvertError::model(path, "it has no sentence_encoder.embed_tokens.weight")
-    })?;
+    let padded =
+        rows(WORDS).ok_or_else(|| ConvertError::model(path, format!("it has no {WORDS}")))?;
     let vocab_size = optional(&["original_vocab_size"]).unwrap_or(padded);
     let buckets = optional(&["relative_attention_num_buckets"])
-        .or_else(|| rows("relative_attention_bias.weight"))
+        .or_else(|| rows(BUCKETS))
         .unwrap_or_else(|| ModelConfig::default_num_buckets(max_positions));
     let token = |name: &str, default: i64| match args.field(name).and_then(Entry::index) {
         Some(id) => id as i64,

@@ -47,7 +47,7 @@ impl HfConfig {
 }
 
 /// The shortest decimal of an f32, as f64: 0.1 and not 0.10000000149.
-fn decimal(x: f32) -> f64 {
+pub(super) fn decimal(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
 }
 

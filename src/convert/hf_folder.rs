@@ -6,7 +6,7 @@ use super::model_card::{MARK, model_card};
 use super::plan::Stored;
 use super::sentence_transformers::{MODULE_FILES, write_modules};
 use super::source::Source;
-use super::weight_map::{Layout, by_native};
+use super::weight_map::{BY_VOCABULARY, Layout, by_native, in_encoder};
 use crate::arrays::{Planned, stream_safetensors};
 use crate::data::tokenizer::{
     CONFIG_FILE as TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_FILES, copy_tokenizer,
@@ -194,10 +194,7 @@ fn outputs<'a>(source: &'a Source, options: &HfOptions, vocabulary: usize) -> Ve
         let Some(line) = lines.remove(&stored.name) else {
             continue;
         };
-        let of_vocabulary = matches!(
-            stored.name.as_str(),
-            "sentence_encoder.embed_tokens.weight" | "lm_head.bias"
-        );
+        let of_vocabulary = BY_VOCABULARY.contains(&stored.name.as_str());
         let rows = match of_vocabulary && stored.shape[0] == padded {
             true => vocabulary,
             false => stored.shape[0],
@@ -227,7 +224,7 @@ fn outputs<'a>(source: &'a Source, options: &HfOptions, vocabulary: usize) -> Ve
 fn encoder_alone(outputs: Vec<Output>) -> Vec<Output> {
     let mut kept = Vec::new();
     for mut output in outputs {
-        if let Some(name) = output.planned.name.strip_prefix("mpnet.") {
+        if let Some(name) = in_encoder(&output.planned.name) {
             output.planned.name = name.to_owned();
             kept.push(output);
         }

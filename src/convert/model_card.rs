@@ -1,8 +1,10 @@
 //! The model card: what the model is, what it was trained with and how to use it.
 
+use super::hf_config::decimal;
 use super::hf_folder::HfOptions;
 use super::source::Source;
 use mpnet_graphs::model::encoder::Head;
+use serde_json::Value;
 use std::fmt::Write;
 
 /// By this a card that this program wrote is known, and replaced by the next one.
@@ -103,9 +105,17 @@ pub fn model_card(
     }
     for (place, name) in SETTINGS {
         if let Some(value) = source.run.pointer(place).filter(|v| v.is_number()) {
-            row(name, value.to_string());
+            row(name, shortest(value));
         }
     }
     let _ = write!(card, "\n```python\n{example}\n```\n");
     card
+}
+
+/// A number as it was given: what is exactly an f32 has the decimals of one, 0.98 and not 0.9800000190734863.
+fn shortest(value: &Value) -> String {
+    match value.as_f64() {
+        Some(x) if value.is_f64() && f64::from(x as f32) == x => decimal(x as f32).to_string(),
+        Some(_) | None => value.to_string(),
+    }
 }

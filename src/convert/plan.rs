@@ -2,11 +2,11 @@
 
 use super::ConvertError;
 use super::tensors::Tensor;
-use super::weight_map::{Layout, by_native, ignored};
+use super::weight_map::{LM_HEAD, Layout, Mapped, by_native, ignored};
 use crate::train::initialize::initial_parameters;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
@@ -91,38 +91,20 @@ pub fn plan(
             missing.push(parameter.name);
             continue;
         };
-        let mut found: Vec<(&String, Tensor)> = Vec::new();
-        for name in &line.parts {
-            if let Some(tensor) = tensors.remove(name) {
-                found.push((name, tensor));
+        let found = match take_parts(line, &mut tensors) {
+            Ok(found) => found,
+            Err(absent) => {
+                missing.extend(absent);
+                continue;
             }
-        }
-        if let Some(name) = &line.tied
-            && let Some(tied) = tensors.remove(name)
-            && found.is_empty()
-        {
-            found.push((name, tied));
-        }
-        let whole = found.len() == line.parts.len() || (found.len() == 1 && line.tied.is_some());
-        if !whole || found.is_empty() {
-            let absent = line.parts.iter();
-            missing.extend(
-                absent
-                    .filter(|n| found.iter().all(|(f, _)| f != n))
-                    .cloned(),
-            );
-            continue;
-        }
+        };
         let mut expected = parameter.shape.clone();
         expected[0] /= found.len();
         for (name, tensor) in &found {
             check_tensor(path, name, tensor, &expected)?;
         }
-        let added = match line
-            .folded
-            .as_ref()
-            .and_then(|n| Some((n, tensors.remove(n)?)))
-        {
+        let folded = line.folded.as_ref();
+        let added = match folded.and_then(|name| Some((name, tensors.remove(name)?))) {
             Some((name, row)) => {
                 check_tensor(path, name, &row, &[1, config.encoder_embed_dim])?;
                 notes.push(format!(
@@ -143,13 +125,8 @@ pub fn plan(
         });
     }
     if !missing.is_empty() {
-        let head: Vec<String> = lines
-            .values()
-            .filter(|l| l.native.starts_with("lm_head."))
-            .flat_map(|l| l.parts.clone())
-            .collect();
-        if missing.len() != head.len() || !missing.iter().all(|name| head.contains(name)) {
-            missing.sort();
+        missing.sort();
+        if missing != names_of_head(&lines) {
             return Err(ConvertError::Missing {
                 path: path.to_owned(),
                 names: missing,
@@ -158,13 +135,7 @@ pub fn plan(
         notes.push(
             "it has no LM head: that of the new checkpoint is fresh and knows nothing".into(),
         );
-        let fresh = initial_parameters(config, FRESH_SEED).into_iter();
-        let head = fresh.filter(|p| p.name.starts_with("lm_head."));
-        stored.extend(head.map(|p| Stored {
-            name: p.name,
-            shape: p.shape,
-            content: Content::Fresh(p.values),
-        }));
+        stored.extend(fresh_head(config));
     }
     let left: Vec<String> = tensors
         .into_keys()
@@ -177,6 +148,53 @@ pub fn plan(
         ));
     }
     Ok((stored, notes))
+}
+
+/// Takes out the tensors that hold a parameter with their names: its parts or, where there is none of
+/// them, the one that repeats it. What is tied is taken out in any case.
+///
+/// # Errors
+/// The parts that are missing.
+fn take_parts<'a>(
+    line: &'a Mapped,
+    tensors: &mut BTreeMap<String, Tensor>,
+) -> Result<Vec<(&'a str, Tensor)>, Vec<String>> {
+    let mut take = |name: &'a String| Some((name.as_str(), tensors.remove(name)?));
+    let tied = line.tied.as_ref().and_then(&mut take);
+    let mut found = Vec::new();
+    let mut absent = Vec::new();
+    for name in &line.parts {
+        match take(name) {
+            Some(part) => found.push(part),
+            None => absent.push(name.clone()),
+        }
+    }
+    match (absent.is_empty(), tied) {
+        (true, _) if !found.is_empty() => Ok(found),
+        (false, Some(tied)) if found.is_empty() => Ok(vec![tied]),
+        // A layout that has no place for the parameter has no name for it either.
+        (true, _) => Err(vec![line.native.clone()]),
+        (false, _) => Err(absent),
+    }
+}
+
+/// The tensors of the language model head, sorted.
+fn names_of_head(lines: &HashMap<String, Mapped>) -> Vec<String> {
+    let head = lines.values().filter(|l| l.native.starts_with(LM_HEAD));
+    let mut names: Vec<String> = head.flat_map(|l| l.parts.clone()).collect();
+    names.sort();
+    names
+}
+
+/// A language model head that knows nothing.
+fn fresh_head(config: &ModelConfig) -> impl Iterator<Item = Stored> {
+    let fresh = initial_parameters(config, FRESH_SEED).into_iter();
+    let head = fresh.filter(|p| p.name.starts_with(LM_HEAD));
+    head.map(|p| Stored {
+        name: p.name,
+        shape: p.shape,
+        content: Content::Fresh(p.values),
+    })
 }
 
 /// Refuses sizes that no model has before anything is made of them.

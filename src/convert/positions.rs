@@ -1,9 +1,8 @@
 //! A model for longer or shorter rows: its position table with more or fewer rows.
 
+use super::weight_map::POSITIONS;
 use mpnet_graphs::model::config::{ModelConfig, POSITION_OFFSET};
 use mpnet_runtime::engine::NamedArray;
-
-const POSITIONS: &str = "sentence_encoder.embed_positions.weight";
 
 /// Gives the position table of `parameters` as many rows as `model` has positions: rows of `fresh`, the
 /// same model's fresh parameters, are added, or the last ones cut off. Returns what was done, if

@@ -7,7 +7,7 @@ use super::plan::{Stored, plan};
 use super::pytorch;
 use super::safetensors_file;
 use super::tensors::Tensor;
-use super::weight_map::Layout;
+use super::weight_map::{LM_HEAD, Layout, WORDS, in_encoder, of_encoder, stored_name};
 use crate::checkpoint::{self, Pointer};
 use crate::data::Tokenizer;
 use crate::data::hub::{Hub, HubSettings, WEIGHT_FILES, index_of, model_folder};
@@ -213,9 +213,8 @@ fn from_hub(path: &Path) -> Result<PathBuf, ConvertError> {
 fn hf_folder(folder: &Path, options: &SourceOptions) -> Result<Source, ConvertError> {
     let found = FoundConfig::read(folder)?;
     let tensors = hf_tensors(folder)?;
-    let rows = tensors
-        .get("mpnet.embeddings.word_embeddings.weight")
-        .map_or(0, Tensor::rows);
+    let words = stored_name(Layout::HuggingFace, WORDS).and_then(|name| tensors.get(&name));
+    let rows = words.map_or(0, Tensor::rows);
     let mut notes = Vec::new();
     let mut model = found.model(folder, rows, &mut notes)?;
     let tokenizer = tokenizer(options, &[folder.to_owned()])?;
@@ -261,7 +260,7 @@ fn hf_tensors(folder: &Path) -> Result<BTreeMap<String, Tensor>, ConvertError> {
         } else {
             continue;
         };
-        return Ok(with_prefix(tensors));
+        return Ok(as_masked_lm(tensors));
     }
     let names = WEIGHT_FILES.join(" nor ");
     Err(ConvertError::model(
@@ -302,16 +301,18 @@ fn shards(index: &Path) -> Result<Vec<String>, ConvertError> {
     Ok(names)
 }
 
-/// An encoder that was saved alone lacks the prefix of its names.
-fn with_prefix(tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-    if !tensors.contains_key("embeddings.word_embeddings.weight") {
+/// The tensors of an encoder that was saved alone under the names of `MPNetForMaskedLM`, others as they
+/// are.
+fn as_masked_lm(tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    let words = stored_name(Layout::HuggingFace, WORDS).unwrap_or_default();
+    if !in_encoder(&words).is_some_and(|alone| tensors.contains_key(alone)) {
         return tensors;
     }
     tensors
         .into_iter()
-        .map(|(name, tensor)| match name.starts_with("lm_head.") {
+        .map(|(name, tensor)| match name.starts_with(LM_HEAD) {
             true => (name, tensor),
-            false => (format!("mpnet.{name}"), tensor),
+            false => (of_encoder(&name), tensor),
         })
         .collect()
 }

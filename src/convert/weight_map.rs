@@ -4,6 +4,23 @@
 use mpnet_graphs::model::config::ModelConfig;
 use std::collections::HashMap;
 
+/// The word embeddings, a row for each entry of the padded vocabulary.
+pub const WORDS: &str = "sentence_encoder.embed_tokens.weight";
+/// The position embeddings.
+pub const POSITIONS: &str = "sentence_encoder.embed_positions.weight";
+/// The table of relative positions, a row for each bucket.
+pub const BUCKETS: &str = "sentence_encoder.relative_attention_bias.weight";
+/// The parameters with a row for each entry of the padded vocabulary.
+pub const BY_VOCABULARY: [&str; 2] = [WORDS, "lm_head.bias"];
+
+/// What the names of the language model head's parameters begin with, here and in HuggingFace.
+pub const LM_HEAD: &str = "lm_head.";
+
+/// Below this transformers' `MPNetForMaskedLM` has the `MPNetModel`, which lacks it when saved alone.
+const HF_ENCODER: &str = "mpnet.";
+/// Below this microsoft/MPNet has the whole model.
+const FAIRSEQ_MODEL: &str = "decoder.";
+
 /// One line of the table; `{}` stands for the layer.
 struct Entry {
     native: &'static str,
@@ -28,11 +45,11 @@ struct Fold {
 
 const TABLE: &[Entry] = &[
     Entry {
-        native: "sentence_encoder.embed_tokens.weight",
+        native: WORDS,
         hf: &["mpnet.embeddings.word_embeddings.weight"],
     },
     Entry {
-        native: "sentence_encoder.embed_positions.weight",
+        native: POSITIONS,
         hf: &["mpnet.embeddings.position_embeddings.weight"],
     },
     Entry {
@@ -44,7 +61,7 @@ const TABLE: &[Entry] = &[
         hf: &["mpnet.embeddings.LayerNorm.bias"],
     },
     Entry {
-        native: "sentence_encoder.relative_attention_bias.weight",
+        native: BUCKETS,
         hf: &["mpnet.encoder.relative_attention_bias.weight"],
     },
     Entry {
@@ -134,12 +151,27 @@ const TABLE: &[Entry] = &[
     },
 ];
 
+impl Entry {
+    /// The tensors that hold the rows of the native parameter of layer `layer` in turn.
+    fn parts(&self, layout: Layout, layer: usize) -> Vec<String> {
+        match layout {
+            Layout::Native | Layout::Annotated => vec![in_layer(self.native, layer)],
+            Layout::Fairseq => vec![format!("{FAIRSEQ_MODEL}{}", in_layer(self.native, layer))],
+            Layout::HuggingFace => self.hf.iter().map(|hf| in_layer(hf, layer)).collect(),
+        }
+    }
+}
+
+fn in_layer(template: &str, layer: usize) -> String {
+    template.replace("{}", &layer.to_string())
+}
+
 /// Older files store what is tied; the copy is not read where the parameter itself is there.
 const TIES: &[Tie] = &[
     Tie {
         layout: Layout::HuggingFace,
         name: "lm_head.decoder.weight",
-        native: "sentence_encoder.embed_tokens.weight",
+        native: WORDS,
     },
     Tie {
         layout: Layout::HuggingFace,
@@ -149,12 +181,12 @@ const TIES: &[Tie] = &[
     Tie {
         layout: Layout::Annotated,
         name: "lm_head.weight",
-        native: "sentence_encoder.embed_tokens.weight",
+        native: WORDS,
     },
     Tie {
         layout: Layout::Fairseq,
         name: "decoder.lm_head.weight",
-        native: "sentence_encoder.embed_tokens.weight",
+        native: WORDS,
     },
 ];
 
@@ -163,17 +195,17 @@ const FOLDS: &[Fold] = &[
     Fold {
         layout: Layout::HuggingFace,
         name: "mpnet.embeddings.token_type_embeddings.weight",
-        native: "sentence_encoder.embed_tokens.weight",
+        native: WORDS,
     },
     Fold {
         layout: Layout::Fairseq,
         name: "decoder.sentence_encoder.segment_embeddings.weight",
-        native: "sentence_encoder.embed_tokens.weight",
+        native: WORDS,
     },
     Fold {
         layout: Layout::Annotated,
         name: "sentence_encoder.segment_embeddings.weight",
-        native: "sentence_encoder.embed_tokens.weight",
+        native: WORDS,
     },
 ];
 
@@ -229,15 +261,10 @@ pub fn mapped(layout: Layout, config: &ModelConfig) -> Vec<Mapped> {
             false => 1,
         };
         for layer in 0..copies {
-            let name = |template: &str| template.replace("{}", &layer.to_string());
-            let native = name(entry.native);
+            let native = in_layer(entry.native, layer);
             let further = |name: &'static str| Some(name.to_owned());
             lines.push(Mapped {
-                parts: match layout {
-                    Layout::Native | Layout::Annotated => vec![native.clone()],
-                    Layout::Fairseq => vec![format!("decoder.{native}")],
-                    Layout::HuggingFace => entry.hf.iter().map(|hf| name(hf)).collect(),
-                },
+                parts: entry.parts(layout, layer),
                 tied: TIES
                     .iter()
                     .find(|tie| tie.layout == layout && tie.native == native)
@@ -251,6 +278,23 @@ pub fn mapped(layout: Layout, config: &ModelConfig) -> Vec<Mapped> {
         }
     }
     lines
+}
+
+/// The tensor of `layout` that holds the whole of `native`, a parameter of no layer.
+pub fn stored_name(layout: Layout, native: &str) -> Option<String> {
+    let entry = TABLE.iter().find(|entry| entry.native == native)?;
+    let [name] = <[String; 1]>::try_from(entry.parts(layout, 0)).ok()?;
+    Some(name)
+}
+
+/// The name that a tensor of an `MPNetForMaskedLM` has in an `MPNetModel`; none for the LM head's.
+pub fn in_encoder(name: &str) -> Option<&str> {
+    name.strip_prefix(HF_ENCODER)
+}
+
+/// The name that a tensor of an `MPNetModel` has in an `MPNetForMaskedLM`.
+pub fn of_encoder(name: &str) -> String {
+    format!("{HF_ENCODER}{name}")
 }
 
 /// Whether a file of `layout` may hold `name` although no parameter is made of it.

@@ -61,17 +61,9 @@ const FILES: [(&str, &str); 3] = [
     ("lib.rs", LIBRARY),
 ];
 
-/// Only an empty folder or an earlier package is written to.
-pub fn refuse_strangers(target: &Path) -> Result<(), ExportError> {
-    let empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
-    let earlier =
-        || fs::read_to_string(target.join(BUILD_FILE)).is_ok_and(|found| found.starts_with(MARK));
-    match !target.exists() || empty() || earlier() {
-        true => Ok(()),
-        false => Err(ExportError::Occupied {
-            path: target.to_owned(),
-        }),
-    }
+/// Whether `target` is an exported package.
+pub fn is_ours(target: &Path) -> bool {
+    fs::read_to_string(target.join(BUILD_FILE)).is_ok_and(|found| found.starts_with(MARK))
 }
 
 /// Writes the package around the model in `folder`.

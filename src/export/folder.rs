@@ -7,22 +7,20 @@ use crate::data::tokenizer::{TOKENIZER_FILE, copy_tokenizer};
 use std::fs;
 use std::path::Path;
 
-/// Only an empty folder or an earlier export is replaced.
-pub fn refuse_strangers(target: &Path) -> Result<(), ExportError> {
-    let occupied = || ExportError::Occupied {
-        path: target.to_owned(),
-    };
-    if !target.exists() || target.join(MODEL_FILE).is_file() {
-        return Ok(());
+/// Only an empty folder, or one that `ours` knows for an earlier export, is written to.
+pub fn refuse_strangers(target: &Path, ours: fn(&Path) -> bool) -> Result<(), ExportError> {
+    let empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+    match !target.exists() || ours(target) || empty() {
+        true => Ok(()),
+        false => Err(ExportError::Occupied {
+            path: target.to_owned(),
+        }),
     }
-    if !target.is_dir() {
-        return Err(occupied());
-    }
-    let mut entries = fs::read_dir(target).map_err(ExportError::io("read", target))?;
-    match entries.next() {
-        None => Ok(()),
-        Some(_) => Err(occupied()),
-    }
+}
+
+/// Whether `target` is an exported model's folder.
+pub fn is_ours(target: &Path) -> bool {
+    target.join(MODEL_FILE).is_file()
 }
 
 /// Writes the tokenizer, where there is one.

@@ -85,8 +85,8 @@ impl ExportError {
 /// Where the target holds other things, or a file cannot be read or written; what was there stays.
 pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), ExportError> {
     match options.format {
-        Format::Onnx => refuse_strangers(target)?,
-        Format::Burn => burn::refuse_strangers(target)?,
+        Format::Onnx => refuse_strangers(target, folder::is_ours)?,
+        Format::Burn => refuse_strangers(target, burn::is_ours)?,
     }
     let staging =
         Staging::new(target).map_err(ExportError::io("create a folder beside", target))?;
@@ -132,7 +132,12 @@ pub fn write_model(source: &Source, folder: &Path, options: &Options) -> Result<
         .iter()
         .map(|p| p.shape.iter().product::<usize>())
         .sum();
-    let external = options.external_data || elements.saturating_mul(4) > MOST_INSIDE;
+    let size = match options.weights {
+        // Some weights of an 8-bit model stay as they are.
+        Weights::F32 | Weights::Int8 => 4,
+        Weights::F16 => 2,
+    };
+    let external = options.external_data || elements.saturating_mul(size) > MOST_INSIDE;
     let model_path = folder.join(MODEL_FILE);
     let mut model =
         BufWriter::new(File::create(&model_path).map_err(ExportError::io("create", &model_path))?);

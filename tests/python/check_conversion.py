@@ -12,11 +12,9 @@ needs: requirements.txt beside this file; sentence-transformers
    largest.
 Prints a line a check; exits 1 where one fails.
 """
-import logging
 import subprocess
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ import torch
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
+from warned import warned
 
 mpnet, convert, checkpoint = sys.argv[1:4]
 checkpoint = Path(checkpoint)
@@ -41,29 +40,9 @@ def check(what, passed):
     print(f"{'ok  ' if passed else 'FAIL'} {what}", flush=True)
 
 
-class Warnings(logging.Handler):
-    """What the libraries warn of while something is loaded."""
-
-    def __init__(self):
-        super().__init__(logging.WARNING)
-        self.found = []
-
-    def emit(self, record):
-        self.found.append(record.getMessage())
-
-
 def load(what, function, *arguments, **options):
     """The loaded object; checks that nothing was warned of."""
-    handler = Warnings()
-    loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers")]
-    for logger in loggers:
-        logger.addHandler(handler)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        loaded = function(*arguments, **options)
-    for logger in loggers:
-        logger.removeHandler(handler)
-    told = handler.found + [str(w.message) for w in caught if not issubclass(w.category, DeprecationWarning)]
+    loaded, told = warned(function, *arguments, **options)
     check(f"{what} loads, warnings {told}", not told)
     return loaded
 

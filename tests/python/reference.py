@@ -3,6 +3,8 @@ import numpy as np
 import torch
 
 PAD = 1
+# The outputs of each head.
+HEADS = {"none": ["last_hidden_state"], "mlm": ["logits"], "sentence": ["last_hidden_state", "sentence_embedding"]}
 
 
 def batch(length, vocab, padded):
@@ -30,3 +32,15 @@ def reference(model, ids, mask):
         "logits": model.lm_head(hidden).numpy(),
         "sentence_embedding": mean.numpy(),
     }
+
+
+def stored(model, outputs, lengths):
+    """Batches of these lengths, padded and unpadded, with what transformers makes of them, by the names that
+    the checks in Rust read: 0.input_ids, 0.attention_mask, 0.logits, 1.input_ids, …"""
+    tensors = {}
+    for index, (length, padded) in enumerate((n, p) for n in lengths for p in (False, True)):
+        ids, mask = batch(length, model.config.vocab_size, padded)
+        expected = reference(model, ids, mask)
+        tensors |= {f"{index}.input_ids": ids, f"{index}.attention_mask": mask}
+        tensors |= {f"{index}.{name}": expected[name] for name in outputs}
+    return tensors

@@ -36,7 +36,7 @@ trait Outputs {
 
 impl<const D: usize> Outputs for Tensor<D> {
     fn list(self) -> Result<Vec<Output>> {
-        let values = self.into_data().to_vec::<f32>();
+        let values = self.into_data().try_to_vec::<f32>();
         Ok(vec![Output {
             by_token: D == 3,
             values: values.map_err(|e| format!("{e:?}"))?,

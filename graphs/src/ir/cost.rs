@@ -106,7 +106,7 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         Op::Accumulate(_) => input(0),
         // Scale, two means of two products and a sum each, root, correct, shift, divide, step, decay, subtract.
         Op::AdamWUpdate(_) => 15 * input(0),
-        Op::ArgMax(_) | Op::ReduceSum(_) => input(0),
+        Op::ArgMax(_) | Op::CumSum(_) | Op::ReduceSum(_) => input(0),
         Op::SumSquares(_) => 2 * input(0),
         Op::ScatterAdd(_) | Op::ScatterElements(_) => input(2),
         // Mask and scale.
@@ -169,6 +169,7 @@ fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
         | Op::Concat(_)
         | Op::CrossEntropy(_)
         | Op::CrossEntropyGrad(_)
+        | Op::CumSum(_)
         | Op::Div(_)
         | Op::Dropout(_)
         | Op::Equal(_)

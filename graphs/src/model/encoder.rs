@@ -91,20 +91,13 @@ pub fn encoder(config: &ModelConfig, head: Head) -> Result<Graph, GraphError> {
 
 /// Embeddings of `input_ids` `[B, L]` as `[L, B, D]`.
 fn embed(b: &mut Builder, input_ids: ValueId) -> Result<ValueId, GraphError> {
-    let length = Dim::from(Symbol::Length);
     let graph = &mut b.graph;
     let pad = graph.index(b.config.pad_token_id)?;
     let is_pad = graph.equal(input_ids, pad)?;
-    let (zero, one) = (graph.scalar(0.0)?, graph.scalar(1.0)?);
+    let (zero, one) = (graph.index(0)?, graph.index(1)?);
     let counted = graph.where_select(is_pad, zero, one)?; // [B, L]
-    // How many of them there are up to each place: a product with the triangle of ones, exact in f32.
-    let place = graph.iota(length.clone())?;
-    let first = graph.reshape(place, [length.clone(), Dim::from(1)])?; // [L, 1]
-    let after = graph.less(place, first)?; // [L, L], column before row
-    let until = graph.where_select(after, zero, one)?; // column at or behind row
-    let count = graph.matmul(counted, until, MatMul::default())?; // [B, L]
+    let count = graph.cumsum(counted)?;
     let place = graph.mul(count, counted)?;
-    let place = graph.cast(place, DType::I64)?;
     // The first position is 1 behind that of padding.
     let offset = graph.index(POSITION_OFFSET as i64 - 1)?;
     let place = graph.add(place, offset)?;

@@ -47,6 +47,7 @@ const STANDARD: &[Standard] = &[
     ),
     standard("Cast", 13, 1..=1, &["to"]),
     standard("Concat", 13, 1..=usize::MAX, &["axis"]),
+    standard("CumSum", 14, 2..=2, &["exclusive", "reverse"]),
     standard("DequantizeLinear", 13, 2..=3, &["axis"]),
     standard("Div", 14, 2..=2, &[]),
     standard("Equal", 13, 2..=2, &[]),

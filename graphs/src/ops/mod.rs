@@ -20,6 +20,7 @@ pub mod concat;
 pub mod constant;
 pub mod cross_entropy;
 pub mod cross_entropy_grad;
+pub mod cumsum;
 pub mod div;
 pub mod dropout;
 pub mod dropping;
@@ -118,6 +119,7 @@ operators! {
     constant::Constant,
     cross_entropy::CrossEntropy,
     cross_entropy_grad::CrossEntropyGrad,
+    cumsum::CumSum,
     div::Div,
     dropout::Dropout,
     equal::Equal,

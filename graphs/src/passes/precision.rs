@@ -40,6 +40,7 @@ fn class(op: &Op) -> Class {
         | Op::ArgMax(_)
         | Op::CrossEntropy(_)
         | Op::CrossEntropyGrad(_)
+        | Op::CumSum(_)
         | Op::Equal(_)
         | Op::Less(_)
         | Op::ScatterAdd(_)

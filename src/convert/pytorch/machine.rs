@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::Read;
 
 /// Longest pickle that is read: that of a large model's checkpoint has less than one MiB.
-const MAX_BYTES: u64 = 64 << 20;
+pub const MAX_BYTES: u64 = 64 << 20;
 
 /// Most values; each takes about 50 bytes here.
 const MAX_NODES: usize = 2_000_000;

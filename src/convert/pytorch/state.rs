@@ -100,11 +100,6 @@ impl<'a> Entry<'a> {
         self.file.values.index(self.id)
     }
 
-    /// Whole numbers, not negative.
-    pub fn indices(self) -> Option<Vec<usize>> {
-        self.file.values.indices(self.id)
-    }
-
     /// A truth value.
     pub fn truth(self) -> Option<bool> {
         match self.node() {

@@ -113,14 +113,4 @@ impl Values {
             _ => None,
         }
     }
-
-    /// The whole numbers of a tuple or list.
-    pub fn indices(&self, id: Id) -> Option<Vec<usize>> {
-        match self.get(id) {
-            Node::Tuple(items) | Node::List(items) => {
-                items.iter().map(|i| self.index(*i)).collect()
-            }
-            _ => None,
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! `torch.save`'s present format: a zip archive without compression.
 
 use super::directory::{self, Place};
-use super::machine::unpickle;
+use super::machine::{MAX_BYTES, Refusal, unpickle};
 use super::state::PyTorchFile;
 use super::storage::storages;
 use crate::convert::ConvertError;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Reads an archive.
 pub fn open(file: &Arc<TensorFile>) -> Result<PyTorchFile, ConvertError> {
     let path = file.path();
-    let damaged = |reason: String| ConvertError::damaged(path, reason);
+    let damaged = |reason: Refusal| ConvertError::damaged(path, reason);
     let places = directory::entries(file)?;
     // Everything lies in one folder, whose name is free.
     let mut folders = places.keys().filter_map(|n| n.strip_suffix("/data.pkl"));
@@ -28,7 +28,7 @@ pub fn open(file: &Arc<TensorFile>) -> Result<PyTorchFile, ConvertError> {
     let bytes = |place: &Place| -> Result<Vec<u8>, ConvertError> {
         let len = usize::try_from(place.len)
             .ok()
-            .filter(|&n| n <= MAX_PICKLE)
+            .filter(|_| place.len <= MAX_BYTES)
             .ok_or_else(|| damaged(format!("its data.pkl has {} bytes", place.len)))?;
         file.read(place.start, len)
     };
@@ -68,6 +68,3 @@ pub fn open(file: &Arc<TensorFile>) -> Result<PyTorchFile, ConvertError> {
     }
     Ok(PyTorchFile::new(file, values, offsets))
 }
-
-/// Longest data.pkl, as for the machine that reads it.
-const MAX_PICKLE: usize = 64 << 20;
