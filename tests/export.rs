@@ -207,6 +207,12 @@ fn a_folder_holds_what_optimum_and_sentence_transformers_look_for() {
         &["--head", "mlm"],
     ));
     assert!(!folder.path().join("onnx/modules.json").exists());
+    let thesis = folder.path().join("onnx/thesis.doc");
+    std::fs::write(&thesis, "years of work").unwrap();
+    let mut again = export(folder.path(), "postln-gelu", &[]);
+    let said = failure_without_a_trace(folder.path(), &mut again, 1);
+    assert!(said.contains("choose another folder"), "{said}");
+    std::fs::remove_file(thesis).unwrap();
     std::fs::remove_file(folder.path().join("onnx/model.onnx")).unwrap();
     let said = failure(&mut export(folder.path(), "postln-gelu", &[]), 1);
     assert!(said.contains("choose another folder"), "{said}");

@@ -169,8 +169,7 @@ pub fn write_hf_folder(
         write_modules(folder.path(), config, normalize)?;
     }
     if let Some(tokenizer) = tokenizer {
-        copy_tokenizer(&tokenizer.join(TOKENIZER_FILE), folder.path())?;
-        limit_length(folder.path(), config.max_positions)?;
+        write_tokenizer(tokenizer, folder.path(), config.max_positions)?;
     }
     let card = target.join(CARD_FILE);
     let path = folder.path().join(CARD_FILE);
@@ -342,9 +341,19 @@ pub(crate) fn write_json(
     fs::write(&path, json + "\n").map_err(ConvertError::io("write", &path))
 }
 
+/// Copies the tokenizer of the folder `tokenizer` into `folder`, for a model of `max_positions`.
+pub(crate) fn write_tokenizer(
+    tokenizer: &Path,
+    folder: &Path,
+    max_positions: usize,
+) -> Result<(), ConvertError> {
+    copy_tokenizer(&tokenizer.join(TOKENIZER_FILE), folder)?;
+    limit_length(folder, max_positions)
+}
+
 /// A tokenizer made for longer rows than the model has positions for would send transformers beyond
 /// the position table: its `model_max_length` becomes the model's.
-pub(crate) fn limit_length(folder: &Path, max_positions: usize) -> Result<(), ConvertError> {
+fn limit_length(folder: &Path, max_positions: usize) -> Result<(), ConvertError> {
     let path = folder.join(TOKENIZER_CONFIG_FILE);
     if !path.is_file() {
         return Ok(());

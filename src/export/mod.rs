@@ -2,20 +2,20 @@
 //! or in a Cargo package that makes a Burn module of it.
 
 mod burn;
-mod folder;
 
 use crate::convert::hf_config::{CONFIG_FILE, HfConfig};
-use crate::convert::hf_folder::write_json;
-use crate::convert::sentence_transformers::write_modules;
+use crate::convert::hf_folder::{write_json, write_tokenizer};
+use crate::convert::sentence_transformers::{MODULE_FILES, write_modules};
 use crate::convert::{ConvertError, Source};
+use crate::data::tokenizer::TOKENIZER_FILES;
 use crate::staging::Staging;
-use folder::{refuse_strangers, write_tokenizer};
 use mpnet_graphs::ir::GraphError;
 use mpnet_graphs::lower::export::{Weights, lower};
 use mpnet_graphs::model::encoder::{Head, encoder};
 use mpnet_graphs::onnx::export::ExportOptions;
 use std::collections::HashMap;
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -85,7 +85,7 @@ impl ExportError {
 /// Where the target holds other things, or a file cannot be read or written; what was there stays.
 pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), ExportError> {
     match options.format {
-        Format::Onnx => refuse_strangers(target, folder::is_ours)?,
+        Format::Onnx => refuse_strangers(target, is_ours)?,
         Format::Burn => refuse_strangers(target, burn::is_ours)?,
     }
     let staging =
@@ -104,7 +104,9 @@ pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), E
         Head::None | Head::Sentence { .. } => config.encoder_alone(),
     };
     write_json(staging.path(), CONFIG_FILE, &config)?;
-    write_tokenizer(source, staging.path())?;
+    if let Some(tokenizer) = &source.tokenizer {
+        write_tokenizer(tokenizer, staging.path(), source.model.max_positions)?;
+    }
     match options.format {
         Format::Onnx => {
             if let Head::Sentence { normalize } = options.head {
@@ -119,6 +121,30 @@ pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), E
         }
     }
     .map_err(ExportError::io("write", target))
+}
+
+/// Only an empty folder, or one that `ours` knows for an earlier export, is written to.
+fn refuse_strangers(target: &Path, ours: fn(&Path) -> bool) -> Result<(), ExportError> {
+    let empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+    match !target.exists() || ours(target) || empty() {
+        true => Ok(()),
+        false => Err(ExportError::Occupied {
+            path: target.to_owned(),
+        }),
+    }
+}
+
+/// Whether `target` is an exported model's folder, with nothing else in it.
+fn is_ours(target: &Path) -> bool {
+    let known = |name: &OsStr| {
+        let own = [MODEL_FILE, DATA_FILE, CONFIG_FILE];
+        let mut files = own.iter().chain(&TOKENIZER_FILES).chain(&MODULE_FILES);
+        files.any(|file| name == *file)
+    };
+    let all_known = |mut entries: fs::ReadDir| {
+        entries.all(|entry| entry.is_ok_and(|entry| known(&entry.file_name())))
+    };
+    target.join(MODEL_FILE).is_file() && fs::read_dir(target).is_ok_and(all_known)
 }
 
 /// Writes the model and, where it is large, its tensors beside it into `folder`.
