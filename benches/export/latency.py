@@ -4,7 +4,7 @@ usage: latency.py OURS THEIRS [RUNS]
   OURS, THEIRS  folders with a model.onnx each
 
 Both in one process by turns, so that other load on the machine meets both alike; prints medians and
-the fastest of RUNS (30) runs, two threads.
+the fastest of RUNS (30) runs, two threads, and the median, lowest and highest ratio of a pair.
 """
 import statistics
 import sys
@@ -27,11 +27,14 @@ for rows in (1, 8):
     times = {name: [] for name in sessions}
     found = {}
     for run in range(runs + 2):
-        for name, session in sessions.items():
+        # Now one is first, now the other.
+        for name, session in list(sessions.items())[:: 1 - 2 * (run % 2)]:
             start = time.perf_counter()
             found[name] = session.run(["last_hidden_state"], feeds)[0]
             if run >= 2:
                 times[name].append(1e3 * (time.perf_counter() - start))
     apart = np.abs(found["ours"] - found["Optimum's"]).max()
     said = ", ".join(f"{n} {statistics.median(t):.1f} ms (fastest {min(t):.1f})" for n, t in times.items())
-    print(f"{rows} × 128: {said}; apart by {apart:.2g}", flush=True)
+    ratios = sorted(a / b for a, b in zip(times["ours"], times["Optimum's"]))
+    ratio = f"ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+    print(f"{rows} × 128: {said}; {ratio}; apart by {apart:.2g}", flush=True)
