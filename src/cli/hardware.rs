@@ -9,7 +9,7 @@ use mpnet_runtime::provider::{PROVIDERS, Provider};
 /// `--engine`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EngineChoice {
-    /// The training API where the build has it, else sessions
+    /// The training API where the build has it and can save the model, else sessions
     Auto,
     /// ONNX Runtime's training API
     TrainingApi,

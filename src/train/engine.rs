@@ -73,7 +73,7 @@ pub fn start(
     initial: &[NamedArray],
     execution: &Execution,
 ) -> Result<Running> {
-    if execution.uses_sessions(loaded)? {
+    if execution.uses_sessions(loaded, config)? {
         let (engine, dropout, step_graph) = session::start(
             loaded,
             config,

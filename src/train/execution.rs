@@ -3,17 +3,23 @@
 use anyhow::{Result, bail};
 use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::lower::portable::Precision;
+use mpnet_graphs::model::config::ModelConfig;
+use mpnet_graphs::model::parameters::parameters;
 use mpnet_runtime::device::nvidia_capability;
 use mpnet_runtime::library::{self, Loaded, LocateOptions};
 use mpnet_runtime::provider::Provider;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// Most bytes of parameters and moments that the training API hands out and takes back: it does so in a
+/// file whose offsets end at 2 GiB.
+const LARGEST_STATE: u64 = 1800 << 20;
+
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
-    /// The training API where the build has it and the rest allows it, else sessions.
+    /// The training API where the build has it, can save the model and the rest allows it, else sessions.
     #[default]
     Auto,
     TrainingApi,
@@ -118,14 +124,16 @@ impl Execution {
         Ok(library::load(&library::locate(&options)?)?)
     }
 
-    /// Whether sessions run it, rather than the training API.
+    /// Whether sessions run `config`, rather than the training API.
     ///
     /// # Errors
     /// Where the training API is asked for with what it can't do here.
-    pub fn uses_sessions(&self, loaded: &Loaded) -> Result<bool> {
+    pub fn uses_sessions(&self, loaded: &Loaded, config: &ModelConfig) -> Result<bool> {
         match self.engine {
             EngineKind::Session => Ok(true),
-            EngineKind::Auto => Ok(!(self.fits_training_api() && loaded.has_training_api)),
+            EngineKind::Auto => Ok(!(self.fits_training_api()
+                && loaded.has_training_api
+                && state_bytes(config) <= LARGEST_STATE)),
             EngineKind::TrainingApi => {
                 if !self.provider().trains() {
                     bail!(
@@ -139,8 +147,50 @@ impl Execution {
                         self.precision().name()
                     );
                 }
+                let bytes = state_bytes(config);
+                if bytes > LARGEST_STATE {
+                    bail!(
+                        "the training-api engine could not save this model: parameters and moments take {:.1} GB, \
+                         and its files end at {:.1}: use --engine session",
+                        bytes as f64 / 1e9,
+                        LARGEST_STATE as f64 / 1e9
+                    );
+                }
                 Ok(false)
             }
         }
+    }
+}
+
+/// Bytes of a model's parameters and their two moments, in f32.
+fn state_bytes(config: &ModelConfig) -> u64 {
+    let parameters = parameters(config);
+    parameters.iter().map(|p| 3 * 4 * p.len() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::presets::Preset;
+
+    fn config(preset: Preset) -> ModelConfig {
+        let case = include_str!("../../tests/data/golden/postln-gelu/case.json");
+        let case: serde_json::Value = serde_json::from_str(case).unwrap();
+        let sizes = preset.sizes();
+        ModelConfig {
+            encoder_layers: sizes.layers,
+            encoder_embed_dim: sizes.width,
+            encoder_ffn_dim: sizes.ffn,
+            encoder_attention_heads: sizes.heads,
+            max_positions: sizes.max_tokens,
+            padded_vocab_size: 30_592,
+            ..serde_json::from_value(case["model"].clone()).unwrap()
+        }
+    }
+
+    #[test]
+    fn the_training_api_can_save_a_base_model_but_no_large_one() {
+        assert!(state_bytes(&config(Preset::Base)) <= LARGEST_STATE);
+        assert!(state_bytes(&config(Preset::Large)) > LARGEST_STATE);
     }
 }
