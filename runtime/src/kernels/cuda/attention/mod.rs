@@ -124,19 +124,7 @@ impl Attention {
     }
 
     fn forward(&self, call: &mut Call<'_>, shared: &Shared) -> ort::Result<()> {
-        let Shared {
-            tiling,
-            device,
-            query,
-            key,
-            value,
-            positions,
-            of_heads,
-            of_rows,
-            keys,
-            tables,
-        } = *shared;
-        let sizes = tiling.sizes;
+        let (tiling, sizes) = (shared.tiling, shared.tiling.sizes);
         let out = call.output(0, &sizes.query_shape())?;
         let sums = call.output(1, &sizes.row_shape())?;
         self.start(
@@ -145,25 +133,23 @@ impl Attention {
             "forward",
             tiling.launch(tiling.row_tiles(), tiling.forward_memory()),
             &mut arguments![
-                out, sums, query, key, value, positions, keys, tables, of_heads, of_rows, device
+                out,
+                sums,
+                shared.query,
+                shared.key,
+                shared.value,
+                shared.positions,
+                shared.keys,
+                shared.tables,
+                shared.of_heads,
+                shared.of_rows,
+                shared.device
             ],
         )
     }
 
     fn backward(&self, call: &mut Call<'_>, shared: &Shared) -> ort::Result<()> {
-        let Shared {
-            tiling,
-            device,
-            query,
-            key,
-            value,
-            positions,
-            of_heads,
-            of_rows,
-            keys,
-            tables,
-        } = *shared;
-        let sizes = tiling.sizes;
+        let (tiling, sizes) = (shared.tiling, shared.tiling.sizes);
         let allocator = call.allocator()?;
         let [gradient, out, sums] = [call.input(0)?, call.input(1)?, call.input(2)?];
         let ([d_query, d_key, d_value], d_bias) = match self.layout {
@@ -184,7 +170,7 @@ impl Attention {
                     tiling,
                     "clear_behind_keys",
                     grid([sizes.predicted, sizes.batch], THREADS),
-                    &mut arguments![packed, device],
+                    &mut arguments![packed, shared.device],
                 )?;
                 (
                     tiling.thirds_of(packed),
@@ -206,7 +192,16 @@ impl Attention {
             "row_records",
             grid([sizes.heads, sizes.batch], 256),
             &mut arguments![
-                rows, largest, out, gradient, sums, value, positions, of_heads, of_rows, device
+                rows,
+                largest,
+                out,
+                gradient,
+                sums,
+                shared.value,
+                shared.positions,
+                shared.of_heads,
+                shared.of_rows,
+                shared.device
             ],
         )?;
         self.start(
@@ -218,14 +213,14 @@ impl Attention {
                 d_query,
                 sums_of_bias,
                 gradient,
-                query,
-                key,
-                value,
+                shared.query,
+                shared.key,
+                shared.value,
                 rows,
-                keys,
+                shared.keys,
                 largest,
-                tables,
-                device
+                shared.tables,
+                shared.device
             ],
         )?;
         let definitions = self.definitions(tiling);
@@ -238,7 +233,16 @@ impl Attention {
             "backward_key_value",
             tiling.launch(tiling.key_tiles(), tiling.key_value_memory()),
             &mut arguments![
-                d_key, d_value, gradient, query, key, value, rows, keys, tables, device
+                d_key,
+                d_value,
+                gradient,
+                shared.query,
+                shared.key,
+                shared.value,
+                rows,
+                shared.keys,
+                shared.tables,
+                shared.device
             ],
         )
     }
