@@ -7,6 +7,7 @@ pub mod device;
 pub mod doctor;
 pub mod engine;
 mod kernels;
+pub mod lfs;
 pub mod library;
 pub mod provider;
 pub mod scratch;

@@ -80,6 +80,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
     };
     let reading = SourceOptions {
         tokenizer: args.tokenizer,
+        only_own_tokenizer: false,
         no_optimizer: true,
     };
     let source = Source::open(&args.mpnet_checkpoint_path, &reading)?;

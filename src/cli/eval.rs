@@ -60,21 +60,22 @@ pub struct EvalArgs {
 pub fn run(args: &EvalArgs) -> Result<()> {
     let options = SourceOptions {
         tokenizer: args.tokenizer.clone(),
+        only_own_tokenizer: false,
         no_optimizer: true,
     };
     let source = Source::open(&args.model, &options)?;
-    let Some(folder) = &source.tokenizer else {
+    let Some(definition) = &source.tokenizer else {
         bail!(
             "{} has no tokenizer: --tokenizer names the folder of the tokenizer.json that it was trained with",
             source.path.display()
         );
     };
-    let tokenizer = Tokenizer::load(&folder.to_string_lossy())?;
+    let tokenizer = Tokenizer::load(&definition.to_string_lossy())?;
     let model = &source.model;
     ensure!(
         tokenizer.vocab_size() <= model.padded_vocab_size,
-        "the tokenizer in {} has {} entries, more than the {} of the model",
-        folder.display(),
+        "the tokenizer {} has {} entries, more than the {} of the model",
+        definition.display(),
         tokenizer.vocab_size(),
         model.padded_vocab_size
     );

@@ -108,6 +108,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let head = args.head.head(args.normalize)?;
     let options = SourceOptions {
         tokenizer: args.tokenizer.clone(),
+        only_own_tokenizer: false,
         no_optimizer: true,
     };
     let source = Source::open(&args.model, &options)?;

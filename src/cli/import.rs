@@ -36,6 +36,7 @@ pub struct ImportArgs {
 pub fn run(args: &ImportArgs) -> Result<()> {
     let options = SourceOptions {
         tokenizer: args.tokenizer.clone(),
+        only_own_tokenizer: false,
         no_optimizer: args.no_optimizer,
     };
     let source = Source::open(&args.model, &options)?;

@@ -55,9 +55,9 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Source, ConvertError
         .collect();
     let named = args.field("tokenizer_name").and_then(Entry::text);
     own.extend(named.map(PathBuf::from));
-    let tokenizer = tokenizer(options, &own)?;
+    let tokenizer = tokenizer(options, &own, &mut notes)?;
     match &tokenizer {
-        Some((_, tokenizer)) => apply_tokenizer(path, &mut model, tokenizer)?,
+        Some(tokenizer) => apply_tokenizer(path, &mut model, tokenizer)?,
         None => notes.push(format!(
             "there is no tokenizer beside it: <mask> is taken for token {}; --tokenizer names a folder \
              with the tokenizer.json that it was trained with",
@@ -75,7 +75,7 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Source, ConvertError
         layout,
         model,
         parameters,
-        tokenizer: tokenizer.map(|(folder, _)| folder),
+        tokenizer: tokenizer.map(|t| t.path().to_owned()),
         step: step.unwrap_or(0) as u64,
         // 10e6 is annotated-mpnet's sign that there was none.
         best_loss: root

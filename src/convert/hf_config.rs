@@ -3,6 +3,7 @@
 use super::ConvertError;
 use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, LAYER_NORM_EPSILON, ModelConfig, POSITION_OFFSET};
+use mpnet_runtime::lfs::refuse_pointer;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -176,6 +177,7 @@ impl FoundConfig {
     /// Where it cannot be read or is of no MPNet model.
     pub fn read(folder: &Path) -> Result<FoundConfig, ConvertError> {
         let path = folder.join(CONFIG_FILE);
+        refuse_pointer(&path)?;
         let text = std::fs::read(&path).map_err(ConvertError::io("read", &path))?;
         let found: FoundConfig =
             serde_json::from_slice(&text).map_err(|e| ConvertError::model(&path, e.to_string()))?;

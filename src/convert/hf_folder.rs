@@ -9,7 +9,7 @@ use super::source::Source;
 use super::weight_map::{BY_VOCABULARY, Layout, by_native, in_encoder};
 use crate::arrays::{Planned, stream_safetensors};
 use crate::data::tokenizer::{
-    CONFIG_FILE as TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_FILES, copy_tokenizer,
+    CONFIG_FILE as TOKENIZER_CONFIG_FILE, TOKENIZER_FILES, copy_tokenizer,
 };
 use crate::staging::Staging;
 use crate::train::initialize::normal;
@@ -341,13 +341,13 @@ pub(crate) fn write_json(
     fs::write(&path, json + "\n").map_err(ConvertError::io("write", &path))
 }
 
-/// Copies the tokenizer of the folder `tokenizer` into `folder`, for a model of `max_positions`.
+/// Copies the tokenizer of that definition into `folder`, for a model of `max_positions`.
 pub(crate) fn write_tokenizer(
-    tokenizer: &Path,
+    definition: &Path,
     folder: &Path,
     max_positions: usize,
 ) -> Result<(), ConvertError> {
-    copy_tokenizer(&tokenizer.join(TOKENIZER_FILE), folder)?;
+    copy_tokenizer(definition, folder)?;
     limit_length(folder, max_positions)
 }
 

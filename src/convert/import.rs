@@ -4,7 +4,6 @@ use super::ConvertError;
 use super::source::Source;
 use crate::checkpoint::{self, Checkpoint, Pointer};
 use crate::data::LoaderState;
-use crate::data::tokenizer::TOKENIZER_FILE;
 use std::path::{Path, PathBuf};
 
 /// Writes `source` as a checkpoint in the folder `target`, where `latest` and `best` name it, and
@@ -29,7 +28,7 @@ pub fn import(source: &Source, target: &Path, seed: u64) -> Result<PathBuf, Conv
         seed,
         parameters: source.read_all()?,
         optimizer: source.optimizer()?,
-        tokenizer: source.tokenizer.as_ref().map(|t| t.join(TOKENIZER_FILE)),
+        tokenizer: source.tokenizer.clone(),
     };
     let _lock = checkpoint::prepare(target)?;
     let folder = checkpoint::save(target, &checkpoint)?;

@@ -61,6 +61,13 @@ pub enum ConvertError {
     #[error("--max-shard-size {0} is no size: give a number with kB, MB, GB, KiB, MiB or GiB")]
     Size(String),
     #[error(transparent)]
+    Pointer(#[from] mpnet_runtime::lfs::LfsPointer),
+    #[error(
+        "the tokenizer {} is another than the model's own, {}: its ids would stand for other words. Leave it out, or accept it with --override",
+        given.display(), own.display()
+    )]
+    OtherTokenizer { given: PathBuf, own: PathBuf },
+    #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),
     #[error(transparent)]
     Tokenizer(#[from] crate::data::DataError),

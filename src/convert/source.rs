@@ -11,7 +11,7 @@ use super::weight_map::{LM_HEAD, Layout, WORDS, in_encoder, of_encoder, stored_n
 use crate::checkpoint::{self, Pointer};
 use crate::data::Tokenizer;
 use crate::data::hub::{Hub, HubSettings, WEIGHT_FILES, index_of, model_folder};
-use crate::data::tokenizer::TOKENIZER_FILE;
+use crate::data::tokenizer::{TOKENIZER_FILE, same_tokenizer};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::{NamedArray, OptimizerState};
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub struct Source {
     pub model: ModelConfig,
     /// In the order of the model's parameters.
     pub parameters: Vec<Stored>,
-    /// Folder of its tokenizer.
+    /// The definition (`tokenizer.json`) of its tokenizer.
     pub tokenizer: Option<PathBuf>,
     /// Updates made, where that is known.
     pub step: u64,
@@ -46,8 +46,10 @@ pub struct Source {
 /// How to read.
 #[derive(Debug, Clone, Default)]
 pub struct SourceOptions {
-    /// Folder of the tokenizer, where the model's own is not to be used.
+    /// The tokenizer's folder or definition, where the model's own is not to be used.
     pub tokenizer: Option<PathBuf>,
+    /// Refuse a tokenizer that makes other tokens than the model's own; else that is noted.
+    pub only_own_tokenizer: bool,
     /// Read no moments.
     pub no_optimizer: bool,
 }
@@ -122,20 +124,38 @@ impl Source {
     }
 }
 
-/// The tokenizer that is asked for, else the one in `own`, if any.
+/// The tokenizer that is asked for, else the one in the first folder of `own` that has one, if any. One
+/// that is not the model's own is refused or noted, as `options` say.
 pub(super) fn tokenizer(
     options: &SourceOptions,
     own: &[PathBuf],
-) -> Result<Option<(PathBuf, Tokenizer)>, ConvertError> {
-    let folder = match &options.tokenizer {
-        Some(folder) => folder,
-        None => match own.iter().find(|f| f.join(TOKENIZER_FILE).is_file()) {
-            Some(folder) => folder,
-            None => return Ok(None),
-        },
+    notes: &mut Vec<String>,
+) -> Result<Option<Tokenizer>, ConvertError> {
+    let own = own.iter().map(|folder| folder.join(TOKENIZER_FILE));
+    let own = own.into_iter().find(|definition| definition.is_file());
+    let load = |path: &Path| Tokenizer::load(&path.to_string_lossy());
+    let Some(given) = &options.tokenizer else {
+        return Ok(own.map(|own| load(&own)).transpose()?);
     };
-    let name = folder.to_string_lossy();
-    Ok(Some((folder.clone(), Tokenizer::load(&name)?)))
+    let given = load(given)?;
+    if let Some(own) = own {
+        match same_tokenizer(&own, given.path()) {
+            Ok(true) => {}
+            Ok(false) if options.only_own_tokenizer => {
+                return Err(ConvertError::OtherTokenizer {
+                    given: given.path().to_owned(),
+                    own,
+                });
+            }
+            Ok(false) => notes.push(format!(
+                "the tokenizer {} is another than the model's own, {}: its ids stand for other words",
+                given.path().display(),
+                own.display()
+            )),
+            Err(error) => notes.push(format!("the model's own tokenizer cannot be read: {error}")),
+        }
+    }
+    Ok(Some(given))
 }
 
 /// Puts a tokenizer's ids and size into `model`.
@@ -148,9 +168,10 @@ pub(super) fn apply_tokenizer(
         return Err(ConvertError::model(
             path,
             format!(
-                "its embeddings have {} rows, fewer than the {} entries of the tokenizer",
+                "its embeddings have {} rows, fewer than the {} entries of the tokenizer {}",
                 model.padded_vocab_size,
-                tokenizer.vocab_size()
+                tokenizer.vocab_size(),
+                tokenizer.path().display()
             ),
         ));
     }
@@ -169,18 +190,19 @@ fn native(path: &Path, options: &SourceOptions) -> Result<Source, ConvertError> 
     let state = checkpoint::read_checked_state(&folder)?;
     let file = folder.join(checkpoint::MODEL_FILE);
     let tensors = safetensors_file::tensors(&file)?;
-    let (parameters, notes) = plan(&file, Layout::Native, &state.model, tensors)?;
+    let (parameters, mut notes) = plan(&file, Layout::Native, &state.model, tensors)?;
     let own = folder.join(checkpoint::TOKENIZER_FOLDER);
-    let tokenizer = match &options.tokenizer {
-        Some(given) => Some(given.clone()),
-        None => own.is_dir().then_some(own),
-    };
+    let tokenizer = tokenizer(options, &[own], &mut notes)?;
+    let mut model = state.model;
+    if let (Some(_), Some(given)) = (&options.tokenizer, &tokenizer) {
+        apply_tokenizer(&folder, &mut model, given)?;
+    }
     Ok(Source {
         path: folder,
         layout: Layout::Native,
-        model: state.model,
+        model,
         parameters,
-        tokenizer,
+        tokenizer: tokenizer.map(|t| t.path().to_owned()),
         step: state.step,
         best_loss: state.best_loss,
         run: state.config,
@@ -217,9 +239,9 @@ fn hf_folder(folder: &Path, options: &SourceOptions) -> Result<Source, ConvertEr
     let rows = words.map_or(0, Tensor::rows);
     let mut notes = Vec::new();
     let mut model = found.model(folder, rows, &mut notes)?;
-    let tokenizer = tokenizer(options, &[folder.to_owned()])?;
+    let tokenizer = tokenizer(options, &[folder.to_owned()], &mut notes)?;
     match &tokenizer {
-        Some((_, tokenizer)) => apply_tokenizer(folder, &mut model, tokenizer)?,
+        Some(tokenizer) => apply_tokenizer(folder, &mut model, tokenizer)?,
         None => notes.push(format!(
             "there is no tokenizer.json: <mask> is taken for token {}; --tokenizer names a folder with one",
             model.mask_token_id
@@ -232,7 +254,7 @@ fn hf_folder(folder: &Path, options: &SourceOptions) -> Result<Source, ConvertEr
         layout: Layout::HuggingFace,
         model,
         parameters,
-        tokenizer: tokenizer.map(|(folder, _)| folder),
+        tokenizer: tokenizer.map(|t| t.path().to_owned()),
         step: 0,
         best_loss: None,
         run: serde_json::Value::Null,

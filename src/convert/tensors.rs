@@ -2,6 +2,7 @@
 
 use super::ConvertError;
 use half::{bf16, f16};
+use mpnet_runtime::lfs::refuse_pointer;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -67,6 +68,7 @@ impl TensorFile {
     /// # Errors
     /// Where that fails.
     pub fn open(path: &Path) -> Result<Arc<TensorFile>, ConvertError> {
+        refuse_pointer(path)?;
         let file = File::open(path).map_err(ConvertError::io("open", path))?;
         let len = file
             .metadata()

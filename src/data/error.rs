@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use mpnet_runtime::lfs::LfsPointer;
+
 use super::hub::HubError;
 
 /// Result of the data path.
@@ -46,6 +48,10 @@ pub enum DataError {
 
     #[error(transparent)]
     Hub(#[from] HubError),
+
+    /// Nothing was fetched where a file should be.
+    #[error(transparent)]
+    Pointer(#[from] LfsPointer),
 
     #[error("{name} holds no text: every row is blank{}", if *shortest > 0 { format!(" or shorter than the {shortest} characters of --min-text-length") } else { String::new() })]
     NoText { name: String, shortest: usize },

@@ -115,7 +115,9 @@ pub struct Batching {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
     pub architecture: Architecture,
-    pub tokenizer: String,
+    /// The tokenizer that was asked for; without one, that of the model to start from or of the
+    /// checkpoint to resume, else microsoft/mpnet-base's.
+    pub tokenizer: Option<String>,
     pub text: Text,
     pub batching: Batching,
     /// Longest row, special tokens included.

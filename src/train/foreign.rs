@@ -1,14 +1,19 @@
-//! A run that starts from the weights of a model of another program.
+//! What a run starts from: its tokenizer, and the weights of a model of another program.
 
 use super::config::TrainConfig;
 use super::initialize::initial_parameters;
+use crate::checkpoint::{self, TOKENIZER_FOLDER};
 use crate::convert::source::SourceOptions;
 use crate::convert::{Source, resize_positions};
 use crate::data::Tokenizer;
-use anyhow::Result;
+use crate::data::tokenizer::TOKENIZER_FILE;
+use anyhow::{Context, Result, bail};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::NamedArray;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The tokenizer of a run that neither names one nor goes on from a model that has one.
+pub const DEFAULT_TOKENIZER: &str = "microsoft/mpnet-base";
 
 /// An opened model, and what it becomes in this run.
 pub struct Foreign {
@@ -17,17 +22,70 @@ pub struct Foreign {
     pub model: ModelConfig,
 }
 
+/// The tokenizer of the run `config` and, where it starts from another model, that model.
+///
+/// # Errors
+/// Where either cannot be read, or the tokenizer asked for is not the model's and that is not accepted.
+pub fn open_start(config: &TrainConfig) -> Result<(Tokenizer, Option<Foreign>)> {
+    let given = config
+        .tokenizer
+        .as_deref()
+        .map(Tokenizer::load)
+        .transpose()?;
+    if let Some(path) = &config.start_from {
+        let (tokenizer, foreign) = Foreign::open(path, config, given)
+            .context("opening the model to start from (--hf-model-path)")?;
+        return Ok((tokenizer, Some(foreign)));
+    }
+    let tokenizer = match (given, resumed_tokenizer(config)) {
+        (Some(given), _) => given,
+        (None, Some(definition)) => Tokenizer::load(&definition.to_string_lossy())?,
+        (None, None) => Tokenizer::load(DEFAULT_TOKENIZER)?,
+    };
+    Ok((tokenizer, None))
+}
+
+/// The tokenizer in the newest checkpoint that the run may resume, if it is to and there is one.
+fn resumed_tokenizer(config: &TrainConfig) -> Option<PathBuf> {
+    let path = config.resume.as_ref()?;
+    let path = if path.as_os_str().is_empty() {
+        &config.checkpoint_dir
+    } else {
+        path
+    };
+    // What is wrong with the checkpoints is said when they are read.
+    let folders = checkpoint::candidates(path).unwrap_or_default().into_iter();
+    folders
+        .map(|folder| folder.join(TOKENIZER_FOLDER).join(TOKENIZER_FILE))
+        .find(|definition| definition.is_file())
+}
+
 impl Foreign {
-    /// Opens the model at `path` for the run `config`, whose tokenizer it has to fit.
+    /// Opens the model at `path` for the run `config`, with the tokenizer `given` or its own.
     ///
     /// # Errors
-    /// Where there is none, it is damaged, or its vocabulary smaller than the tokenizer's.
-    pub fn open(path: &Path, config: &TrainConfig, tokenizer: &Tokenizer) -> Result<Foreign> {
+    /// Where there is none, it is damaged, has no tokenizer and none is given, or the one given is not
+    /// its own and that is not accepted, or has more entries than it.
+    fn open(
+        path: &Path,
+        config: &TrainConfig,
+        given: Option<Tokenizer>,
+    ) -> Result<(Tokenizer, Foreign)> {
         let options = SourceOptions {
-            tokenizer: tokenizer.path().parent().map(Path::to_owned),
+            tokenizer: given.as_ref().map(|t| t.path().to_owned()),
+            only_own_tokenizer: !config.operation.accept_changes,
             no_optimizer: true,
         };
         let source = Source::open(path, &options)?;
+        let tokenizer = match (given, &source.tokenizer) {
+            (Some(given), _) => given,
+            (None, Some(own)) => Tokenizer::load(&own.to_string_lossy())?,
+            (None, None) => bail!(
+                "{} has no tokenizer.json: give the tokenizer that it was trained with as \
+                 --tokenizer-name ({DEFAULT_TOKENIZER} is that of microsoft's models)",
+                source.path.display()
+            ),
+        };
         let asked = &config.architecture;
         let model = ModelConfig {
             max_positions: asked.max_positions,
@@ -36,7 +94,7 @@ impl Foreign {
             activation_dropout: asked.activation_dropout,
             ..source.model.clone()
         };
-        Ok(Foreign { source, model })
+        Ok((tokenizer, Foreign { source, model }))
     }
 
     /// Its parameters, and what the user should know of them. Positions that it lacks are drawn by

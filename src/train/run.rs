@@ -7,7 +7,7 @@ use super::engine::{Running, start};
 use super::execution::Execution;
 use super::feeder::{Feeder, stalled};
 use super::figures::{Figures, Peak};
-use super::foreign::Foreign;
+use super::foreign::open_start;
 use super::initialize::initial_parameters;
 use super::log::record::{Start, now};
 use super::log::terminal::complain;
@@ -55,13 +55,8 @@ pub fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary {
 /// Where anything fails; the message says what and where.
 pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Result<Ended> {
     let stop = StopSignal::listen()?;
-    let tokenizer = Arc::new(Tokenizer::load(&config.tokenizer)?);
-    let foreign = config
-        .start_from
-        .as_ref()
-        .map(|path| Foreign::open(path, config, &tokenizer))
-        .transpose()
-        .context("opening the model to start from (--hf-model-path)")?;
+    let (tokenizer, foreign) = open_start(config)?;
+    let tokenizer = Arc::new(tokenizer);
     let mut model = match &foreign {
         Some(foreign) => foreign.model.clone(),
         None => config.architecture.model(&vocabulary(&tokenizer)),
@@ -336,7 +331,7 @@ fn resume(
         bail!(
             "the tokenizer {} has a vocabulary of {} entries, more than the {} of the model in {}: resume \
              with the tokenizer of that run, {}",
-            config.tokenizer,
+            tokenizer.path().display(),
             model.vocab_size,
             found.model.padded_vocab_size,
             folder.display(),

@@ -26,20 +26,21 @@ pub struct CheckpointArgs {
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     pub save_retry: u64,
     /// Go on from the latest checkpoint of --checkpoint-dir
-    #[arg(long)]
+    #[arg(long, group = "start")]
     pub resume: bool,
     /// The checkpoint to resume from
     #[arg(long, requires = "resume")]
     pub resume_checkpoint: Option<PathBuf>,
-    /// Resume although flags have changed that change the run
-    #[arg(long = "override", requires = "resume")]
+    /// Resume although flags have changed that change the run, or start from a model with another
+    /// tokenizer than its own
+    #[arg(long = "override", requires = "start")]
     pub accept_changes: bool,
     /// Accepted for annotated-mpnet's sake: PyTorch files are read without executing anything in them
     #[arg(long)]
     pub trust_checkpoint: bool,
     /// Model to start from: a HuggingFace folder or name on the Hub, or any other that mpnet import
     /// reads. Its sizes win over the flags'; its positions are lengthened or cut to --max-positions
-    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    #[arg(long, value_name = "MODEL", group = "start")]
     pub hf_model_path: Option<PathBuf>,
 }
 

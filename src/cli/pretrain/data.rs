@@ -17,9 +17,10 @@ pub const DEFAULT_DATASET: &str = "HuggingFaceFW/fineweb-edu";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
-    /// Tokenizer: a folder with tokenizer.json, or a name on the HuggingFace Hub
-    #[arg(long, default_value = "microsoft/mpnet-base")]
-    pub tokenizer_name: String,
+    /// Tokenizer: a folder with tokenizer.json, or a name on the HuggingFace Hub [default: that of
+    /// --hf-model-path or of the checkpoint that is resumed, else microsoft/mpnet-base]
+    #[arg(long)]
+    pub tokenizer_name: Option<String>,
     /// Text to train on: a folder, a file or a pattern with *; .txt (one text a line), .jsonl, .json or
     /// .parquet, each also .gz or .zst
     #[arg(long)]

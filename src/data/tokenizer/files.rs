@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mpnet_runtime::lfs::refuse_pointer;
 use serde_json::Value;
 
 use crate::data::error::{DataError, Result};
@@ -32,6 +33,7 @@ pub(super) fn locate(name: &str) -> Result<PathBuf> {
         given.to_owned()
     };
     if path.is_file() {
+        refuse_pointer(&path)?;
         return Ok(path);
     }
     if !given.is_dir() {
@@ -88,6 +90,7 @@ pub fn copy_tokenizer(definition: &Path, folder: &Path) -> Result<()> {
 
 /// The JSON in a file, `None` where there is no such file.
 pub(super) fn read_json(path: &Path) -> Result<Option<Value>> {
+    refuse_pointer(path)?;
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
