@@ -4,6 +4,7 @@
 
 pub mod checkpoint_file;
 pub mod device;
+pub mod digest;
 pub mod doctor;
 pub mod engine;
 mod kernels;

@@ -72,7 +72,7 @@ impl Attributes {
         let missing = |name| ort::Error::new(format!("the node has no attribute '{name}'"));
         let width: i64 = node.get("width").ok_or_else(|| missing("width"))?;
         Ok(Self {
-            width: usize::try_from(width).unwrap_or(0),
+            width: columns(width).map_err(ort::Error::new)?,
             scale: node.get("scale").ok_or_else(|| missing("scale"))?,
             ratio: node.get("ratio").ok_or_else(|| missing("ratio"))?,
         })
@@ -82,6 +82,14 @@ impl Attributes {
     pub(super) fn drop_limit(self) -> u32 {
         (f64::from(self.ratio) * 2f64.powi(32)).round() as u32
     }
+}
+
+/// Columns of a head, from the node's attribute.
+fn columns(width: i64) -> Result<usize, String> {
+    usize::try_from(width)
+        .ok()
+        .filter(|&width| width > 0)
+        .ok_or_else(|| format!("a head of attention cannot have {width} columns"))
 }
 
 /// The sizes of one call.
@@ -235,7 +243,7 @@ impl Sizes {
 
 #[cfg(test)]
 mod tests {
-    use super::Sizes;
+    use super::{Sizes, columns};
 
     fn shapes() -> [Vec<i64>; 6] {
         [
@@ -258,6 +266,14 @@ mod tests {
         let mut queries = shapes();
         queries[0][0] = 2;
         assert_eq!(Sizes::new(&queries, 2).unwrap().rows, 2);
+    }
+
+    #[test]
+    fn heads_have_columns() {
+        assert_eq!(columns(64), Ok(64));
+        for wrong in [0, -1, i64::MIN] {
+            assert!(columns(wrong).unwrap_err().contains(&wrong.to_string()));
+        }
     }
 
     #[test]

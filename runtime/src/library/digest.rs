@@ -1,35 +1,10 @@
-//! SHA-256 of files, and the check of a file against what it must be.
+//! The check of a file against what it must be.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
-
-use sha2::{Digest as _, Sha256};
 
 use super::error::{LibraryError, Result, io};
 use super::pinned::PinnedFile;
-
-/// SHA-256 of a file in hexadecimal.
-pub(super) fn sha256(path: &Path) -> Result<String> {
-    hash(path).map_err(io("read", path))
-}
-
-fn hash(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
-}
+use crate::digest::sha256_file;
 
 /// Checks that the file at `path` is the pinned one.
 ///
@@ -44,7 +19,7 @@ pub(super) fn check(path: &Path, pinned: &PinnedFile) -> Result<()> {
             found: bytes,
         });
     }
-    let found = sha256(path)?;
+    let found = sha256_file(path).map_err(io("read", path))?;
     if found != pinned.sha256 {
         return Err(LibraryError::WrongHash {
             path: path.to_owned(),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::provider::Provider;
+
 /// An error of [`crate::library`]. Every message says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
@@ -166,11 +168,15 @@ pub enum LibraryError {
         /// What the clients said.
         complaints: String,
     },
-    /// No training build is published for this kind of machine.
+    /// This program knows no build with the provider for this kind of machine.
     #[error(
-        "no training build of ONNX Runtime is published for {os} on {arch}; build one (--enable_training_apis) and give it with --ort"
+        "this program knows no ONNX Runtime build with the provider '{provider}' for {os} on {arch}; get {package} there yourself and give its library or wheel with --ort"
     )]
     NothingPublished {
+        /// The provider.
+        provider: Provider,
+        /// The package that has it where there is one.
+        package: &'static str,
         /// The operating system.
         os: &'static str,
         /// The processor.

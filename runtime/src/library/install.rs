@@ -8,7 +8,9 @@ use super::cache::{Cache, Installed, Manifest, cache_folder};
 use super::client::{self, Client, ClientKind, Fetched};
 use super::error::{LibraryError, Result, io};
 use super::pinned::{PinnedWheel, default_wheel};
-use super::{digest, locate, wheel};
+use super::{digest, files, wheel};
+use crate::digest::sha256_file;
+use crate::provider::Provider;
 
 /// How to install.
 #[derive(Debug, Clone)]
@@ -48,6 +50,8 @@ pub fn install(wheel: Option<&'static PinnedWheel>, options: &InstallOptions) ->
     let wheel = wheel
         .or_else(default_wheel)
         .ok_or(LibraryError::NothingPublished {
+            provider: Provider::Cpu,
+            package: Provider::Cpu.entry().package,
             os: std::env::consts::OS,
             arch: std::env::consts::ARCH,
         })?;
@@ -146,7 +150,7 @@ fn accept(
 /// The wheel is damaged or holds no ONNX Runtime.
 pub(super) fn install_wheel(file: &Path, cache: PathBuf) -> Result<Installed> {
     let cache = Cache::at(cache);
-    let sha256 = digest::sha256(file)?;
+    let sha256 = sha256_file(file).map_err(io("read", file))?;
     let key = format!("wheel-{}", &sha256[..16]);
     if let Some(installed) = cache.find(&key) {
         return Ok(installed);
@@ -155,7 +159,7 @@ pub(super) fn install_wheel(file: &Path, cache: PathBuf) -> Result<Installed> {
     let folder = cache.unfinished()?;
     let build = folder.path().join("build");
     wheel::unpack(file, &build)?;
-    let library = locate::library_in(&build).ok_or_else(|| LibraryError::WheelWithoutLibrary {
+    let library = files::library_in(&build).ok_or_else(|| LibraryError::WheelWithoutLibrary {
         path: file.to_owned(),
     })?;
     let library_bytes = library.metadata().map_err(io("read", &library))?.len();

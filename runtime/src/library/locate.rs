@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::cache::Cache;
 use super::error::{LibraryError, Result};
+use super::files::{files_below, is_wheel, library_in};
 use super::install::{self, InstallOptions};
 use super::pinned::{PinnedWheel, default_wheel, wheel_of};
 use crate::provider::Provider;
@@ -44,22 +45,35 @@ impl LocateOptions {
     /// The same for a build that has `provider`, with the training API or without.
     ///
     /// # Errors
-    /// [`LibraryError::NoCacheFolder`].
+    /// [`LibraryError::NoCacheFolder`]; [`LibraryError::NothingPublished`] if no build is pinned for this machine
+    /// and the user names none.
     pub fn for_provider(
         requested: Option<PathBuf>,
         provider: Provider,
         training_api: bool,
     ) -> Result<Self> {
-        let entry = provider.entry();
-        let package = match training_api {
-            true => entry.training_package,
-            false => None,
-        };
+        let options = Self::for_user(requested)?;
+        if options.requested.is_some() || options.environment.is_some() {
+            return Ok(options);
+        }
         Ok(Self {
-            wheel: wheel_of(package.unwrap_or(entry.package)),
-            ..Self::for_user(requested)?
+            wheel: Some(wheel_for(provider, training_api)?),
+            ..options
         })
     }
+}
+
+/// The pinned build for this machine that has `provider`, with the training API or without.
+fn wheel_for(provider: Provider, training_api: bool) -> Result<&'static PinnedWheel> {
+    let entry = provider.entry();
+    let training_package = entry.training_package.filter(|_| training_api);
+    let package = training_package.unwrap_or(entry.package);
+    wheel_of(package).ok_or(LibraryError::NothingPublished {
+        provider,
+        package,
+        os: std::env::consts::OS,
+        arch: std::env::consts::ARCH,
+    })
 }
 
 /// How a build was found.
@@ -142,64 +156,37 @@ fn resolve(origin: &'static str, path: &Path, cache: PathBuf) -> Result<PathBuf>
     }
 }
 
-fn is_wheel(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("whl"))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The library in a folder: a plain build if there is one, else a Python extension.
-pub(super) fn library_in(folder: &Path) -> Option<PathBuf> {
-    let files = files_below(folder);
-    let named = |wanted: fn(&str) -> bool| {
-        files
-            .iter()
-            .find(|file| {
-                file.file_name()
-                    .and_then(|name| name.to_str())
-                    .is_some_and(wanted)
-            })
-            .cloned()
-    };
-    named(is_plain_library).or_else(|| named(is_extension))
-}
-
-fn is_plain_library(name: &str) -> bool {
-    name == "libonnxruntime.so"
-        || name.starts_with("libonnxruntime.so.")
-        || name == "onnxruntime.dll"
-        || (name.starts_with("libonnxruntime.") && name.ends_with(".dylib"))
-}
-
-fn is_extension(name: &str) -> bool {
-    name.starts_with("onnxruntime_pybind11_state") && name.ends_with(".so")
-}
-
-/// Files of a folder and of the folders a few levels below, nearest first, in the order of their names.
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    /// `site-packages/onnxruntime/capi` below a virtual environment's `lib/python3.11`.
-    const DEPTH: usize = 5;
-    let mut files = Vec::new();
-    let mut level = vec![folder.to_owned()];
-    for _ in 0..DEPTH {
-        let mut next = Vec::new();
-        for folder in level {
-            let mut entries: Vec<PathBuf> = fs::read_dir(&folder)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path())
-                .collect();
-            entries.sort();
-            for entry in entries {
-                // Links to folders are not followed, so that a loop of them cannot catch the search.
-                if entry.is_dir() && !entry.is_symlink() {
-                    next.push(entry);
-                } else if entry.is_file() {
-                    files.push(entry);
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_provider_without_a_build_here_gets_no_other_ones() {
+        let error = wheel_for(Provider::DirectMl, false).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                LibraryError::NothingPublished {
+                    provider: Provider::DirectMl,
+                    ..
                 }
-            }
-        }
-        level = next;
+            ),
+            "{error}"
+        );
+        let text = error.to_string();
+        assert!(
+            text.contains("directml") && text.contains("--ort"),
+            "{text}"
+        );
     }
-    files
+
+    #[test]
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    fn a_build_has_the_provider_that_is_asked_for() {
+        let package = |provider, training| wheel_for(provider, training).unwrap().package;
+        assert_eq!(package(Provider::Cpu, true), "onnxruntime-training-cpu");
+        assert_eq!(package(Provider::Cpu, false), "onnxruntime");
+        assert_eq!(package(Provider::OpenVino, false), "onnxruntime-openvino");
+    }
 }

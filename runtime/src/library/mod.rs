@@ -17,6 +17,7 @@ mod digest;
 #[cfg(target_os = "linux")]
 mod elf;
 mod error;
+mod files;
 mod install;
 mod load;
 mod locate;

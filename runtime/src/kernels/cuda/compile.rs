@@ -9,6 +9,8 @@ use std::ptr;
 use cudarc::nvrtc::sys::{self, nvrtcProgram, nvrtcResult};
 use sha2::{Digest as _, Sha256};
 
+use super::WITHOUT_KERNELS;
+use crate::digest::sha256;
 use crate::library;
 
 /// Machine code for a GPU of compute capability `major`.`minor`, with macros defined as `definitions` say.
@@ -30,29 +32,15 @@ pub(super) fn machine_code(
             .iter()
             .map(|(name, value)| format!("-D{name}={value}")),
     );
-    let mut digest = Sha256::new();
-    for part in options
-        .iter()
-        .map(String::as_str)
-        .chain([source, &driver.to_string()])
-    {
-        digest.update(part.as_bytes());
-        digest.update([0]);
-    }
-    let name: String = digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let driver = driver.to_string();
+    let parts = options.iter().map(String::as_str).chain([source, &driver]);
+    // No part holds the byte that separates them.
+    let name = sha256(parts.collect::<Vec<_>>().join("\0"));
     // Without a folder to keep it in, it is compiled every time.
     let kept = library::kernel_folder()
         .ok()
         .map(|folder| folder.join(format!("{name}.cubin")));
-    if let Some(code) = kept
-        .as_deref()
-        .and_then(|path| fs::read(path).ok())
-        .filter(|code| is_elf(code))
-    {
+    if let Some(code) = kept.as_deref().and_then(read_kept) {
         return Ok(code);
     }
     let code = compile(source, &options)?;
@@ -64,18 +52,33 @@ pub(super) fn machine_code(
     Ok(code)
 }
 
-/// Cut-off files are made anew.
-fn is_elf(code: &[u8]) -> bool {
-    code.starts_with(b"\x7fELF")
+/// Length of the SHA-256 that follows the machine code in its file.
+const SUM: usize = 32;
+
+/// The machine code in a file that [`keep`] wrote; none where the file is missing, cut off or changed.
+fn read_kept(path: &Path) -> Option<Vec<u8>> {
+    let mut code = fs::read(path).ok()?;
+    let sum = code.split_off(code.len().checked_sub(SUM)?);
+    (Sha256::digest(&code)[..] == sum[..]).then_some(code)
 }
 
+/// Writes machine code and its hash to `path`, so that a file of that name is whole and on the disk.
 fn keep(path: &Path, code: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().map(PathBuf::from).unwrap_or_default();
     fs::create_dir_all(&folder)?;
     let mut file = tempfile::NamedTempFile::new_in(&folder)?;
     file.write_all(code)?;
+    file.write_all(&Sha256::digest(code))?;
+    file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+fn no_nvrtc() -> String {
+    format!(
+        "NVRTC, which compiles the GPU kernels, is not found: `pip install nvidia-cuda-nvrtc` brings it; \
+         {WITHOUT_KERNELS} does without"
+    )
 }
 
 /// A program of NVRTC, released in the end.
@@ -91,11 +94,7 @@ impl Drop for Program {
 fn compile(source: &str, options: &[String]) -> Result<Vec<u8>, String> {
     // SAFETY: loading NVIDIA's library does no more than set it up.
     if !unsafe { sys::is_culib_present() } {
-        return Err(
-            "NVRTC, which compiles the GPU kernels, is not found: `pip install nvidia-cuda-nvrtc` brings it; \
-             `--attention expanded` does without"
-                .to_owned(),
-        );
+        return Err(no_nvrtc());
     }
     let failed = |doing: &str, result: nvrtcResult| format!("NVRTC cannot {doing}: {result:?}");
     let text = CString::new(source).map_err(|e| e.to_string())?;
@@ -156,5 +155,36 @@ fn log(program: &Program) -> String {
         CStr::from_bytes_until_nul(&text)
             .map(|t| t.to_string_lossy().into_owned())
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_code_that_is_cut_off_or_changed_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("below/code.cubin");
+        let code = b"\x7fELF and what follows it".repeat(5);
+        keep(&path, &code).unwrap();
+        assert_eq!(read_kept(&path), Some(code));
+        let whole = fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(read_kept(&path), None, "{length} bytes");
+        }
+        let mut changed = whole;
+        changed[20] ^= 1;
+        fs::write(&path, changed).unwrap();
+        assert_eq!(read_kept(&path), None);
+    }
+
+    #[test]
+    fn the_way_out_without_nvrtc_starts_no_kernel_of_ours() {
+        let advice = no_nvrtc();
+        for flag in ["--attention expanded", "--no-own-kernels"] {
+            assert!(advice.contains(flag), "{advice}");
+        }
     }
 }

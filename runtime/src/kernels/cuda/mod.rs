@@ -21,6 +21,9 @@ use definition::{Defined, Definition, RowDropout};
 /// The provider in whose memory they work.
 const PROVIDER: &str = "CUDAExecutionProvider";
 
+/// The flags with which a run starts no kernel of ours.
+const WITHOUT_KERNELS: &str = "--attention expanded --no-own-kernels";
+
 pub(super) fn add(mut domain: OperatorDomain, device_id: i32) -> ort::Result<OperatorDomain> {
     use TensorElementType::{Bfloat16, Float16, Float32};
     let dropout = RowDropout::default();

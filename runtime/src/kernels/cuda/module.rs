@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys::{self, CUfunction, CUresult, CUstream};
 
+use super::WITHOUT_KERNELS;
 use super::compile::machine_code;
 use crate::device::nvidia_capability;
 
@@ -109,8 +110,8 @@ impl Module {
         }
         if major < OLDEST {
             return Err(format!(
-                "the attention kernel needs compute capability {OLDEST}.0 or newer, this GPU has {major}.{minor}: \
-                 use --attention expanded"
+                "this program's GPU kernels need compute capability {OLDEST}.0 or newer, this GPU has \
+                 {major}.{minor}: use {WITHOUT_KERNELS}"
             ));
         }
         let code = machine_code(source, definitions, (major, minor), driver)?;
@@ -157,7 +158,7 @@ impl Module {
             let set = unsafe { sys::cuFuncSetAttribute(function, SHARED, wanted) };
             check(
                 &format!(
-                    "give '{name}' {shared} bytes of shared memory; --attention expanded needs none"
+                    "give '{name}' {shared} bytes of shared memory; {WITHOUT_KERNELS} needs none"
                 ),
                 set,
             )?;
