@@ -29,7 +29,75 @@ pub fn replace_file(
     write(file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    File::open(parent)?.sync_all()
+    sync_folder(parent)
+}
+
+/// Waits until a file is on the disk.
+///
+/// # Errors
+/// Where it cannot be opened for writing, which some systems want of who syncs, or the disk fails.
+pub fn sync_file(path: &Path) -> io::Result<()> {
+    File::options().append(true).open(path)?.sync_all()
+}
+
+/// Waits until the names in a folder are on the disk; where file systems do that by themselves or cannot be told to,
+/// nothing is to be done.
+///
+/// # Errors
+/// Where the disk fails.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    match File::open(path)?.sync_all() {
+        // Network file systems and some of FUSE sync files alone: they say EINVAL or ENOTSUP of folders.
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+            ) =>
+        {
+            return Err(error);
+        }
+        Ok(()) | Err(_) => {}
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
+/// Moves the folder `new` to the name `target`. What has that name moves to `aside` first, since a rename replaces no
+/// folder that holds files; it moves back if the second step fails.
+///
+/// # Errors
+/// Where that cannot be done. What was there has its name, or that of `aside` where it could not move back, which the
+/// error then tells.
+pub fn replace_folder(new: &Path, target: &Path, aside: &Path) -> io::Result<()> {
+    replace_by(new, target, aside, |from, to| fs::rename(from, to))
+}
+
+/// [`replace_folder`] with another rename, for tests.
+fn replace_by(
+    new: &Path,
+    target: &Path,
+    aside: &Path,
+    rename: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    if !target.exists() {
+        return rename(new, target);
+    }
+    rename(target, aside)?;
+    let Err(error) = rename(new, target) else {
+        return Ok(());
+    };
+    match rename(aside, target) {
+        Ok(()) => Err(error),
+        Err(second) => Err(io::Error::new(
+            error.kind(),
+            format!(
+                "{error}; what was there is in {} now, as it could not be moved back: {second}",
+                aside.display()
+            ),
+        )),
+    }
 }
 
 /// A file that grows by whole pieces: what a full disk takes only a part of is taken back.
@@ -116,9 +184,11 @@ impl Staging {
             let parent = target.parent().unwrap_or(Path::new("/"));
             let old = temporary_folder(parent, UNFINISHED)?;
             let replaced = old.path().join("replaced");
-            fs::rename(&target, &replaced)?;
-            if let Err(error) = fs::rename(folder.path(), &target) {
-                fs::rename(&replaced, &target)?;
+            if let Err(error) = replace_folder(folder.path(), &target, &replaced) {
+                if replaced.exists() {
+                    // The user's only copy.
+                    let _ = old.keep();
+                }
                 return Err(error);
             }
         } else {
@@ -147,7 +217,7 @@ impl Staging {
 
 #[cfg(test)]
 mod tests {
-    use super::{Staging, replace_file};
+    use super::{Staging, replace_by, replace_file, sync_file, sync_folder};
     use std::fs;
     use std::io::{Error, Write};
     use std::path::Path;
@@ -175,6 +245,50 @@ mod tests {
         }
         assert_eq!(names(&target), ["three", "two"]);
         assert_eq!(names(&place.path().join("a")), ["b"]);
+    }
+
+    #[test]
+    fn where_nothing_can_be_renamed_what_was_there_is_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        for name in ["new", "target"] {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join(name), "text").unwrap();
+        }
+        // The first rename works, the second fails, and so does the third, or not.
+        for (working, left, said) in [(2, "target", false), (1, "aside", true)] {
+            let count = std::cell::Cell::new(0);
+            let error = replace_by(&at("new"), &at("target"), &at("aside"), |from, to| {
+                count.set(count.get() + 1);
+                let broken = match working {
+                    1 => count.get() > 1,
+                    _ => count.get() == 2,
+                };
+                if broken {
+                    Err(Error::other("the disk is gone"))
+                } else {
+                    fs::rename(from, to)
+                }
+            })
+            .unwrap_err()
+            .to_string();
+            assert_eq!(names(&at(left)), ["target"]);
+            assert_eq!(names(&at("new")), ["new"]);
+            assert!(error.contains("the disk is gone"), "{error}");
+            let place = at("aside").display().to_string();
+            assert_eq!(error.contains(&place), said, "{error}");
+        }
+    }
+
+    #[test]
+    fn files_and_folders_are_synced() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        fs::write(&file, "text").unwrap();
+        sync_file(&file).unwrap();
+        sync_folder(place.path()).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"text");
+        assert!(sync_file(&place.path().join("none")).is_err());
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub use pointer::{Pointer, candidates, resolve, set_pointer};
 pub use read::{load, load_model, load_parameters, read_checked_state, read_state};
 pub use state::TrainerState;
 pub use sums::verify;
-pub use write::{check_writable, hash_text, prepare, prune, remove, save};
+pub use write::{check_writable, prepare, prune, remove, save};
 
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::{NamedArray, OptimizerState};

@@ -3,8 +3,7 @@
 use super::data_file;
 use super::error::CheckpointError;
 use super::state::{FORMAT_VERSION, TrainerState};
-use super::sums;
-use super::write::hash;
+use super::sums::{self, hash};
 use super::{
     Checkpoint, DATA_FILE, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Result, SECOND_MOMENT,
     STATE_FILE, SUMS_FILE, TOKENIZER_FOLDER,

@@ -1,17 +1,28 @@
 //! `SHA256SUMS`: the hash of every file of a checkpoint, written last and checked first.
 
 use super::error::CheckpointError;
-use super::write::{hash, sync};
 use super::{
     DATA_FILE, MODEL_FILE, OPTIMIZER_FILE, Result, STATE_FILE, SUMS_FILE, TOKENIZER_FOLDER,
 };
 use crate::data::tokenizer::TOKENIZER_FILES;
+use crate::staging::sync_file;
+use mpnet_runtime::digest::sha256_file;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 /// Largest list that is read.
 const MAX_BYTES: u64 = 1 << 16;
+
+/// SHA-256 of a file, in hexadecimal.
+pub(super) fn hash(path: &Path) -> Result<String> {
+    sha256_file(path).map_err(CheckpointError::io("read", path))
+}
+
+/// Waits until a file is on the disk.
+pub(super) fn sync(path: &Path) -> Result<()> {
+    sync_file(path).map_err(CheckpointError::io("sync", path))
+}
 
 /// Hashes the small files of `folder`, joins them with the hashes `known`, and writes the list.
 pub(super) fn write(folder: &Path, known: &BTreeMap<String, String>) -> Result<()> {

@@ -5,18 +5,17 @@ use super::error::CheckpointError;
 use super::lock::Lock;
 use super::pointer::{pointed, steps};
 use super::state::{FORMAT_VERSION, TrainerState};
-use super::sums;
+use super::sums::{self, hash, sync};
 use super::{
     Checkpoint, DATA_FILE, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Pointer, Result,
     SECOND_MOMENT, STATE_FILE, TOKENIZER_FOLDER, folder_name,
 };
 use crate::arrays::write_safetensors;
 use crate::data::tokenizer::{TOKENIZER_FILES, copy_tokenizer};
-use crate::staging::{UNFINISHED, temporary_folder};
+use crate::staging::{UNFINISHED, replace_folder, sync_folder, temporary_folder};
 use mpnet_runtime::engine::NamedArray;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Followed by the step, in the name of a checkpoint that is being replaced.
@@ -32,13 +31,9 @@ const REMOVED: &str = ".unfinished-removed-";
 /// Where they cannot.
 pub fn check_writable(dir: &Path) -> Result<()> {
     // The nearest folder that is there: the others are created below it.
-    let mut nearest = dir;
-    while !nearest.exists() {
-        nearest = match nearest.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-    }
+    let whole = std::path::absolute(dir).map_err(not_writable(dir))?;
+    let nearest = whole.ancestors().find(|folder| folder.exists());
+    let nearest = nearest.unwrap_or(Path::new("/"));
     match tempfile::tempfile_in(nearest) {
         Ok(_) => Ok(()),
         Err(source) => Err(not_writable(dir)(source)),
@@ -87,28 +82,19 @@ pub fn save(dir: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
     let folder = temporary_folder(dir, UNFINISHED)
         .map_err(CheckpointError::io("create a folder in", dir))?;
     fill(folder.path(), checkpoint)?;
-    sync(folder.path())?;
-    let folder = folder.keep();
-    let replace = || -> std::io::Result<()> {
-        if target.exists() {
-            // A rename replaces no folder that has files: the old one moves out of the way first.
-            let old = dir.join(format!("{REPLACED}{}", checkpoint.step));
-            fs::rename(&target, &old)?;
-            if let Err(error) = fs::rename(&folder, &target) {
-                fs::rename(&old, &target)?;
-                return Err(error);
-            }
-            fs::remove_dir_all(&old)
-        } else {
-            fs::rename(&folder, &target)
+    sync_folder(folder.path()).map_err(CheckpointError::io("sync", folder.path()))?;
+    // One of its step is put back by the next run's `prepare` if it stays there.
+    let old = dir.join(format!("{REPLACED}{}", checkpoint.step));
+    replace_folder(folder.path(), &target, &old).map_err(CheckpointError::io("write", &target))?;
+    // It has moved: there is nothing left to remove.
+    let _ = folder.keep();
+    match fs::remove_dir_all(&old) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(CheckpointError::io("remove", &old)(e));
         }
-    };
-    replace().map_err(|source| {
-        // Nothing half-written stays; the error that matters is the one at hand.
-        let _ = fs::remove_dir_all(&folder);
-        CheckpointError::io("write", &target)(source)
-    })?;
-    sync(dir)?;
+        Ok(()) | Err(_) => {}
+    }
+    sync_folder(dir).map_err(CheckpointError::io("sync", dir))?;
     Ok(target)
 }
 
@@ -131,7 +117,7 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
                 sync(&file)?;
             }
         }
-        sync(&copy)?;
+        sync_folder(&copy).map_err(CheckpointError::io("sync", &copy))?;
     }
     data_file::write(folder, &checkpoint.data)?;
     let data = folder.join(DATA_FILE);
@@ -181,38 +167,6 @@ fn write_tensors<'a>(
     sync(&path)?;
     sha256.insert(name.to_owned(), hash(&path)?);
     Ok(())
-}
-
-/// SHA-256 of a file, in hexadecimal.
-pub(super) fn hash(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let n = std::io::Read::read(&mut file, &mut buffer)
-            .map_err(CheckpointError::io("read", path))?;
-        if n == 0 {
-            break;
-        }
-        hasher.update(&buffer[..n]);
-    }
-    Ok(hexadecimal(&hasher.finalize()))
-}
-
-/// SHA-256 of a text, in hexadecimal.
-pub fn hash_text(text: &str) -> String {
-    hexadecimal(&Sha256::digest(text))
-}
-
-fn hexadecimal(digest: &[u8]) -> String {
-    digest.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Waits until a file or folder is on the disk.
-pub(super) fn sync(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(CheckpointError::io("sync", path))
 }
 
 /// Removes all but the newest `keep` checkpoints up to the one that `latest` names; never that one nor
@@ -295,6 +249,33 @@ mod tests {
         let read = |path| fs::read_to_string(dir.join(path)).unwrap();
         assert_eq!(read("checkpoint-3/file"), ".unfinished-replaced-3");
         assert_eq!(read("checkpoint-4/file"), "checkpoint-4");
+    }
+
+    /// In a process of its own, as the working directory is everybody's.
+    #[cfg(unix)]
+    #[test]
+    fn a_working_directory_that_is_gone_is_an_error() {
+        const ASKED: &str = "MPNET_TEST_GONE";
+        if std::env::var_os(ASKED).is_some() {
+            std::fs::remove_dir(std::env::current_dir().unwrap()).unwrap();
+            assert!(check_writable(std::path::Path::new("a/b")).is_err());
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let inside = place.path().join("inside");
+        fs::create_dir(&inside).unwrap();
+        let name = "checkpoint::write::tests::a_working_directory_that_is_gone_is_an_error";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .current_dir(&inside)
+            .env(ASKED, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl LoggingArgs {
         // Without an id a resumed run would be another run there.
         let id = || {
             let name = std::path::absolute(checkpoints).unwrap_or_else(|_| checkpoints.to_owned());
-            let sum = crate::checkpoint::hash_text(&name.to_string_lossy());
+            let sum = mpnet_runtime::digest::sha256(&*name.to_string_lossy());
             sum.chars().take(8).collect()
         };
         LogConfig {

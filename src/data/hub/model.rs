@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use mpnet_runtime::digest::hexadecimal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -238,7 +239,7 @@ impl Download<'_> {
             }
             Some(_) | None => take(&hub.get(&self.what, &self.url)?)?,
         }
-        let sum: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        let sum = hexadecimal(hash.finalize());
         if self.size.is_some_and(|size| size != found) || self.sha256.is_some_and(|h| h != sum) {
             return Err(HubError::Malformed {
                 what: self.what.clone(),

@@ -16,6 +16,7 @@ mod txt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mpnet_runtime::digest::hexadecimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -250,8 +251,7 @@ impl Sources {
             hash.update(name);
             hash.update(shard.size.to_le_bytes());
         }
-        let hash = hash.finalize();
-        hash.iter().take(16).map(|b| format!("{b:02x}")).collect()
+        hexadecimal(&hash.finalize()[..16])
     }
 
     /// All texts, shard by shard, from the start.
