@@ -77,7 +77,7 @@ pub struct Shuffler {
     /// Where it stands, but for the row that is not full.
     pub state: Snapshot,
     /// What is tokenized and not yet in rows.
-    pub pending: VecDeque<Tokenized>,
+    pub pending: VecDeque<Result<Tokenized>>,
     /// Ends of epochs since the last text that rows can be made of.
     pub empty: u32,
     /// The text's name, for messages.
@@ -132,7 +132,7 @@ impl Shuffler {
             }
             self.state.draining = false;
             let rows = &mut self.state.buffer;
-            match self.pending.pop_front() {
+            match self.pending.pop_front().transpose()? {
                 Some(Tokenized::Text(tokens, cursor)) => {
                     if self.packer.push(&tokens, rows) {
                         self.empty = 0;
@@ -163,16 +163,24 @@ impl Shuffler {
         };
         let mut texts = self.blocks.recv().map_err(gone)??;
         let most = self.threads.current_num_threads() * BLOCKS_PER_THREAD;
+        let mut failed = None;
         for _ in 1..most {
             match self.blocks.try_recv() {
-                Ok(more) => texts.extend(more?),
+                Ok(Ok(more)) => texts.extend(more),
+                Ok(Err(error)) => {
+                    failed = Some(error);
+                    break;
+                }
                 Err(_) => break,
             }
         }
-        self.take(texts)
+        self.take(texts);
+        // The texts before it are good, and come first however many blocks were waiting.
+        self.pending.extend(failed.map(Err));
+        Ok(())
     }
 
-    fn take(&mut self, block: Block) -> Result<()> {
+    fn take(&mut self, block: Block) {
         use rayon::prelude::*;
         let (tokenizer, wanted) = (&*self.tokenizer, self.packer.wanted_tokens());
         let tokenized: Vec<Result<Tokenized>> = self.threads.install(|| {
@@ -183,9 +191,12 @@ impl Shuffler {
             tokenized.collect()
         });
         for one in tokenized {
-            self.pending.push_back(one?);
+            let failed = one.is_err();
+            self.pending.push_back(one);
+            if failed {
+                break;
+            }
         }
-        Ok(())
     }
 }
 
@@ -224,6 +235,65 @@ pub fn mask(
                 return;
             }
             Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fixture;
+    use crate::data::loader::samples::BreakMode;
+
+    #[test]
+    fn texts_before_an_error_are_used_however_many_blocks_wait() {
+        let text = |text: &str| (Next::Text(text.to_owned()), Cursor::default());
+        let tokenizer = Arc::new(fixture::tokenizer());
+        // The reader is as far ahead as it can be, or only just ahead.
+        for waiting in [1, 3] {
+            let (sender, blocks) = crossbeam_channel::bounded(waiting);
+            let writer = std::thread::spawn(move || {
+                sender.send(Ok(vec![text("a"), text("b")])).unwrap();
+                sender.send(Ok(vec![text("c")])).unwrap();
+                let problem = "line 4 is damaged".to_owned();
+                sender.send(Err(DataError::Loader { problem })).unwrap();
+            });
+            if waiting == 3 {
+                writer.join().unwrap();
+            }
+            let mut shuffler = Shuffler {
+                tokenizer: Arc::clone(&tokenizer),
+                threads: rayon::ThreadPoolBuilder::new()
+                    .num_threads(2)
+                    .build()
+                    .unwrap(),
+                blocks,
+                packer: Packer {
+                    mode: BreakMode::Eos,
+                    max_tokens: 8,
+                    bos: tokenizer.bos_id(),
+                    eos: tokenizer.eos_id(),
+                    open: Vec::new(),
+                },
+                grouping: Grouping {
+                    batch_size: 1,
+                    max_batch_tokens: None,
+                    by_length: false,
+                    least_rows: 1,
+                    seed: 1,
+                    rank: 0,
+                },
+                buffer_size: 1,
+                state: Snapshot::default(),
+                pending: VecDeque::new(),
+                empty: 0,
+                source: "a test".to_owned(),
+            };
+            let rows = (0..3).map(|_| shuffler.next_row().map(drop));
+            let rows: Result<Vec<()>> = rows.collect();
+            assert_eq!(rows.unwrap().len(), 3, "{waiting}");
+            let error = shuffler.next_row().unwrap_err().to_string();
+            assert!(error.contains("line 4"), "{error}");
         }
     }
 }
