@@ -1,30 +1,111 @@
-//! What the machine says of itself: memory in use, and the arithmetic that its device can do.
+//! What the machine says of itself: memory, also as a container may have it, and the arithmetic that its device can
+//! do.
+
+use std::path::Path;
 
 use mpnet_graphs::lower::portable::Precision;
+use mpnet_runtime::device::nvidia_name;
 use mpnet_runtime::provider::Provider;
-use std::process::Command;
+use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Memory of this process, in bytes, where the system says.
 pub fn memory() -> Option<u64> {
-    field("/proc/self/status", "VmRSS:")
+    let process = Pid::from_u32(std::process::id());
+    let mut system = System::new();
+    system.refresh_processes_specifics(
+        ProcessesToUpdate::Some(&[process]),
+        false,
+        ProcessRefreshKind::nothing().with_memory(),
+    );
+    system.process(process).map(sysinfo::Process::memory)
 }
 
-/// Memory of the machine, in bytes, where the system says.
+/// Memory that programs can have in all, in bytes: the machine's, or what its control group may have where that is
+/// less.
 pub fn total_memory() -> Option<u64> {
-    field("/proc/meminfo", "MemTotal:")
+    let limits = control_groups().into_iter().map(|group| group.limit);
+    limits.chain(known(system().total_memory())).min()
 }
 
-/// Memory that programs can still have, in bytes, where the system says.
+/// Memory that programs can still have, in bytes, with what a control group leaves.
 pub fn available_memory() -> Option<u64> {
-    field("/proc/meminfo", "MemAvailable:")
+    let free = control_groups().into_iter().map(|group| group.free());
+    free.chain(known(system().available_memory())).min()
 }
 
-/// A number of kilobytes in one of Linux's files, in bytes.
-fn field(path: &str, name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let line = text.lines().find(|l| l.starts_with(name))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
+fn system() -> System {
+    let mut system = System::new();
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    system
+}
+
+/// sysinfo says 0 of what it does not know.
+fn known(bytes: u64) -> Option<u64> {
+    (bytes > 0).then_some(bytes)
+}
+
+/// A limit of memory on this process and others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ControlGroup {
+    /// Bytes that it may have.
+    limit: u64,
+    /// Bytes that it has, without the files in memory that it can drop.
+    used: u64,
+}
+
+impl ControlGroup {
+    fn free(self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
+}
+
+/// The limits of Linux's control groups on this process; none elsewhere. sysinfo knows those of a container, not of
+/// groups below, as batch systems and systemd make them.
+fn control_groups() -> Vec<ControlGroup> {
+    match std::fs::read_to_string("/proc/self/cgroup") {
+        Ok(membership) => control_groups_in(&membership, Path::new("/sys/fs/cgroup")),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The limits of the groups that `membership` names, and of those that they are in, below `root`.
+fn control_groups_in(membership: &str, root: &Path) -> Vec<ControlGroup> {
+    let mut found = Vec::new();
+    for line in membership.lines() {
+        // A number, the controllers, the group: version 2 has one line, with the number 0 and no controllers.
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let (root, [limit, used]) = if controllers.is_empty() {
+            (root.to_owned(), ["memory.max", "memory.current"])
+        } else if controllers.split(',').any(|name| name == "memory") {
+            let files = ["memory.limit_in_bytes", "memory.usage_in_bytes"];
+            (root.join("memory"), files)
+        } else {
+            continue;
+        };
+        // In a container the group's own folder may be the root, whatever its name outside.
+        for ancestor in Path::new(group.trim_start_matches('/')).ancestors() {
+            let folder = root.join(ancestor);
+            let number = |name: &str| -> Option<u64> {
+                let text = std::fs::read_to_string(folder.join(name)).ok()?;
+                text.trim().parse().ok()
+            };
+            // "max" of version 2 is no number, and no limit.
+            if let Some(limit) = number(limit) {
+                let statistics = std::fs::read_to_string(folder.join("memory.stat"));
+                let statistics = statistics.unwrap_or_default();
+                let mut lines = statistics.lines();
+                let files = lines.find_map(|line| line.strip_prefix("inactive_file "));
+                let files = files.and_then(|text| text.trim().parse().ok());
+                let used = number(used).unwrap_or(0);
+                let used = used.saturating_sub(files.unwrap_or(0));
+                found.push(ControlGroup { limit, used });
+            }
+        }
+    }
+    found
 }
 
 /// Words in a device's name; its dense peak in TFLOP/s in 16-bit floats and in f32, TF32 where it has
@@ -65,12 +146,7 @@ pub fn peak(provider: Provider, device_id: i32, precision: Precision) -> Option<
         | Provider::OpenVino
         | Provider::WebGpu => return None,
     }
-    let output = Command::new("nvidia-smi")
-        .args(["--query-gpu=name", "--format=csv,noheader", "--id"])
-        .arg(device_id.to_string())
-        .output()
-        .ok()?;
-    peak_of(&String::from_utf8_lossy(&output.stdout), precision)
+    peak_of(&nvidia_name(device_id)?, precision)
 }
 
 fn peak_of(name: &str, precision: Precision) -> Option<f64> {
@@ -119,8 +195,54 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn a_process_has_memory() {
-        assert!(memory().unwrap() > 1 << 16);
+        let (used, total) = (memory().unwrap(), total_memory().unwrap());
+        assert!(used > 1 << 16 && used < total, "{used} of {total}");
+        assert!(available_memory().unwrap() <= total);
+    }
+
+    fn write(root: &Path, files: &[(&str, &str)]) {
+        for (name, text) in files {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_limits_of_control_groups_count() {
+        let second = tempfile::tempdir().unwrap();
+        let files = [
+            ("job/memory.max", "8000\n"),
+            ("job/memory.current", "3000\n"),
+            ("job/memory.stat", "anon 1\ninactive_file 1000\n"),
+            ("job/step/memory.max", "max\n"),
+        ];
+        write(second.path(), &files);
+        let found = control_groups_in("0::/job/step\n", second.path());
+        let job = ControlGroup {
+            limit: 8000,
+            used: 2000,
+        };
+        assert_eq!(found, [job]);
+        assert_eq!(job.free(), 6000);
+
+        let first = tempfile::tempdir().unwrap();
+        let files = [
+            ("memory/memory.limit_in_bytes", "9000\n"),
+            ("memory/memory.usage_in_bytes", "500\n"),
+        ];
+        write(first.path(), &files);
+        // A container sees its own group as the root, under the name that it has outside.
+        let membership = "5:cpu,cpuacct:/docker/x\n4:memory:/docker/x\n";
+        let found = control_groups_in(membership, first.path());
+        assert_eq!(
+            found,
+            [ControlGroup {
+                limit: 9000,
+                used: 500
+            }]
+        );
+        assert_eq!(control_groups_in("nonsense", first.path()), []);
     }
 }

@@ -23,6 +23,12 @@ pub fn print_line(line: Arguments) -> Result<(), OutputError> {
     Ok(writeln!(io::stdout().lock(), "{line}")?)
 }
 
+/// Prints a line to standard error, whether anybody reads it or not.
+pub fn complain(line: &str) {
+    // Nobody is left to tell.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// [`print_line`] with the arguments of `println!`.
 macro_rules! say {
     ($($part:tt)*) => {

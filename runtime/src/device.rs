@@ -1,31 +1,54 @@
 //! What accelerators this machine has, asked of their drivers.
 
-use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUresult};
+use std::ffi::CStr;
+
+use cudarc::driver::sys::{self, CUdevice, CUdevice_attribute as Attribute, CUresult};
+
+/// Name of an NVIDIA GPU, as its driver says it; none where the GPU or its driver is missing.
+pub fn nvidia_name(device_id: i32) -> Option<String> {
+    let device = nvidia_device(device_id)?;
+    let mut name = [0u8; 256];
+    // SAFETY: the driver writes at most as many bytes as it is told, with a NUL at the end.
+    done(unsafe { sys::cuDeviceGetName(name.as_mut_ptr().cast(), name.len() as i32, device) })?;
+    let name = CStr::from_bytes_until_nul(&name).ok()?;
+    Some(name.to_string_lossy().into_owned())
+}
 
 /// Compute capability of an NVIDIA GPU, (9, 0) for instance; none where the GPU or its driver is missing.
 pub fn nvidia_capability(device_id: i32) -> Option<(i32, i32)> {
+    let device = nvidia_device(device_id)?;
+    let (mut major, mut minor) = (0, 0);
+    for (found, attribute) in [
+        (
+            &mut major,
+            Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+        ),
+        (
+            &mut minor,
+            Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        ),
+    ] {
+        // SAFETY: a plain query into a live variable.
+        done(unsafe { sys::cuDeviceGetAttribute(found, attribute, device) })?;
+    }
+    Some((major, minor))
+}
+
+/// The driver's handle of the GPU that CUDA counts as `device_id`, of those that `CUDA_VISIBLE_DEVICES` leaves.
+fn nvidia_device(device_id: i32) -> Option<CUdevice> {
     // SAFETY: loading the driver's library does no more than set it up.
     if !unsafe { sys::is_culib_present() } {
         return None;
     }
-    let done = |result: CUresult| (result == CUresult::CUDA_SUCCESS).then_some(());
-    let (mut device, mut major, mut minor) = (0, 0, 0);
+    let mut device = 0;
     // SAFETY: plain queries into live variables.
     unsafe {
         done(sys::cuInit(0))?;
         done(sys::cuDeviceGet(&mut device, device_id))?;
-        for (found, attribute) in [
-            (
-                &mut major,
-                Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
-            ),
-            (
-                &mut minor,
-                Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
-            ),
-        ] {
-            done(sys::cuDeviceGetAttribute(found, attribute, device))?;
-        }
     }
-    Some((major, minor))
+    Some(device)
+}
+
+fn done(result: CUresult) -> Option<()> {
+    (result == CUresult::CUDA_SUCCESS).then_some(())
 }

@@ -1,7 +1,6 @@
 //! Exit codes, and how an error is shown.
 
-use crate::output::OutputError;
-use crate::train::log::terminal::complain;
+use crate::output::{OutputError, complain};
 use std::process::ExitCode;
 
 /// Everything was done.

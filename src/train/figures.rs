@@ -3,8 +3,9 @@
 use super::evaluate::Evaluation;
 use super::log::record::{Record, Train, now};
 use super::log::spikes::Spikes;
-use super::log::{Log, UpdateScalars, machine};
+use super::log::{Log, UpdateScalars};
 use crate::data::Batch;
+use crate::machine;
 use mpnet_graphs::ir::cost::costs;
 use mpnet_graphs::ir::{Bindings, Graph};
 use std::collections::HashMap;

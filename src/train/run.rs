@@ -9,9 +9,8 @@ use super::feeder::{Feeder, stalled};
 use super::figures::{Figures, Peak};
 use super::foreign::open_start;
 use super::initialize::initial_parameters;
+use super::log::Log;
 use super::log::record::{Start, now};
-use super::log::terminal::complain;
-use super::log::{Log, machine};
 use super::saver::Saver;
 use super::session::target;
 use super::stop::StopSignal;
@@ -20,6 +19,8 @@ use super::trainer::{Ended, Position, Trainer};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Pointer};
 use crate::data::tokenizer::{TOKENIZER_FILE, same_tokenizer};
 use crate::data::{LoaderState, Tokenizer, TrainLoader};
+use crate::machine;
+use crate::output::complain;
 use crate::staging::replace_file;
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::{Options, training_graph};
@@ -248,8 +249,8 @@ fn check_memory(config: &TrainConfig, running: &Running) -> Result<()> {
     if needed > memory {
         let gb = |bytes: u64| bytes as f64 / 1e9;
         bail!(
-            "{flags} takes {:.0} GB or more for the activations of a micro-batch, and this machine has \
-             {:.0} GB of memory: make it smaller, and --update-freq larger for the same updates",
+            "{flags} takes {:.0} GB or more for the activations of a micro-batch, and there are \
+             {:.0} GB of memory for this program: make it smaller, and --update-freq larger for the same updates",
             gb(needed),
             gb(memory)
         );

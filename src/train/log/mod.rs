@@ -1,6 +1,5 @@
 //! Where a run's records go: the terminal, `metrics.jsonl`, TensorBoard, Weights & Biases.
 
-pub mod machine;
 pub mod metrics;
 pub mod record;
 pub mod spikes;

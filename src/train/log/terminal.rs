@@ -20,9 +20,3 @@ pub fn print(line: &str) {
         );
     }
 }
-
-/// Prints a line to standard error.
-pub fn complain(line: &str) {
-    // Nobody is left to tell.
-    let _ = writeln!(io::stderr(), "{line}");
-}
