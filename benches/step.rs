@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use mpnet::cli::hardware::HardwareArgs;
+use mpnet::cli::hardware::{HardwareArgs, RecomputeArgs};
 use mpnet::data::loader::GROUP_ROWS;
 use mpnet::data::masking::Masking;
 use mpnet::data::synthetic::synthetic_batch;
@@ -55,6 +55,8 @@ struct Args {
     threads: usize,
     #[command(flatten)]
     hardware: HardwareArgs,
+    #[command(flatten)]
+    recompute: RecomputeArgs,
     /// ONNX Runtime, as `pretrain-mpnet --ort`.
     #[arg(long)]
     ort: Option<PathBuf>,
@@ -72,6 +74,7 @@ fn main() -> Result<()> {
     let started = Instant::now();
     let execution = Execution {
         largest_batch: Some(Masking::default().batch_sizes(args.batch, args.seq)),
+        gradient_checkpointing: args.recompute.gradient_checkpointing,
         ..args.hardware.execution(Some(args.threads))
     };
     let loaded = execution
@@ -79,6 +82,7 @@ fn main() -> Result<()> {
         .context("finding ONNX Runtime")?;
     let options = Options {
         optimizer: AdamW::default(),
+        gradient_checkpointing: execution.gradient_checkpointing,
         expose: false,
     };
     let initial = initial_parameters(&config, 1);

@@ -104,6 +104,18 @@ fn every_case_is_within_its_tolerances() {
 }
 
 #[test]
+fn cases_pass_with_gradient_checkpointing_on_both_engines() {
+    for engine in ["training-api", "session"] {
+        for name in [CASES[0], CASES[2], CASES[5]] {
+            let mut command = binary("mpnet", &repository(""));
+            command.args(["verify", "--gradient-checkpointing", "--engine", engine]);
+            let printed = stdout(command.arg("--case").arg(case(name)));
+            assert!(printed.contains(" 0 outside their tolerance"), "{printed}");
+        }
+    }
+}
+
+#[test]
 fn json_has_a_row_for_every_expected_quantity() {
     let folder = case(CASES[1]);
     let output = verify(&folder).success();

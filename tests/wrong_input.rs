@@ -228,11 +228,7 @@ fn a_build_that_is_no_onnx_runtime() {
 #[test]
 fn flags_without_effect_say_so_and_what_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    for flag in [
-        "--gradient-checkpointing",
-        "--trust-checkpoint",
-        "--wandb-watch",
-    ] {
+    for flag in ["--trust-checkpoint", "--wandb-watch"] {
         let said = format!("{flag} has no effect");
         refused(
             folder.path(),

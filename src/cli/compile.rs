@@ -1,7 +1,7 @@
 //! `mpnet compile`: the artifacts of a model for a target.
 
 use super::exit;
-use super::hardware::PrecisionChoice;
+use super::hardware::{PrecisionChoice, RecomputeArgs};
 use super::model_file::ModelArgs;
 use crate::output::say;
 use crate::staging::Staging;
@@ -56,6 +56,8 @@ pub struct CompileArgs {
     /// Arithmetic of the session target
     #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto)]
     pub precision: PrecisionChoice,
+    #[command(flatten)]
+    pub recompute: RecomputeArgs,
     /// Seed of fresh parameters, where no checkpoint is given
     #[arg(long, default_value_t = 12_345)]
     pub seed: u64,
@@ -110,6 +112,7 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
         Target::OrtTraining => {
             let options = Options {
                 optimizer: args.optimizer(),
+                gradient_checkpointing: args.recompute.gradient_checkpointing,
                 expose: args.expose,
             };
             let provider = args.provider()?;
@@ -170,6 +173,7 @@ impl CompileArgs {
             precision: execution.precision(),
             fused_attention: execution.fused_attention(),
             own_kernels: execution.own_kernels(),
+            gradient_checkpointing: self.recompute.gradient_checkpointing,
             expose: self.expose,
         };
         let artifacts = portable::compile(config, &options)

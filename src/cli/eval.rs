@@ -103,6 +103,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let loaded = execution.load(args.ort.clone())?;
     let graph = Options {
         optimizer: AdamW::default(),
+        gradient_checkpointing: false,
         expose: false,
     };
     let parameters = source.read_all()?;

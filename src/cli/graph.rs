@@ -1,6 +1,6 @@
 //! `mpnet graph`: a model's graph as text, and its figures.
 
-use super::hardware::PrecisionChoice;
+use super::hardware::{PrecisionChoice, RecomputeArgs};
 use super::model_file::ModelArgs;
 use crate::output::{OutputError, say};
 use crate::train::execution::Execution;
@@ -48,6 +48,8 @@ pub struct GraphArgs {
     /// Arithmetic of the step
     #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto)]
     pub precision: PrecisionChoice,
+    #[command(flatten)]
+    pub recompute: RecomputeArgs,
     /// Every node, not only the figures
     #[arg(long)]
     pub nodes: bool,
@@ -79,6 +81,7 @@ impl GraphArgs {
             precision: execution.precision(),
             fused_attention: execution.fused_attention(),
             own_kernels: execution.own_kernels(),
+            gradient_checkpointing: self.recompute.gradient_checkpointing,
             expose: false,
         };
         Ok(step_graph(config, &options)?.graph)

@@ -50,6 +50,15 @@ pub enum AttentionChoice {
     Expanded,
 }
 
+/// What a training step keeps.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct RecomputeArgs {
+    /// Compute every layer once more for its derivative instead of keeping its activations: the same
+    /// updates in less memory and more time
+    #[arg(long, help_heading = "Hardware")]
+    pub gradient_checkpointing: bool,
+}
+
 /// What runs the graph, and where.
 #[derive(Debug, Clone, Args)]
 pub struct HardwareArgs {
@@ -95,6 +104,7 @@ impl HardwareArgs {
                 AttentionChoice::Expanded => AttentionKind::Expanded,
             },
             no_own_kernels: self.no_own_kernels,
+            gradient_checkpointing: false,
             allow_cpu_nodes: self.allow_cpu_nodes,
             threads,
             largest_batch: None,

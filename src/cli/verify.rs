@@ -1,7 +1,7 @@
 //! `mpnet verify`: golden cases on this machine's ONNX Runtime.
 
 use super::exit;
-use super::hardware::HardwareArgs;
+use super::hardware::{HardwareArgs, RecomputeArgs};
 use super::model_file::ModelArgs;
 use crate::output::say;
 use crate::train::execution::Execution;
@@ -36,6 +36,8 @@ pub struct VerifyArgs {
     pub ort: Option<PathBuf>,
     #[command(flatten)]
     pub hardware: HardwareArgs,
+    #[command(flatten)]
+    pub recompute: RecomputeArgs,
     /// Threads of ONNX Runtime [default: all cores]
     #[arg(long)]
     pub threads: Option<usize>,
@@ -49,7 +51,10 @@ pub struct VerifyArgs {
 /// # Errors
 /// Where a case cannot be run.
 pub fn run(args: &VerifyArgs) -> Result<u8> {
-    let execution = args.hardware.execution(args.threads);
+    let execution = Execution {
+        gradient_checkpointing: args.recompute.gradient_checkpointing,
+        ..args.hardware.execution(args.threads)
+    };
     let loaded = execution.load(args.ort.clone())?;
     let mut reports = Vec::new();
     if args.against_fp32 {

@@ -49,6 +49,8 @@ pub struct Execution {
     pub attention: AttentionKind,
     /// Leave what lies between matrix products to ONNX Runtime's operators, also where this project has kernels.
     pub no_own_kernels: bool,
+    /// Compute layers once more for their derivative instead of keeping what they computed.
+    pub gradient_checkpointing: bool,
     /// Accept nodes on the processor that the provider has no kernel for.
     pub allow_cpu_nodes: bool,
     /// Threads of ONNX Runtime; all cores where absent.

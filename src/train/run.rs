@@ -107,6 +107,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     }
     let options = Options {
         optimizer: config.optimizer,
+        gradient_checkpointing: config.execution.gradient_checkpointing,
         expose: false,
     };
     let (mut checkpoint, position, saved) = match resumed {

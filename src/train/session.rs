@@ -50,6 +50,7 @@ pub fn start(
         precision: execution.precision(),
         fused_attention: execution.fused_attention(),
         own_kernels: execution.own_kernels(),
+        gradient_checkpointing: execution.gradient_checkpointing,
         expose,
     };
     let artifacts =

@@ -76,6 +76,7 @@ impl Tolerances {
 pub fn verify(loaded: &Loaded, case: &Case, execution: &Execution) -> Result<Report> {
     let options = Options {
         optimizer: case.train.adamw(),
+        gradient_checkpointing: execution.gradient_checkpointing,
         expose: true,
     };
     let mut running = start(loaded, &case.model, &options, &case.weights, execution)?;

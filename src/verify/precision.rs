@@ -44,6 +44,7 @@ pub fn against_f32(
         };
         let options = Options {
             optimizer: AdamW::default(),
+            gradient_checkpointing: execution.gradient_checkpointing,
             expose: true,
         };
         let context = || format!("one step in {}", precision.name());

@@ -32,6 +32,8 @@ pub const LOGITS: &str = "logits";
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
     pub optimizer: AdamW,
+    /// Whether layers are computed once more by the derivative, which then keeps less.
+    pub gradient_checkpointing: bool,
     /// Gradients as further outputs `grad.<parameter>` of the training model, and logits of the
     /// evaluation model: for verification, not for training.
     pub expose: bool,
@@ -64,8 +66,7 @@ pub fn compile(
     target: Target,
     attention: AttentionForm,
 ) -> Result<Artifacts, GraphError> {
-    let (training, inputs, dropout) =
-        training_graph_with(config, options.expose, target, attention)?;
+    let (training, inputs, dropout) = training_graph_with(config, options, target, attention)?;
     let mut eval = eval_graph_with(config, options.expose, attention)?;
     // The training API gives every parameter of the training model to the evaluation model as well.
     eval.parameter(NORM_CARRIER, Type::f32([Dim::from(1)]));
@@ -90,13 +91,18 @@ pub fn training_graph(
     expose: bool,
     target: Target,
 ) -> Result<(Graph, Vec<ValueId>, Randomness), GraphError> {
-    training_graph_with(config, expose, target, AttentionForm::Expanded)
+    let options = Options {
+        optimizer: AdamW::default(),
+        gradient_checkpointing: false,
+        expose,
+    };
+    training_graph_with(config, &options, target, AttentionForm::Expanded)
 }
 
 /// [`training_graph`] with attention in the form asked for.
 fn training_graph_with(
     config: &ModelConfig,
-    expose: bool,
+    options: &Options,
     target: Target,
     attention: AttentionForm,
 ) -> Result<(Graph, Vec<ValueId>, Randomness), GraphError> {
@@ -106,7 +112,11 @@ fn training_graph_with(
     let scale = graph.input(LOSS_SCALE, one);
     let scale = graph.reshape(scale, [])?;
     let loss = graph.mul(model.loss_sum, scale)?;
-    let grads = autodiff::gradients(&mut graph, loss)?;
+    let checkpoints: &[ValueId] = match options.gradient_checkpointing {
+        true => &model.checkpoints,
+        false => &[],
+    };
+    let grads = autodiff::gradients_from_checkpoints(&mut graph, loss, checkpoints)?;
     graph.output(TRAIN_OUTPUTS[0], loss);
     graph.output(LOSS_SUM, model.loss_sum);
     graph.output(CORRECT, model.correct);
@@ -151,7 +161,7 @@ fn training_graph_with(
         buffers.push(buffer);
         flags.push(flag);
     }
-    if expose {
+    if options.expose {
         for (name, value) in exposed {
             // A copy: the buffer itself belongs to the training API.
             let zero = graph.scalar(0.0)?;
@@ -236,7 +246,11 @@ mod tests {
             weight_decay: 0.01,
             clip_grad_norm: 1.0,
         };
-        Options { optimizer, expose }
+        Options {
+            optimizer,
+            gradient_checkpointing: false,
+            expose,
+        }
     }
 
     fn names(values: &[onnx_protobuf::ValueInfoProto]) -> Vec<String> {

@@ -28,6 +28,9 @@ pub struct Pretraining {
     /// Of the predicted tokens, `[B·P, V]`; of the queries where the loss is a joint one.
     pub logits: ValueId,
     pub sites: Vec<DropoutSite>,
+    /// `[Q, B, D]`, what each layer reads, from the first on: where derivatives can start from when
+    /// they compute the layers again.
+    pub checkpoints: Vec<ValueId>,
 }
 
 /// Builds the graph of `config`'s objective over `input_ids`, `positions` and `attention_mask`, i64
@@ -89,7 +92,9 @@ pub fn pretraining_with(
     };
     let last = config.encoder_layers - 1;
     let mut x = x;
+    let mut checkpoints = Vec::new();
     for index in 0..config.encoder_layers {
+        checkpoints.push(x);
         // Nobody reads the last layer's other rows.
         let (start, scores) = if index == last {
             (sizes.read.clone(), last_scores)
@@ -114,6 +119,7 @@ pub fn pretraining_with(
         correct: figures.correct,
         logits: figures.logits,
         sites: b.sites,
+        checkpoints,
     })
 }
 

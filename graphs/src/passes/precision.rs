@@ -68,7 +68,8 @@ fn class(op: &Op) -> Class {
         | Op::Pad(_)
         | Op::Reshape(_)
         | Op::Slice(_)
-        | Op::Transpose(_) => Class::Move,
+        | Op::Transpose(_)
+        | Op::Where(_) => Class::Move,
         Op::And(_)
         | Op::Cast(_)
         | Op::Constant(_)
@@ -90,7 +91,6 @@ fn class(op: &Op) -> Class {
         | Op::Sqrt(_)
         | Op::Sub(_)
         | Op::Tanh(_)
-        | Op::Where(_)
         | Op::WrappingMul(_) => Class::Follow,
     }
 }

@@ -55,9 +55,6 @@ pub struct ArchitectureArgs {
     /// Pre-LN instead of post-LN layers
     #[arg(long)]
     pub normalize_before: bool,
-    /// Accepted for annotated-mpnet's sake: activations are kept, not computed again
-    #[arg(long)]
-    pub gradient_checkpointing: bool,
 }
 
 impl ArchitectureArgs {

@@ -11,9 +11,10 @@ mod optimization;
 mod range;
 
 use super::exit::{self, UsageError};
-use super::hardware::HardwareArgs;
+use super::hardware::{HardwareArgs, RecomputeArgs};
 use super::spelling::normalize;
 use crate::train::config::{Operation, TrainConfig};
+use crate::train::execution::Execution;
 use crate::train::run::run;
 use crate::train::trainer::Ended;
 use anyhow::Result;
@@ -49,6 +50,8 @@ pub struct PretrainArgs {
     pub logging: logging::LoggingArgs,
     #[command(flatten)]
     pub hardware: HardwareArgs,
+    #[command(flatten)]
+    pub recompute: RecomputeArgs,
     /// Flags in a TOML file, by their names; those of the command line win
     #[arg(long, value_name = "FILE.toml", help_heading = "Run")]
     pub config: Option<PathBuf>,
@@ -67,11 +70,6 @@ impl PretrainArgs {
     /// Says of flags of annotated-mpnet's that something else would be expected of.
     fn tell_of_no_effect(&self) {
         let flags = [
-            (
-                self.architecture.gradient_checkpointing,
-                "--gradient-checkpointing has no effect: activations are kept. Where memory is short, \
-                 make --batch-size smaller and --update-freq larger; the updates are the same",
-            ),
             (
                 self.checkpoints.trust_checkpoint,
                 "--trust-checkpoint has no effect: no checkpoint is executed, so none needs trust",
@@ -123,7 +121,10 @@ impl PretrainArgs {
                 .then_some(self.checkpoints.resume_checkpoint)
                 .map(Option::unwrap_or_default),
             checkpoint_dir: self.checkpoints.checkpoint_dir,
-            execution: self.hardware.execution(self.threads),
+            execution: Execution {
+                gradient_checkpointing: self.recompute.gradient_checkpointing,
+                ..self.hardware.execution(self.threads)
+            },
             ort: self.ort,
             operation,
         })
@@ -296,7 +297,6 @@ mod tests {
         "save-optimizer-state",
         "compile",
         // They say so.
-        "gradient-checkpointing",
         "trust-checkpoint",
         "wandb-watch",
         // Beside the configuration: how errors are logged, and a file of flags.

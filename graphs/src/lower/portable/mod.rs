@@ -70,6 +70,8 @@ pub struct Options {
     /// Whether what lies between matrix products, and the optimizer, are kernels of the runtime, where it
     /// has them.
     pub own_kernels: bool,
+    /// Whether layers are computed once more by the derivative, which then keeps less.
+    pub gradient_checkpointing: bool,
     /// Gradients as further outputs `grad.<parameter>` of the step, and logits of the evaluation:
     /// for verification, not for training.
     pub expose: bool,
@@ -240,16 +242,22 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
     // What the loss and the figures are is said by outputs while the graph is rewritten.
     graph.output(LOSS_SUM, model.loss_sum);
     graph.output(CORRECT, model.correct);
+    if options.gradient_checkpointing {
+        for (index, checkpoint) in model.checkpoints.iter().enumerate() {
+            graph.output(format!("checkpoint.{index}"), *checkpoint);
+        }
+    }
     if options.fuses() {
         passes::run(&mut graph, passes::FUSIONS)?;
     }
-    let [(_, loss_sum), (_, correct)] = graph.outputs.split_off(0)[..] else {
+    let [(_, loss_sum), (_, correct), ref checkpoints @ ..] = graph.outputs.split_off(0)[..] else {
         unreachable!("two outputs were named")
     };
+    let checkpoints: Vec<ValueId> = checkpoints.iter().map(|(_, v)| *v).collect();
     let scale = graph.input(LOSS_SCALE, Type::f32([Dim::from(1)]));
     let scale = graph.reshape(scale, [])?;
     let loss = graph.mul(loss_sum, scale)?;
-    let grads = autodiff::gradients(&mut graph, loss)?;
+    let grads = autodiff::gradients_from_checkpoints(&mut graph, loss, &checkpoints)?;
     graph.output(TRAIN_OUTPUTS[0], loss);
     graph.output(LOSS_SUM, loss_sum);
     graph.output(CORRECT, correct);

@@ -55,6 +55,7 @@ fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
             precision,
             fused_attention: true,
             own_kernels: true,
+            gradient_checkpointing: false,
             expose: true,
         };
         let config = ModelConfig {
@@ -146,6 +147,7 @@ fn options(target: Target, precision: Precision) -> Options {
         precision,
         fused_attention: true,
         own_kernels: true,
+        gradient_checkpointing: false,
         expose: true,
     }
 }
@@ -414,5 +416,75 @@ fn the_optimizer_clips_decays_and_corrects_as_pytorch_does() {
                 assert!((new(&names.second_moment) - v).abs() < 1e-9);
             }
         }
+    }
+}
+
+/// Recomputed layers give the same numbers, dropout and all.
+#[test]
+fn checkpointing_changes_no_gradient() {
+    for (pre, objective) in [
+        (false, Objective::Mpnet),
+        (true, Objective::Mpnet),
+        (false, Objective::Plm),
+    ] {
+        let config = ModelConfig {
+            objective,
+            encoder_layers: 3,
+            ..config(Activation::Gelu, pre)
+        };
+        for (target, precision) in [
+            (Target::Cpu, Precision::F32),
+            (Target::Cuda, Precision::BF16),
+            (Target::WebGpu, Precision::F32),
+        ] {
+            let kept = options(target, precision);
+            let again = Options {
+                gradient_checkpointing: true,
+                ..kept
+            };
+            let kept = step_graph(&config, &kept).unwrap().graph;
+            let again = step_graph(&config, &again).unwrap().graph;
+            assert!(again.nodes().len() > kept.nodes().len());
+            let feeds = feeds(&kept);
+            let (found, expected) = (run(&again, &feeds), run(&kept, &feeds));
+            assert_eq!(found, expected, "{objective:?} on {target}");
+        }
+    }
+}
+
+/// MPNet-base at 64 × 512: the layers' activations are gone, one layer's and the loss's are left.
+#[test]
+fn checkpointing_keeps_less() {
+    let config = ModelConfig {
+        encoder_layers: 12,
+        encoder_embed_dim: 768,
+        encoder_ffn_dim: 3072,
+        encoder_attention_heads: 12,
+        max_positions: 512,
+        vocab_size: 30_527,
+        padded_vocab_size: 30_528,
+        mask_token_id: 30_526,
+        ..config(Activation::Gelu, false)
+    };
+    let large = Bindings {
+        batch: 64,
+        length: 512,
+        predicted: 77,
+    };
+    for (target, precision) in [
+        (Target::Cuda, Precision::BF16),
+        (Target::Cuda, Precision::F32),
+        (Target::Cpu, Precision::F32),
+    ] {
+        let peak = |gradient_checkpointing| {
+            let options = Options {
+                gradient_checkpointing,
+                ..options(target, precision)
+            };
+            let graph = step_graph(&config, &options).unwrap().graph;
+            memory(&graph, &execution_order(&graph), &large).peak as f64
+        };
+        let (again, kept) = (peak(true), peak(false));
+        assert!(again < 0.4 * kept, "{again} of {kept} on {target}");
     }
 }

@@ -1,8 +1,11 @@
 //! Reverse-mode differentiation over the IR: derivatives are IR too, and only what leads from a
 //! parameter to the loss is built.
 
+mod recompute;
+
 use crate::ir::{Dim, Graph, GraphError, Type, ValueId};
 use crate::ops::Vjp;
+use recompute::Recompute;
 
 /// Appends the gradient of `loss` (a float without dimensions) to `graph` and returns that of each
 /// parameter, in order; `None` for a parameter on which the loss does not depend.
@@ -10,6 +13,21 @@ use crate::ops::Vjp;
 /// # Errors
 /// Where the loss is no float without dimensions or an operator on the way has no derivative.
 pub fn gradients(graph: &mut Graph, loss: ValueId) -> Result<Vec<Option<ValueId>>, GraphError> {
+    gradients_from_checkpoints(graph, loss, &[])
+}
+
+/// [`gradients`] that keep less (gradient checkpointing, Chen et al. 2016, arXiv 1604.06174): what
+/// lies between two neighbours of `checkpoints`, given in the order in which they are computed, is
+/// computed once more when the gradient of the second is known, from the first. The same numbers in
+/// the same operations: the gradients are the same to the bit.
+///
+/// # Errors
+/// As [`gradients`].
+pub fn gradients_from_checkpoints(
+    graph: &mut Graph,
+    loss: ValueId,
+    checkpoints: &[ValueId],
+) -> Result<Vec<Option<ValueId>>, GraphError> {
     if *graph.ty(loss) != Type::f32([]) {
         return Err(GraphError::Derivative {
             op: "loss",
@@ -30,6 +48,7 @@ pub fn gradients(graph: &mut Graph, loss: ValueId) -> Result<Vec<Option<ValueId>
         }
     }
     let mut grads: Vec<Contributions> = vec![Contributions::default(); graph.values.len()];
+    let mut recompute = Recompute::new(graph, checkpoints);
     let one = graph.scalar(1.0)?;
     grads[loss.0].add(graph, one)?;
     for index in (0..forward).rev() {
@@ -39,8 +58,19 @@ pub fn gradients(graph: &mut Graph, loss: ValueId) -> Result<Vec<Option<ValueId>
         if outputs.iter().all(Option::is_none) || !node.inputs.iter().any(|v| active[v.0]) {
             continue;
         }
+        // What is computed again waits for what has reached the node, and for the gradients so far of
+        // parameters that are used once more before it: a tied embedding's would hold on to the
+        // gradient of the logits until the end.
+        let known = |graph: &Graph| {
+            let used = |p: &ValueId| graph.nodes[..index].iter().any(|n| n.inputs.contains(p));
+            let shared = graph.parameters.iter().filter(|p| used(p));
+            let so_far = shared.flat_map(|p| grads[p.0].0.iter().map(|(_, grad)| *grad));
+            let reached = outputs.iter().flatten().take(1).copied();
+            reached.chain(so_far).collect()
+        };
+        let again = recompute.node(graph, index, known)?;
         let at = Vjp {
-            node: &node,
+            node: &again,
             grads: &outputs,
         };
         let operator = node.op.operator();
