@@ -111,10 +111,10 @@ fn gradient_checkpointing_changes_nothing_but_memory() {
             let folder = tempfile::tempdir().unwrap();
             let mut command = pretrain(
                 folder.path(),
-                &["--engine", engine, "--total-updates", "6", "--threads", "1"],
+                &["--engine", engine, "--total-updates", "3", "--threads", "1"],
             );
             stdout(command.args(["--logging-steps", "1"]).args(further));
-            let saved = folder.path().join("out/checkpoint-6/model.safetensors");
+            let saved = folder.path().join("out/checkpoint-3/model.safetensors");
             std::fs::read(saved).unwrap()
         };
         assert!(run(&[]) == run(&["--gradient-checkpointing"]), "{engine}");
