@@ -3,7 +3,9 @@
 //!
 //! `MPNET_FUZZ` is the number of inputs for each reader; a thousand where it is not set.
 
-mod common;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::Path;
 
 use mpnet::checkpoint::{self, Checkpoint};
 use mpnet_graphs::model::config::{Activation, ModelConfig};
@@ -11,9 +13,6 @@ use mpnet_graphs::model::parameters::parameters;
 use mpnet_runtime::checkpoint_file;
 use mpnet_runtime::engine::{NamedArray, OptimizerState};
 use sha2::{Digest, Sha256};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::path::Path;
 
 /// Counts what each thread has allocated, so that a file cannot claim more than it holds.
 struct Counting;

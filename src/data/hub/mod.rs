@@ -8,7 +8,7 @@ mod error;
 mod file;
 mod model;
 #[cfg(test)]
-#[path = "../../../tests/common/hub.rs"]
+#[path = "../../../tests/it/common/hub.rs"]
 pub(crate) mod server;
 #[cfg(test)]
 mod tests;

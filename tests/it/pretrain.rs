@@ -1,15 +1,15 @@
 //! `pretrain-mpnet` end to end on the example text.
 
-mod common;
-
-use common::{
-    assert_same_files, binary, failure, files, pretrain, repository, small_text, stdout,
-    validation_losses,
-};
-use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::common::{
+    assert_same_files, binary, failure, files, pretrain, repository, small_text, stdout,
+    validation_losses,
+};
 
 #[test]
 fn a_short_run_learns_and_leaves_a_checkpoint() {

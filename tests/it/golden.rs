@@ -1,14 +1,14 @@
 //! Golden cases of annotated-mpnet through `mpnet verify`, on the real ONNX Runtime; and that a case
 //! which is wrong fails.
 
-mod common;
+use std::path::{Path, PathBuf};
 
-use common::{binary, failure, repository, stdout};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+
+use crate::common::{binary, failure, repository, stdout};
 
 const CASES: [&str; 6] = [
     "golden/postln-gelu",

@@ -1,7 +1,7 @@
 //! A server on the loopback that speaks the part of the Hub's API that is used, and misbehaves on
 //! demand; and real parquet files for it. Used by the unit tests too.
 
-// Each test binary uses a part of this.
+// Each of its users needs a part of this.
 #![allow(dead_code)]
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,15 +1,14 @@
 //! Runs that are killed, interrupted, or fed numbers that are none.
 #![cfg(unix)]
 
-mod common;
-
-use common::{failure, files, pretrain, stdout};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+
+use crate::common::{self, failure, files, pretrain, stdout};
 
 /// Kills of each kind: `MPNET_KILLS`, else few.
 fn kills() -> u32 {

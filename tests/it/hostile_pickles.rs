@@ -1,13 +1,13 @@
 //! PyTorch files made to do harm: each is refused quickly, with a message, and in little memory.
 #![cfg(unix)]
 
-mod common;
-
-use common::{failure_without_a_trace, repository};
 use std::io::Write;
 use std::path::Path;
+
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
+
+use crate::common::{failure_without_a_trace, repository};
 
 /// A zip archive as torch.save writes it, with these entries below `archive/`.
 fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {

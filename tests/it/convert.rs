@@ -1,13 +1,13 @@
 //! `convert-to-hf` against the folders that annotated-mpnet's converter and transformers write.
 
-mod common;
+use std::path::Path;
 
-use common::{binary, failure, failure_without_a_trace, files, repository, stdout};
 use mpnet::checkpoint::{self, Checkpoint, Pointer};
 use mpnet::verify::Case;
 use safetensors::SafeTensors;
 use serde_json::Value;
-use std::path::Path;
+
+use crate::common::{binary, failure, failure_without_a_trace, files, repository, stdout};
 
 /// A native checkpoint of a golden case's starting weights, as a run in `folder` leaves it.
 fn native(folder: &Path, case: &str) {

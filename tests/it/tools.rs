@@ -1,9 +1,10 @@
 //! `mpnet`'s verbs in their first form, as a user types them.
 
-mod common;
-
-use common::{binary, failure, failure_without_a_trace, files, pretrain, repository, stdout};
 use std::path::Path;
+
+use crate::common::{
+    binary, failure, failure_without_a_trace, files, pretrain, repository, stdout,
+};
 
 fn mpnet(folder: &Path, arguments: &[&str]) -> assert_cmd::Command {
     let mut command = binary("mpnet", folder);

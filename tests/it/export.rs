@@ -1,16 +1,20 @@
-//! `mpnet export`, `mpnet eval` and `--hf-model-path`, through the binaries; exported graphs run in tract,
-//! which shares no code with ONNX Runtime.
+//! `mpnet export`, `mpnet eval` and `--hf-model-path`, through the binaries. Exported graphs run in ONNX
+//! Runtime here, and by `tests/tract/run` in tract, which shares no code with it.
 
-mod common;
+use std::path::Path;
 
-use common::{binary, failure, failure_without_a_trace, files, pretrain, repository, stdout};
 use mpnet::checkpoint;
 use mpnet_runtime::engine::NamedArray;
+use mpnet_runtime::library::{self, LocateOptions};
+use ort::session::Session;
+use ort::value::TensorRef;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-use tract_onnx::prelude::*;
+
+use crate::common::{
+    binary, failure, failure_without_a_trace, files, pretrain, repository, stdout,
+};
 
 /// `mpnet export` of a golden case's HuggingFace folder to `folder`/onnx.
 fn export(folder: &Path, case: &str, further: &[&str]) -> assert_cmd::Command {
@@ -47,46 +51,42 @@ fn golden(case: &str) -> (Vec<i64>, Vec<i64>, [usize; 2], Vec<f32>) {
     (whole(&ids), mask, shape, floats(&tensor("logits")))
 }
 
-/// An exported model in tract, for batches of any shape.
-struct InTract(Arc<TypedRunnableModel>);
+/// An exported model in ONNX Runtime, for batches of any shape.
+struct Exported(Session);
 
-impl InTract {
-    fn load(model: &Path) -> InTract {
-        let model = tract_onnx::onnx().model_for_path(model).unwrap();
-        InTract(model.into_optimized().unwrap().into_runnable().unwrap())
+impl Exported {
+    fn load(model: &Path) -> Exported {
+        let build = library::locate(&LocateOptions::for_user(None).unwrap()).unwrap();
+        let loaded = library::load(&build).unwrap();
+        let mut builder = Session::builder(loaded.environment()).unwrap();
+        Exported(builder.commit_from_file(model).unwrap())
     }
 
-    /// Its outputs for ids and mask of `shape`.
-    fn run(&self, ids: &[i64], mask: &[i64], shape: [usize; 2]) -> Vec<Vec<f32>> {
-        let input = |values: &[i64]| Tensor::from_shape(&shape, values).unwrap().into_tvalue();
-        let outputs = self.0.run(tvec!(input(ids), input(mask))).unwrap();
-        let floats = |output: TValue| {
-            let plain = output.try_as_plain_ram().unwrap();
-            plain.as_slice::<f32>().unwrap().to_vec()
-        };
-        outputs.into_iter().map(floats).collect()
+    /// Its first output for ids and mask of `shape`.
+    fn run(&mut self, ids: &[i64], mask: &[i64], shape: [usize; 2]) -> Vec<f32> {
+        let input = |values| TensorRef::from_array_view((shape, values)).unwrap();
+        let inputs = ort::inputs!["input_ids" => input(ids), "attention_mask" => input(mask)];
+        let outputs = self.0.run(inputs).unwrap();
+        outputs[0].try_extract_tensor::<f32>().unwrap().1.to_vec()
     }
 }
 
 /// Fails where values at places that are no padding are further apart than `tolerance`, relative to the
-/// largest where that is above 1. Returns the largest difference.
-fn assert_close(ours: &[f32], theirs: &[f32], mask: &[i64], tolerance: f32, what: &str) -> f32 {
+/// largest where that is above 1.
+fn assert_close(ours: &[f32], theirs: &[f32], mask: &[i64], tolerance: f32, what: &str) {
     assert_eq!(ours.len(), theirs.len(), "{what}");
     let width = ours.len() / mask.len();
     let largest = theirs.iter().fold(1f32, |most, x| most.max(x.abs()));
-    let mut worst = 0f32;
     for (place, (a, b)) in ours.iter().zip(theirs).enumerate() {
         if mask[place / width] != 0 {
             let off = (a - b).abs() / largest;
             assert!(off <= tolerance, "{what}: {a} for {b} at {place}");
-            worst = worst.max(off);
         }
     }
-    worst
 }
 
 #[test]
-fn tract_computes_what_transformers_computes() {
+fn onnx_runtime_computes_what_transformers_computes() {
     for case in ["postln-gelu", "postln-padded"] {
         let folder = tempfile::tempdir().unwrap();
         let (ids, mask, shape, expected) = golden(case);
@@ -96,51 +96,12 @@ fn tract_computes_what_transformers_computes() {
             (&["--int8"][..], 5e-2),
         ] {
             stdout(export(folder.path(), case, &["--head", "mlm"]).args(options));
-            let model = InTract::load(&folder.path().join("onnx/model.onnx"));
+            let mut model = Exported::load(&folder.path().join("onnx/model.onnx"));
             let found = model.run(&ids, &mask, shape);
-            assert_close(
-                &found[0],
-                &expected,
-                &mask,
-                tolerance,
-                &format!("{case} {options:?}"),
-            );
+            let what = format!("{case} {options:?}");
+            assert_close(&found, &expected, &mask, tolerance, &what);
         }
     }
-}
-
-/// Run by tests/python/check_tract.py, which sets the variables: the exported model, and batches of every
-/// length with what transformers makes of them.
-#[test]
-#[ignore = "needs the batches of tests/python/check_tract.py"]
-fn tract_computes_what_transformers_computes_at_every_length() {
-    let path = |variable: &str| PathBuf::from(std::env::var_os(variable).expect(variable));
-    let bytes = std::fs::read(path("MPNET_BATCHES")).unwrap();
-    let stored = SafeTensors::deserialize(&bytes).unwrap();
-    let model = InTract::load(&path("MPNET_EXPORTED"));
-    let (mut batches, mut worst) = (0, 0f32);
-    while let Ok(ids) = stored.tensor(&format!("{batches}.input_ids")) {
-        let tensor = |name: &str| stored.tensor(&format!("{batches}.{name}"));
-        let mask = whole(&tensor("attention_mask").unwrap());
-        let shape = [ids.shape()[0], ids.shape()[1]];
-        let found = model.run(&whole(&ids), &mask, shape);
-        let mut found = found.iter();
-        for name in ["last_hidden_state", "logits", "sentence_embedding"] {
-            let Ok(theirs) = tensor(name) else { continue };
-            let one_a_row = vec![1; shape[0]];
-            let mask = match theirs.shape().len() {
-                2 => &one_a_row,
-                _ => &mask,
-            };
-            let what = format!("{name} of batch {batches}, {shape:?}");
-            let ours = found.next().expect(&what);
-            worst = worst.max(assert_close(ours, &floats(&theirs), mask, 1e-4, &what));
-        }
-        assert!(found.next().is_none());
-        batches += 1;
-    }
-    assert!(batches > 0);
-    println!("tract: {batches} batches apart by at most {worst:.2e}");
 }
 
 #[test]
@@ -151,18 +112,17 @@ fn rows_of_any_length_and_padding_do_not_change_each_other() {
         "postln-gelu",
         &["--head", "none"],
     ));
-    let model = InTract::load(&folder.path().join("onnx/model.onnx"));
-    let run = |ids: &[i64], mask: &[i64], shape| model.run(ids, mask, shape).remove(0);
+    let mut model = Exported::load(&folder.path().join("onnx/model.onnx"));
     let ids: Vec<i64> = (0..20)
         .map(|i| if i == 0 { 0 } else { 10 + 7 * i })
         .collect();
     for length in [1, 2, 9, 20] {
-        let alone = run(&ids[..length], &vec![1; length], [1, length]);
+        let alone = model.run(&ids[..length], &vec![1; length], [1, length]);
         let mut padded = ids[..length].to_vec();
         padded.resize(24, 1);
         let mut mask = vec![1; length];
         mask.resize(24, 0);
-        let padded = run(&padded, &mask, [1, 24]);
+        let padded = model.run(&padded, &mask, [1, 24]);
         assert_close(
             &padded[..alone.len()],
             &alone,

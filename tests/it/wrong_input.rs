@@ -1,11 +1,11 @@
 //! Wrong input to `pretrain-mpnet`: an error that says what, where and what to do, the right exit code,
 //! and nothing half-written.
 
-mod common;
-
-use common::{binary, failure, failure_without_a_trace, pretrain, repository, stdout};
-use serde_json::Value;
 use std::path::Path;
+
+use serde_json::Value;
+
+use crate::common::{binary, failure, failure_without_a_trace, pretrain, repository, stdout};
 
 /// `pretrain-mpnet` with `wrong` put after the flags that would run; `folder` must stay as it is.
 fn refused(folder: &Path, wrong: &[&str], code: i32, words: &[&str]) {

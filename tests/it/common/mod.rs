@@ -1,13 +1,11 @@
 //! What the end-to-end tests share: the binaries, the example text, folders compared byte for byte.
 
-// Each test binary uses a part of this.
-#![allow(dead_code)]
-
 pub mod hub;
 
-use assert_cmd::Command;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
 
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {

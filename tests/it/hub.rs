@@ -1,12 +1,12 @@
 //! A Hub on the loopback: trained on its dataset, its models read, and both refused with a reason.
 
-mod common;
+use std::path::Path;
 
-use common::hub::{Fault, HubServer, Repo, parquet_of};
-use common::{binary, failure, files, repository, stdout};
 use parquet::basic::Compression;
 use serde_json::Value;
-use std::path::Path;
+
+use crate::common::hub::{Fault, HubServer, Repo, parquet_of};
+use crate::common::{self, binary, failure, files, repository, stdout};
 
 /// The example text as a dataset `o/bible` of two files, the lines as they are.
 fn server() -> HubServer {

@@ -1,14 +1,14 @@
 //! Models as people bring them: what is kept, what is refused, and what is said of the rest.
 
-mod common;
+use std::path::Path;
 
-use common::{binary, failure, failure_without_a_trace, pretrain, repository, stdout};
 use mpnet::checkpoint::{self, Checkpoint, Pointer};
 use mpnet::cli::model_file::preset_model;
 use mpnet::cli::presets::Preset;
 use mpnet::train::initialize::initial_parameters;
 use serde_json::{Value, json};
-use std::path::Path;
+
+use crate::common::{self, binary, failure, failure_without_a_trace, pretrain, repository, stdout};
 
 /// A model of the tiny preset with the example tokenizer, `hf` in `folder`, as `convert-to-hf` writes it.
 fn huggingface(folder: &Path, further: &[&str]) {

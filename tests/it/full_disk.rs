@@ -2,13 +2,12 @@
 //! checkpoint that was written stays loadable.
 #![cfg(target_os = "linux")]
 
-mod common;
-
-use common::{failure, files, pretrain, stdout};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use crate::common::{self, failure, files, pretrain, stdout};
 
 /// That every line of a file is JSON: what was cut off by a full disk was taken back.
 fn only_whole_lines(path: &Path) {

@@ -1,11 +1,11 @@
 //! The session engine end to end: golden cases on an ordinary build, and runs that go from one engine to
 //! the other.
 
-mod common;
-
-use common::{binary, pretrain, repository, stdout};
-use serde_json::Value;
 use std::path::Path;
+
+use serde_json::Value;
+
+use crate::common::{binary, pretrain, repository, stdout};
 
 const CASES: [&str; 6] = [
     "golden/postln-gelu",

@@ -1,13 +1,13 @@
 //! `mpnet import` and `convert-to-hf` on other programs' files, bit for bit.
 
-mod common;
+use std::path::Path;
 
-use common::{binary, failure, failure_without_a_trace, files, repository, stdout};
 use mpnet::checkpoint::{self, Checkpoint};
 use mpnet::verify::Case;
 use mpnet_runtime::engine::NamedArray;
 use safetensors::SafeTensors;
-use std::path::Path;
+
+use crate::common::{binary, failure, failure_without_a_trace, files, repository, stdout};
 
 fn import(folder: &Path, model: &str, further: &[&str]) -> assert_cmd::Command {
     let mut command = binary("mpnet", folder);

@@ -1,11 +1,11 @@
 //! The other input modes end to end: both engines train them alike, a checkpoint knows what it was trained
 //! for, and HuggingFace gets its model.
 
-mod common;
-
-use common::{binary, failure, pretrain, repository, stdout, validation_losses};
-use serde_json::Value;
 use std::path::Path;
+
+use serde_json::Value;
+
+use crate::common::{binary, failure, pretrain, repository, stdout, validation_losses};
 
 /// Flags of a mode, and what a checkpoint records of it.
 const MODES: [(&[&str], &str, &str); 3] = [

@@ -1,0 +1,19 @@
+//! End-to-end tests through the three binaries, on the real ONNX Runtime. All are modules of this one
+//! binary, so that they are linked once and run beside each other: a new file of tests is a new line here.
+//! `cargo test --test it survival::` runs one module.
+
+mod common;
+mod convert;
+mod export;
+mod full_disk;
+mod golden;
+mod hostile_pickles;
+mod hub;
+mod import;
+mod models;
+mod modes;
+mod pretrain;
+mod session;
+mod survival;
+mod tools;
+mod wrong_input;
