@@ -19,7 +19,6 @@ use mpnet_graphs::optimizer::adamw::AdamW;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// Times whole training steps; the defaults are MPNet-base's.
@@ -51,15 +50,10 @@ struct Args {
     /// Steps before the timed ones.
     #[arg(long, default_value_t = 3)]
     warmup: u64,
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
     #[command(flatten)]
     hardware: HardwareArgs,
     #[command(flatten)]
     recompute: RecomputeArgs,
-    /// ONNX Runtime, as `pretrain-mpnet --ort`.
-    #[arg(long)]
-    ort: Option<PathBuf>,
     /// Cargo passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -67,18 +61,20 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    let threads = args.hardware.threads.unwrap_or(2);
     rayon::ThreadPoolBuilder::new()
-        .num_threads(args.threads)
+        .num_threads(threads)
         .build_global()?;
     let config = model(&args);
     let started = Instant::now();
     let execution = Execution {
         largest_batch: Some(Masking::default().batch_sizes(args.batch, args.seq)),
         gradient_checkpointing: args.recompute.gradient_checkpointing,
-        ..args.hardware.execution(Some(args.threads))
+        threads: Some(threads),
+        ..args.hardware.execution()
     };
     let loaded = execution
-        .load(args.ort.clone())
+        .load(args.hardware.ort.ort.clone())
         .context("finding ONNX Runtime")?;
     let options = Options {
         optimizer: AdamW::default(),
@@ -128,7 +124,7 @@ fn main() -> Result<()> {
             "dim": args.dim,
             "batch": args.batch,
             "seq": args.seq,
-            "threads": args.threads,
+            "threads": threads,
             "step_ms": (median * 100.0).round() / 100.0,
             "ragged": args.ragged,
             "tokens_per_s": (tokens_per_s * 10.0).round() / 10.0,

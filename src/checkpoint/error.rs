@@ -12,13 +12,13 @@ pub enum CheckpointError {
         #[source]
         source: std::io::Error,
     },
-    #[error("checkpoint folder {} cannot be written to; choose another with --checkpoint-dir", path.display())]
+    #[error("checkpoint folder {} cannot be written to; choose another", path.display())]
     NotWritable {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("checkpoint folder {} is in use by another run ({holder}): wait for it to end, or choose another folder with --checkpoint-dir", path.display())]
+    #[error("checkpoint folder {} is in use by another run ({holder}): wait for it to end, or choose another folder", path.display())]
     Locked { path: PathBuf, holder: String },
     #[error("there is no checkpoint at {}: expected a checkpoint-<step> folder, or a folder that holds some", path.display())]
     NotFound { path: PathBuf },

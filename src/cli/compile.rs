@@ -1,15 +1,15 @@
 //! `mpnet compile`: the artifacts of a model for a target.
 
+use super::common::SeedArgs;
 use super::exit;
-use super::hardware::{PrecisionChoice, RecomputeArgs};
+use super::hardware::{CompiledForArgs, RecomputeArgs};
 use super::model_file::ModelArgs;
+use super::optimizer::OptimizerArgs;
 use crate::output::say;
 use crate::staging::Staging;
 use crate::train::engine::write_artifacts;
-use crate::train::execution::Execution;
 use crate::train::session;
 use anyhow::{Context, Result, ensure};
-use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::ir::Dim;
 use mpnet_graphs::lower::inference;
@@ -19,8 +19,6 @@ use mpnet_graphs::model::AttentionForm;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::masked_lm;
 use mpnet_graphs::onnx::model::OPSET;
-use mpnet_graphs::optimizer::adamw::AdamW;
-use mpnet_runtime::provider::{PROVIDERS, Provider};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -40,42 +38,28 @@ pub enum Target {
 pub struct CompileArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// What to compile for
+    /// Compile this
     #[arg(long, value_enum, default_value_t = Target::OrtTraining)]
     pub target: Target,
-    /// Folder to write [default: nothing is written]
+    /// Write the files to this folder
     #[arg(long, short, value_name = "FOLDER", required_unless_present = "check")]
     pub output: Option<PathBuf>,
     /// List the operators of the session engine's models and whether the provider has kernels for
     /// them; exit code 1 where it lacks one
     #[arg(long, requires = "provider")]
     pub check: bool,
-    /// Provider that the models are for [default: cpu]
-    #[arg(long, value_parser = PossibleValuesParser::new(PROVIDERS.iter().map(|entry| entry.name)))]
-    pub provider: Option<String>,
-    /// Arithmetic of the session target
-    #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto)]
-    pub precision: PrecisionChoice,
+    #[command(flatten)]
+    pub compiled_for: CompiledForArgs,
     #[command(flatten)]
     pub recompute: RecomputeArgs,
-    /// Seed of fresh parameters, where no checkpoint is given
-    #[arg(long, default_value_t = 12_345)]
-    pub seed: u64,
+    #[command(flatten)]
+    pub seed: SeedArgs,
     /// Train without dropout: the training model then takes no masks
     #[arg(long)]
     pub no_dropout: bool,
-    #[arg(long, default_value_t = 0.9)]
-    pub beta1: f32,
-    #[arg(long, default_value_t = 0.98)]
-    pub beta2: f32,
-    #[arg(long, default_value_t = 1e-6)]
-    pub adam_eps: f32,
-    /// Weight decay of the optimizer model, which knows one for all parameters
-    #[arg(long, default_value_t = 0.01)]
-    pub weight_decay: f32,
-    #[arg(long, default_value_t = 1.0)]
-    pub clip_grad_norm: f32,
-    /// Gradients and logits as further outputs, for verification
+    #[command(flatten)]
+    pub optimizer: OptimizerArgs,
+    /// Give gradients and logits as further outputs, for verification
     #[arg(long)]
     pub expose: bool,
 }
@@ -111,11 +95,11 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
         Target::Session => lines = write_session(args, &config, folder)?,
         Target::OrtTraining => {
             let options = Options {
-                optimizer: args.optimizer(),
+                optimizer: args.optimizer.optimizer(),
                 gradient_checkpointing: args.recompute.gradient_checkpointing,
                 expose: args.expose,
             };
-            let provider = args.provider()?;
+            let provider = args.compiled_for.provider;
             ensure!(
                 provider.trains(),
                 "the training API has no build for {provider}: use --target session"
@@ -124,7 +108,7 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
             let attention = AttentionForm::Expanded;
             let artifacts = compile(&config, &options, session::target(provider), attention)
                 .context("compiling the model")?;
-            let parameters = args.model.parameters(&config, args.seed)?;
+            let parameters = args.model.parameters(&config, args.seed.seed)?;
             write_artifacts(folder, &artifacts, &parameters)?;
             lines = randomness_lines(&artifacts.dropout);
         }
@@ -144,31 +128,13 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
 }
 
 impl CompileArgs {
-    fn optimizer(&self) -> AdamW {
-        AdamW {
-            beta1: self.beta1,
-            beta2: self.beta2,
-            epsilon: self.adam_eps,
-            weight_decay: self.weight_decay,
-            clip_grad_norm: self.clip_grad_norm,
-        }
-    }
-
-    fn provider(&self) -> Result<Provider> {
-        Ok(self.provider.as_deref().unwrap_or("cpu").parse()?)
-    }
-
     /// The session engine's models for the provider and the arithmetic asked for.
     fn session(&self, config: &ModelConfig) -> Result<(portable::Target, portable::Artifacts)> {
-        let provider = self.provider()?;
-        let execution = Execution {
-            provider: Some(provider),
-            precision: self.precision.precision(),
-            ..Execution::default()
-        };
+        let provider = self.compiled_for.provider;
+        let execution = self.compiled_for.execution();
         let target = session::target(provider);
         let options = portable::Options {
-            optimizer: self.optimizer(),
+            optimizer: self.optimizer.optimizer(),
             target,
             precision: execution.precision(),
             fused_attention: execution.fused_attention(),

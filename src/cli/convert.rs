@@ -1,44 +1,52 @@
 //! `convert-to-hf`: a checkpoint as a HuggingFace model folder.
 
+use super::common::TokenizerArgs;
 use super::exit;
 use super::export::HeadChoice;
-use super::spelling::normalize;
 use crate::convert::hf_config::head_difference;
 use crate::convert::hf_folder::{WeightType, parse_size};
 use crate::convert::source::SourceOptions;
 use crate::convert::{HfOptions, Source, write_hf_folder};
 use crate::output::{complain, say};
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Convert a checkpoint to a HuggingFace model folder (MPNetForMaskedLM, or the encoder alone).
+/// What follows the list of flags.
+const EXAMPLES: &str = "\
+Examples:
+  Convert the best checkpoint of a run:
+    convert-to-hf --mpnet-checkpoint-path checkpoints --hf-model-folder-path my-model
+  Make a model for sentence-transformers in half precision:
+    convert-to-hf --mpnet-checkpoint-path checkpoints --hf-model-folder-path my-model --head sentence \
+--normalize --dtype float16";
+
+/// Convert a checkpoint to a HuggingFace model folder (MPNetForMaskedLM, or the encoder alone)
 #[derive(Debug, Parser)]
-#[command(name = "convert-to-hf", version)]
+#[command(name = "convert-to-hf", version, after_help = EXAMPLES)]
 pub struct ConvertArgs {
-    /// Checkpoint: a checkpoint-<step> folder, the folder of a run (its best one is taken), a PyTorch
-    /// file of annotated-mpnet or fairseq, or the best_checkpoint.pt of either
+    /// Convert this checkpoint: a checkpoint-<step> folder, the folder of a run (its best one is taken), a
+    /// PyTorch file of annotated-mpnet or fairseq, or the best_checkpoint.pt of either
     #[arg(long, value_name = "PATH")]
     pub mpnet_checkpoint_path: PathBuf,
-    /// Folder to write
+    /// Write this folder
     #[arg(long, value_name = "FOLDER")]
     pub hf_model_folder_path: PathBuf,
     /// Leave the tokenizer's files out
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tokenizer")]
     pub no_save_tokenizer: bool,
-    /// Folder of the tokenizer [default: the checkpoint's own]
-    #[arg(long, value_name = "FOLDER", conflicts_with = "no_save_tokenizer")]
-    pub tokenizer: Option<PathBuf>,
-    /// What stands on the encoder; without mlm the folder is for AutoModel and sentence-transformers
+    #[command(flatten)]
+    pub tokenizer: TokenizerArgs,
+    /// Put this on the encoder; without mlm the folder is for AutoModel and sentence-transformers
     #[arg(long, value_enum, default_value_t = HeadChoice::Mlm)]
     pub head: HeadChoice,
-    /// Embeddings of length 1, with --head sentence
+    /// Scale embeddings to length 1, with --head sentence
     #[arg(long)]
     pub normalize: bool,
-    /// Element type of the weights
-    #[arg(long, value_enum, default_value_t = WeightTypeChoice::Float32)]
-    pub dtype: WeightTypeChoice,
+    /// Store the weights in this type; fp32, fp16 and bf16 are understood too
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: WeightType,
     /// Most bytes of weights in one file; larger models are written in shards
     #[arg(long, value_name = "SIZE", default_value = "5GB")]
     pub max_shard_size: String,
@@ -50,35 +58,23 @@ pub struct ConvertArgs {
     pub force: bool,
 }
 
-/// `--dtype`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum WeightTypeChoice {
-    Float32,
-    Float16,
-    Bfloat16,
-}
-
 /// Parses `arguments` and converts. Returns the exit code.
 ///
 /// # Errors
 /// Where anything fails.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
-    let args = ConvertArgs::parse_from(normalize(arguments));
-    exit::init_logging(false);
+    let args = ConvertArgs::parse_from(arguments);
+    exit::init_logging(false)?;
     let options = HfOptions {
         head: args.head.head(args.normalize)?,
-        dtype: match args.dtype {
-            WeightTypeChoice::Float32 => WeightType::Float32,
-            WeightTypeChoice::Float16 => WeightType::Float16,
-            WeightTypeChoice::Bfloat16 => WeightType::BFloat16,
-        },
+        dtype: args.dtype,
         max_shard_size: parse_size(&args.max_shard_size)?,
         trim_vocab: args.trim_vocab,
         tokenizer: !args.no_save_tokenizer,
         force: args.force,
     };
     let reading = SourceOptions {
-        tokenizer: args.tokenizer,
+        tokenizer: args.tokenizer.tokenizer,
         only_own_tokenizer: false,
         no_optimizer: true,
     };

@@ -1,19 +1,23 @@
 //! The flags that name a dataset on the HuggingFace Hub.
 
 use crate::data::hub::DatasetName;
+use crate::train::flags::Effect;
 use clap::Args;
 
 /// A dataset on the HuggingFace Hub.
 #[derive(Debug, Args)]
 pub struct DatasetArgs {
-    /// Dataset on the HuggingFace Hub, instead of files
-    #[arg(long, value_name = "NAME[:CONFIG]", value_parser = name_or_none)]
+    /// Take the text from this dataset on the HuggingFace Hub, instead of files
+    #[arg(long, value_name = "NAME[:CONFIG]", value_parser = name_or_none,
+        add = Effect::Updates(&["text.dataset.name"]))]
     pub dataset_name: Option<Name>,
-    /// Split of the dataset
-    #[arg(long, default_value = "train", value_name = "SPLIT")]
+    /// Take this split of the dataset
+    #[arg(long, default_value = "train", value_name = "SPLIT",
+        add = Effect::Updates(&["text.dataset.split"]))]
     pub dataset_split: String,
-    /// Branch, tag or commit of the dataset
-    #[arg(long, default_value = "main", value_name = "REVISION")]
+    /// Take the dataset at this branch, tag or commit
+    #[arg(long, default_value = "main", value_name = "REVISION",
+        add = Effect::Updates(&["text.dataset.revision"]))]
     pub dataset_revision: String,
 }
 

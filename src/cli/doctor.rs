@@ -1,8 +1,9 @@
 //! `mpnet doctor`: what of ONNX Runtime is on this machine, what it lacks, and the line that helps.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::common::OrtArgs;
 use crate::output::{OutputError, say};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -13,9 +14,8 @@ use mpnet_runtime::provider::{Entry, PROVIDERS};
 /// Arguments of `mpnet doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// ONNX Runtime library or wheel, or a folder holding one
-    #[arg(long, value_name = "PATH")]
-    pub ort: Option<PathBuf>,
+    #[command(flatten)]
+    pub ort: OrtArgs,
     /// Print only the build's providers, a line each, for the doctor that examines the others
     #[arg(long, hide = true)]
     pub providers_only: bool,
@@ -35,7 +35,7 @@ struct Elsewhere {
 /// # Errors
 /// There is no build with which this machine can train.
 pub fn run(arguments: &DoctorArgs) -> Result<()> {
-    let report = doctor::examine(&LocateOptions::for_user(arguments.ort.clone())?);
+    let report = doctor::examine(&LocateOptions::for_user(arguments.ort.ort.clone())?);
     if arguments.providers_only {
         for provider in &report.providers {
             match &provider.state {

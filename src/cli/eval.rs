@@ -1,6 +1,8 @@
 //! `mpnet eval`: loss and accuracy of a model in any format on text.
 
+use super::common::{SeedArgs, TextFieldArgs, TokenizerArgs};
 use super::hardware::HardwareArgs;
+use super::values::count;
 use crate::convert::Source;
 use crate::convert::source::SourceOptions;
 use crate::data::source::Sources;
@@ -11,8 +13,9 @@ use crate::train::evaluate::evaluate;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use mpnet_graphs::lower::ort_training::Options;
+use mpnet_graphs::model::Objective;
 use mpnet_graphs::optimizer::adamw::AdamW;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Arguments of `mpnet eval`.
@@ -21,33 +24,25 @@ pub struct EvalArgs {
     /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace folder or name on the
     /// Hub, or a PyTorch file of annotated-mpnet or fairseq
     pub model: PathBuf,
-    /// Text, one text a line, or any file that pretrain-mpnet reads
-    #[arg(long, value_name = "FILE")]
+    /// Evaluate on this text: a folder, a file or a pattern with *; .txt (one text a line), .jsonl, .json
+    /// or .parquet, each also .gz or .zst
+    #[arg(long, value_name = "TEXT")]
     pub text: PathBuf,
-    /// Field of the text, in files with fields
-    #[arg(long, default_value = "text")]
-    pub text_field: String,
-    /// Folder of the tokenizer [default: the model's own]
-    #[arg(long, value_name = "FOLDER")]
-    pub tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    pub text_field: TextFieldArgs,
+    #[command(flatten)]
+    pub tokenizer: TokenizerArgs,
     /// Rows of a batch
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = count::<usize>)]
     pub batch_size: usize,
     /// Longest row, special tokens included [default: the model's longest]
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = count::<usize>)]
     pub max_tokens: Option<usize>,
-    /// Seed of the masking; that of the run gives the run's own figures
-    #[arg(long, default_value_t = 12_345)]
-    pub seed: u64,
-    /// ONNX Runtime to use
-    #[arg(long, value_name = "PATH")]
-    pub ort: Option<PathBuf>,
+    #[command(flatten)]
+    pub seed: SeedArgs,
     #[command(flatten)]
     pub hardware: HardwareArgs,
-    /// Threads of ONNX Runtime [default: all cores]
-    #[arg(long)]
-    pub threads: Option<usize>,
-    /// JSON instead of a line
+    /// Print JSON instead of a line
     #[arg(long)]
     pub json: bool,
 }
@@ -58,7 +53,7 @@ pub struct EvalArgs {
 /// Where the model or the text cannot be read, or the engine fails.
 pub fn run(args: &EvalArgs) -> Result<()> {
     let options = SourceOptions {
-        tokenizer: args.tokenizer.clone(),
+        tokenizer: args.tokenizer.tokenizer.clone(),
         only_own_tokenizer: false,
         no_optimizer: true,
     };
@@ -84,23 +79,14 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         "--max-tokens {longest}: the model has {} positions",
         model.max_positions
     );
-    // As the run masked, where it was one of this program.
-    let masking = serde_json::from_value(source.run["masking"].clone()).unwrap_or(Masking {
-        objective: model.objective,
-        ..Masking::default()
-    });
-    ensure!(
-        args.text.is_file(),
-        "--text {}: there is no such file",
-        args.text.display()
-    );
-    let name = args.text.display().to_string();
-    let (rows, seed) = (args.batch_size, args.seed);
-    let set = Sources::files(name, std::slice::from_ref(&args.text), &args.text_field)
+    let masking = masking(&source.run, model.objective)
+        .with_context(|| format!("reading how {} was trained", source.path.display()))?;
+    let (rows, seed) = (args.batch_size, args.seed.seed);
+    let set = Sources::local(&args.text, &args.text_field.text_field)
         .and_then(|text| EvaluationSet::open(&text, &tokenizer, rows, longest, seed, &masking))
         .context("the text (--text)")?;
-    let execution = args.hardware.execution(args.threads);
-    let loaded = execution.load(args.ort.clone())?;
+    let execution = args.hardware.execution();
+    let loaded = execution.load(args.hardware.ort.ort.clone())?;
     let graph = Options {
         optimizer: AdamW::default(),
         gradient_checkpointing: false,
@@ -128,4 +114,37 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         )?,
     }
     Ok(())
+}
+
+/// How the run with this configuration masked, where it was one of this program; else the usual way.
+///
+/// # Errors
+/// Where its masking is there but makes no sense.
+fn masking(run: &Value, objective: Objective) -> Result<Masking> {
+    match run.get("masking") {
+        Some(masking) => serde_json::from_value(masking.clone()).context("its masking"),
+        None => Ok(Masking {
+            objective,
+            ..Masking::default()
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_masking_that_cannot_be_read_is_no_usual_one() {
+        let usual = masking(&Value::Null, Objective::Plm).unwrap();
+        assert_eq!(usual.objective, Objective::Plm);
+        let saved = Masking {
+            pred_prob: 0.3,
+            ..usual.clone()
+        };
+        let mut run = json!({ "masking": saved });
+        assert_eq!(masking(&run, Objective::Mpnet).unwrap(), saved);
+        run["masking"]["max_gram"] = json!("three");
+        assert!(masking(&run, Objective::Mpnet).is_err());
+    }
 }

@@ -1,7 +1,9 @@
 //! Exit codes, and how an error is shown.
 
 use crate::output::{OutputError, complain};
+use std::env::VarError;
 use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
 
 /// Everything was done.
 pub const DONE: u8 = 0;
@@ -18,10 +20,22 @@ pub const UNREAD: u8 = 128 + 13;
 pub struct UsageError(pub String);
 
 /// Sets up logging to standard error: `warn`, or `debug` where asked for, or what `RUST_LOG` says.
-pub fn init_logging(debug: bool) {
+///
+/// # Errors
+/// Where `RUST_LOG` says what is no filter.
+pub fn init_logging(debug: bool) -> Result<(), UsageError> {
     let default = if debug { "debug" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(asked) if !asked.is_empty() => EnvFilter::try_new(&asked).map_err(|e| {
+            UsageError(format!(
+                "RUST_LOG={asked} is no filter of log messages, such as warn or mpnet=debug: {e}"
+            ))
+        })?,
+        Ok(_) | Err(VarError::NotPresent) => EnvFilter::new(default),
+        Err(error @ VarError::NotUnicode(_)) => {
+            return Err(UsageError(format!("RUST_LOG: {error}")));
+        }
+    };
     // A second call, as tests make, keeps the first.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -30,6 +44,7 @@ pub fn init_logging(debug: bool) {
         .log_internal_errors(false)
         .without_time()
         .try_init();
+    Ok(())
 }
 
 /// The exit code of `result`; an error is printed with its whole chain.

@@ -1,6 +1,8 @@
 //! `mpnet export`: a checkpoint's encoder for other programs.
 
+use super::common::TokenizerArgs;
 use super::exit::UsageError;
+use super::values::precision;
 use crate::convert::Source;
 use crate::convert::source::SourceOptions;
 use crate::export::{Format, OPSETS, Options, export};
@@ -8,6 +10,7 @@ use crate::output::{complain, say};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::lower::export::Weights;
+use mpnet_graphs::lower::portable::Precision;
 use mpnet_graphs::model::encoder::Head;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -40,56 +43,39 @@ impl HeadChoice {
     }
 }
 
-/// `--format`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FormatChoice {
-    /// A folder for ONNX Runtime, Optimum and sentence-transformers
-    Onnx,
-    /// A Cargo package that is a Burn module once it is built
-    Burn,
-}
-
-/// `--dtype`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DtypeChoice {
-    Fp32,
-    /// Weights and activations in fp16, outputs in fp32
-    Fp16,
-}
-
 /// Arguments of `mpnet export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace folder or name on the
     /// Hub, or a PyTorch file of annotated-mpnet or fairseq
     pub model: PathBuf,
-    /// Folder to write
+    /// Write this folder
     #[arg(long, short, value_name = "FOLDER")]
     pub output: PathBuf,
-    /// What is written around the ONNX model
-    #[arg(long, value_enum, default_value_t = FormatChoice::Onnx)]
-    pub format: FormatChoice,
-    /// What stands on the encoder
+    /// Write this around the ONNX model
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Put this on the encoder
     #[arg(long, value_enum, default_value_t = HeadChoice::None)]
     pub head: HeadChoice,
-    /// Embeddings of length 1, with --head sentence
+    /// Scale embeddings to length 1, with --head sentence
     #[arg(long)]
     pub normalize: bool,
-    /// Version of ONNX's operators
-    #[arg(long, default_value_t = 17, value_parser = clap::value_parser!(i64).range(OPSETS))]
+    /// Use this version of ONNX's operators
+    #[arg(long, value_name = "VERSION", default_value_t = 17, value_parser = clap::value_parser!(i64).range(OPSETS))]
     pub opset: i64,
-    /// Arithmetic
-    #[arg(long, value_enum, default_value_t = DtypeChoice::Fp32)]
-    pub dtype: DtypeChoice,
-    /// Weights of matrix products in 8 bits, a quarter of their size; the arithmetic stays fp32
+    /// Compute in this arithmetic; outputs are always fp32
+    #[arg(long, value_name = "PRECISION", default_value = Precision::F32.name(),
+        value_parser = precision(&[Precision::F32, Precision::F16]))]
+    pub dtype: Precision,
+    /// Store the weights of matrix products in 8 bits, a quarter of their size; the arithmetic stays fp32
     #[arg(long, conflicts_with = "dtype")]
     pub int8: bool,
-    /// Tensors in a file of their own, as models above 2 GB always have them
+    /// Write tensors to a file of their own, as is always done for models above 2 GB
     #[arg(long)]
     pub external_data: bool,
-    /// Folder of the tokenizer [default: the model's own]
-    #[arg(long, value_name = "FOLDER")]
-    pub tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    pub tokenizer: TokenizerArgs,
 }
 
 /// Exports.
@@ -98,7 +84,7 @@ pub struct ExportArgs {
 /// Where the model cannot be read or the folder not be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let start = Instant::now();
-    if args.format == FormatChoice::Burn && (args.int8 || args.dtype != DtypeChoice::Fp32) {
+    if args.format == Format::Burn && (args.int8 || args.dtype != Precision::F32) {
         return Err(UsageError(
             "--format burn is written in fp32: leave --int8 and --dtype out".into(),
         )
@@ -106,22 +92,22 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     }
     let head = args.head.head(args.normalize)?;
     let options = SourceOptions {
-        tokenizer: args.tokenizer.clone(),
+        tokenizer: args.tokenizer.tokenizer.clone(),
         only_own_tokenizer: false,
         no_optimizer: true,
     };
     let source = Source::open(&args.model, &options)?;
     let options = Options {
-        format: match args.format {
-            FormatChoice::Onnx => Format::Onnx,
-            FormatChoice::Burn => Format::Burn,
-        },
+        format: args.format,
         head,
         opset: args.opset,
         weights: match (args.int8, args.dtype) {
             (true, _) => Weights::Int8,
-            (false, DtypeChoice::Fp32) => Weights::F32,
-            (false, DtypeChoice::Fp16) => Weights::F16,
+            (false, Precision::F32) => Weights::F32,
+            (false, Precision::F16) => Weights::F16,
+            (false, Precision::BF16) => {
+                return Err(UsageError("--dtype bf16: exports are fp32 or fp16".into()).into());
+            }
         },
         external_data: args.external_data,
     };

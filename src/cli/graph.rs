@@ -1,12 +1,10 @@
 //! `mpnet graph`: a model's graph as text, and its figures.
 
-use super::hardware::{PrecisionChoice, RecomputeArgs};
+use super::hardware::{CompiledForArgs, RecomputeArgs};
 use super::model_file::ModelArgs;
 use crate::output::{OutputError, say};
-use crate::train::execution::Execution;
 use crate::train::session;
 use anyhow::{Result, ensure};
-use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::ir::cost::{Cost, costs, parameter_count};
 use mpnet_graphs::ir::memory::{execution_order, memory};
@@ -16,7 +14,6 @@ use mpnet_graphs::lower::portable::{Options, Target, step_graph};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::{masked_lm, pretraining};
 use mpnet_graphs::optimizer::adamw::AdamW;
-use mpnet_runtime::provider::PROVIDERS;
 
 /// Which graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,46 +35,36 @@ pub enum Stage {
 pub struct GraphArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Which graph
+    /// Print this graph
     #[arg(long, value_enum, default_value_t = Stage::Training)]
     pub stage: Stage,
-    /// Provider of the step
-    #[arg(long, default_value = "cpu",
-        value_parser = PossibleValuesParser::new(PROVIDERS.iter().map(|entry| entry.name)))]
-    pub provider: String,
-    /// Arithmetic of the step
-    #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto)]
-    pub precision: PrecisionChoice,
+    #[command(flatten)]
+    pub compiled_for: CompiledForArgs,
     #[command(flatten)]
     pub recompute: RecomputeArgs,
-    /// Every node, not only the figures
+    /// Print every node, not only the figures
     #[arg(long)]
     pub nodes: bool,
-    /// What lies in memory at its fullest
+    /// Print what lies in memory at its fullest
     #[arg(long)]
     pub memory: bool,
     /// Rows of the batch that the figures are for
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
     /// Tokens of a row [default: the longest row of the model]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     pub length: Option<u32>,
     /// Predicted tokens of a row [default: 15 % of its tokens]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub predicted: Option<u32>,
 }
 
 impl GraphArgs {
     fn step(&self, config: &ModelConfig) -> Result<Graph> {
-        let provider = self.provider.parse()?;
-        let execution = Execution {
-            provider: Some(provider),
-            precision: self.precision.precision(),
-            ..Execution::default()
-        };
+        let execution = self.compiled_for.execution();
         let options = Options {
             optimizer: AdamW::default(),
-            target: session::target(provider),
+            target: session::target(self.compiled_for.provider),
             precision: execution.precision(),
             fused_attention: execution.fused_attention(),
             own_kernels: execution.own_kernels(),

@@ -1,5 +1,6 @@
 //! `mpnet import`: a HuggingFace model or PyTorch file as a native checkpoint.
 
+use super::common::{SeedArgs, TokenizerArgs};
 use crate::convert::Source;
 use crate::convert::import::import;
 use crate::convert::source::SourceOptions;
@@ -14,18 +15,16 @@ use std::path::PathBuf;
 pub struct ImportArgs {
     /// A HuggingFace folder or name on the Hub, or a PyTorch file of annotated-mpnet or fairseq
     pub model: PathBuf,
-    /// Folder of checkpoints to write to
+    /// Write the checkpoint to this folder of checkpoints
     #[arg(long, short, value_name = "FOLDER")]
     pub output: PathBuf,
-    /// Folder of the tokenizer [default: the model's own]
-    #[arg(long, value_name = "FOLDER")]
-    pub tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    pub tokenizer: TokenizerArgs,
     /// Leave annotated-mpnet's optimizer moments out
     #[arg(long)]
     pub no_optimizer: bool,
-    /// Seed of the order of the text, for a run that goes on from the checkpoint
-    #[arg(long, default_value_t = 12_345)]
-    pub seed: u64,
+    #[command(flatten)]
+    pub seed: SeedArgs,
 }
 
 /// Imports.
@@ -34,7 +33,7 @@ pub struct ImportArgs {
 /// Where the model cannot be read or the checkpoint not be written.
 pub fn run(args: &ImportArgs) -> Result<()> {
     let options = SourceOptions {
-        tokenizer: args.tokenizer.clone(),
+        tokenizer: args.tokenizer.tokenizer.clone(),
         only_own_tokenizer: false,
         no_optimizer: args.no_optimizer,
     };
@@ -45,7 +44,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
             source.path.display()
         );
     }
-    let folder = import(&source, &args.output, args.seed)?;
+    let folder = import(&source, &args.output, args.seed.seed)?;
     for note in &source.notes {
         complain(&format!("note: {note}"));
     }

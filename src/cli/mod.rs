@@ -1,5 +1,6 @@
 //! Command line of the three binaries.
 
+pub mod common;
 pub mod compile;
 pub mod convert;
 pub mod dataset;
@@ -7,14 +8,18 @@ pub mod doctor;
 pub mod eval;
 pub mod exit;
 pub mod export;
+pub mod flags_page;
 pub mod graph;
 pub mod hardware;
 pub mod import;
 pub mod model_file;
+pub mod optimizer;
 pub mod presets;
 pub mod pretrain;
 pub mod report;
 pub mod runtime;
 pub mod spelling;
 pub mod tokenizer;
+pub mod values;
+pub mod verbs;
 pub mod verify;

@@ -2,28 +2,35 @@
 
 use super::presets::Preset;
 use crate::checkpoint::{self, Pointer};
+use crate::train::config::Vocabulary;
 use crate::train::initialize::initial_parameters;
 use anyhow::{Context, Result};
 use clap::Args;
-use mpnet_graphs::model::Objective;
-use mpnet_graphs::model::config::{Activation, ModelConfig};
+use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::NamedArray;
 use std::path::PathBuf;
 
-/// Entries of microsoft/mpnet-base's vocabulary.
-const MPNET_BASE_VOCABULARY: usize = 30_527;
+/// microsoft/mpnet-base's vocabulary.
+pub const MPNET_BASE: Vocabulary = Vocabulary {
+    size: 30_527,
+    pad: 1,
+    bos: 0,
+    eos: 2,
+    unk: 3,
+    mask: 30_526,
+};
 
 /// Which model.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub struct ModelArgs {
-    /// A named architecture, with microsoft/mpnet-base's vocabulary
+    /// Take this named architecture, with microsoft/mpnet-base's vocabulary
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
-    /// The model of a checkpoint
+    /// Take the model of this checkpoint
     #[arg(long, value_name = "PATH")]
     pub checkpoint: Option<PathBuf>,
-    /// A JSON file with the model's configuration, alone or as its field `model`
+    /// Take the model in this JSON file: its configuration, alone or as its field 'model'
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
 }
@@ -69,29 +76,7 @@ impl ModelArgs {
     }
 }
 
-/// The model of a preset with microsoft/mpnet-base's vocabulary and annotated-mpnet's dropout.
+/// The model of a preset with microsoft/mpnet-base's vocabulary.
 pub fn preset_model(preset: Preset) -> ModelConfig {
-    let sizes = preset.sizes();
-    ModelConfig {
-        encoder_layers: sizes.layers,
-        encoder_embed_dim: sizes.width,
-        encoder_ffn_dim: sizes.ffn,
-        encoder_attention_heads: sizes.heads,
-        activation_fn: Activation::Gelu,
-        normalize_before: false,
-        max_positions: sizes.max_tokens,
-        relative_attention_num_buckets: ModelConfig::default_num_buckets(sizes.max_tokens),
-        relative_attention_max_distance: ModelConfig::default_max_distance(sizes.max_tokens),
-        vocab_size: MPNET_BASE_VOCABULARY,
-        padded_vocab_size: ModelConfig::pad_vocab(MPNET_BASE_VOCABULARY),
-        pad_token_id: 1,
-        bos_token_id: 0,
-        eos_token_id: 2,
-        unk_token_id: 3,
-        mask_token_id: MPNET_BASE_VOCABULARY as i64 - 1,
-        objective: Objective::default(),
-        dropout: 0.1,
-        attention_dropout: 0.1,
-        activation_dropout: 0.1,
-    }
+    preset.architecture().model(&MPNET_BASE)
 }

@@ -1,6 +1,8 @@
 //! Named architectures.
 
+use crate::train::config::Architecture;
 use clap::ValueEnum;
+use mpnet_graphs::model::config::{Activation, ModelConfig};
 
 /// Sizes that flags left out take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -15,31 +17,40 @@ pub enum Preset {
     Large,
 }
 
-/// The sizes of a preset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
-    pub layers: usize,
-    pub width: usize,
-    pub ffn: usize,
-    pub heads: usize,
-    pub max_tokens: usize,
-}
-
 impl Preset {
-    /// The sizes.
-    pub fn sizes(self) -> Sizes {
-        let (layers, width, heads, max_tokens) = match self {
-            Preset::Tiny => (2, 128, 4, 128),
-            Preset::Small => (6, 384, 12, 512),
-            Preset::Base => (12, 768, 12, 512),
-            Preset::Large => (24, 1024, 16, 512),
+    /// annotated-mpnet's dropout, of every kind.
+    pub const DROPOUT: f32 = 0.1;
+
+    /// The longest row, in tokens.
+    pub fn max_tokens(self) -> usize {
+        match self {
+            Preset::Tiny => 128,
+            Preset::Small | Preset::Base | Preset::Large => 512,
+        }
+    }
+
+    /// The architecture where no other flag is given.
+    pub fn architecture(self) -> Architecture {
+        let (layers, width, heads) = match self {
+            Preset::Tiny => (2, 128, 4),
+            Preset::Small => (6, 384, 12),
+            Preset::Base => (12, 768, 12),
+            Preset::Large => (24, 1024, 16),
         };
-        Sizes {
-            layers,
-            width,
-            ffn: 4 * width,
-            heads,
-            max_tokens,
+        let positions = self.max_tokens();
+        Architecture {
+            encoder_layers: layers,
+            encoder_embed_dim: width,
+            encoder_ffn_dim: 4 * width,
+            encoder_attention_heads: heads,
+            activation_fn: Activation::Gelu,
+            normalize_before: false,
+            max_positions: positions,
+            relative_attention_num_buckets: ModelConfig::default_num_buckets(positions),
+            relative_attention_max_distance: ModelConfig::default_max_distance(positions),
+            dropout: Self::DROPOUT,
+            attention_dropout: Self::DROPOUT,
+            activation_dropout: Self::DROPOUT,
         }
     }
 }

@@ -15,8 +15,8 @@ pub struct ReportArgs {
     /// Folder of the run's checkpoints
     #[arg(default_value = "checkpoints")]
     pub folder: PathBuf,
-    /// Page to write [default: report.html in the folder]
-    #[arg(long, short)]
+    /// Write the page to this file [default: report.html in the folder]
+    #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Write it again every so many seconds, until interrupted; the open page follows
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "30")]

@@ -1,10 +1,10 @@
 //! `mpnet runtime install|list|path`: the builds of ONNX Runtime in the cache.
 
-use std::path::PathBuf;
-
+use super::common::OrtArgs;
+use super::values::one_of;
 use crate::output::say;
 use anyhow::{Context as _, Result, anyhow};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use mpnet_runtime::library::{self, ClientKind, InstallOptions, LocateOptions};
 use mpnet_runtime::provider::Provider;
 
@@ -25,9 +25,10 @@ pub struct InstallArgs {
     /// Package to fetch, or the provider whose build it is [default: the training build for this machine]
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// Program to fetch with [default: whichever is there]
-    #[arg(long, value_enum)]
-    pub client: Option<Client>,
+    /// Fetch with this program [default: whichever is there]
+    #[arg(long, value_name = "CLIENT",
+        value_parser = one_of(vec![("pip".into(), ClientKind::Pip), ("uv".into(), ClientKind::Uv)]))]
+    pub client: Option<ClientKind>,
     /// Fetch again what is in the cache already
     #[arg(long)]
     pub force: bool,
@@ -36,27 +37,8 @@ pub struct InstallArgs {
 /// Arguments of `mpnet runtime path`.
 #[derive(Debug, Args)]
 pub struct PathArgs {
-    /// ONNX Runtime library or wheel, or a folder holding one
-    #[arg(long, value_name = "PATH")]
-    pub ort: Option<PathBuf>,
-}
-
-/// A package client, on the command line.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Client {
-    /// pip
-    Pip,
-    /// uv
-    Uv,
-}
-
-impl From<Client> for ClientKind {
-    fn from(client: Client) -> Self {
-        match client {
-            Client::Pip => Self::Pip,
-            Client::Uv => Self::Uv,
-        }
-    }
+    #[command(flatten)]
+    pub ort: OrtArgs,
 }
 
 /// Runs one verb.
@@ -81,7 +63,7 @@ fn install(arguments: &InstallArgs) -> Result<()> {
         }
     };
     let options = InstallOptions {
-        client: arguments.client.map(ClientKind::from),
+        client: arguments.client,
         force: arguments.force,
         ..InstallOptions::for_user()?
     };
@@ -126,7 +108,7 @@ fn list() -> Result<()> {
 fn path(arguments: &PathArgs) -> Result<()> {
     let options = LocateOptions {
         download: false,
-        ..LocateOptions::for_user(arguments.ort.clone())?
+        ..LocateOptions::for_user(arguments.ort.ort.clone())?
     };
     let build = library::locate(&options).context("looking for ONNX Runtime")?;
     say!("{}", build.path.display())?;

@@ -1,26 +1,18 @@
-//! annotated-mpnet's other spellings of its flags, as the ones that this program declares.
+//! annotated-mpnet's flags of one dash and several letters, such as `-save_steps`.
 
+use clap::Command;
 use std::ffi::OsString;
 
-/// Other spelling → declared flag.
-pub const SPELLINGS: &[(&str, &str)] = &[
-    ("-activation", "--activation-fn"),
-    ("-end_lr", "--end-learning-rate"),
-    ("-gc_steps", "--update-freq"),
-    ("-grad_clip", "--clip-grad-norm"),
-    ("-log_dir", "--tensorboard-log-dir"),
-    ("-num_buckets", "--relative-attention-num-buckets"),
-    ("-prenorm", "--normalize-before"),
-    ("-save_steps", "--checkpoint-interval"),
-    ("-warmup_steps", "--warmup-updates"),
-    ("-wd", "--weight-decay"),
-    ("--logging_steps", "--logging-steps"),
-    ("--save-steps", "--checkpoint-interval"),
-    ("--save_steps", "--checkpoint-interval"),
-];
-
-/// Replaces other spellings, alone or with `=value`; everything from `--` on stays.
-pub fn normalize(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+/// Gives those that `command` declares as another spelling of a flag, alone or with `=value`, their second
+/// dash; everything from `--` on stays.
+pub fn normalize(
+    arguments: impl IntoIterator<Item = OsString>,
+    command: &Command,
+) -> Vec<OsString> {
+    let spellings: Vec<&str> = command
+        .get_arguments()
+        .flat_map(|argument| argument.get_all_aliases().unwrap_or_default())
+        .collect();
     let mut ended = false;
     arguments
         .into_iter()
@@ -29,15 +21,11 @@ pub fn normalize(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString>
             let Some(text) = argument.to_str().filter(|_| !ended) else {
                 return argument;
             };
-            let (flag, value) = match text.split_once('=') {
-                Some((flag, value)) => (flag, Some(value)),
-                None => (text, None),
-            };
-            let declared = SPELLINGS.iter().find(|(other, _)| *other == flag);
-            match (declared, value) {
-                (Some((_, declared)), Some(value)) => format!("{declared}={value}").into(),
-                (Some((_, declared)), None) => declared.into(),
-                (None, _) => argument,
+            let flag = text.split('=').next().unwrap_or_default();
+            let other = flag.strip_prefix('-').filter(|f| spellings.contains(f));
+            match other {
+                Some(_) => format!("-{text}").into(),
+                None => argument,
             }
         })
         .collect()
@@ -45,23 +33,10 @@ pub fn normalize(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString>
 
 #[cfg(test)]
 mod tests {
-    use super::{SPELLINGS, normalize};
+    use super::normalize;
     use crate::cli::pretrain::PretrainArgs;
     use clap::CommandFactory;
     use std::ffi::OsString;
-
-    #[test]
-    fn every_spelling_is_of_a_declared_flag_and_clashes_with_none() {
-        let command = PretrainArgs::command();
-        let declared: Vec<String> = command
-            .get_arguments()
-            .filter_map(|a| a.get_long().map(|l| format!("--{l}")))
-            .collect();
-        for (other, flag) in SPELLINGS {
-            assert!(declared.iter().any(|d| d == flag), "{flag} is not declared");
-            assert!(declared.iter().all(|d| d != other), "{other} is declared");
-        }
-    }
 
     #[test]
     fn values_and_everything_after_two_dashes_stay() {
@@ -70,23 +45,27 @@ mod tests {
             "-save_steps",
             "200",
             "-wd=0.1",
+            "-prenorm",
             "--lr",
-            "-wd",
+            "-1",
+            "-seed",
             "--",
             "-wd",
         ];
         let expected = [
             "x",
-            "--checkpoint-interval",
+            "--save_steps",
             "200",
-            "--weight-decay=0.1",
+            "--wd=0.1",
+            "--prenorm",
             "--lr",
-            "--weight-decay",
+            "-1",
+            "-seed",
             "--",
             "-wd",
         ];
         assert_eq!(
-            normalize(given.map(OsString::from)),
+            normalize(given.map(OsString::from), &PretrainArgs::command()),
             expected.map(OsString::from)
         );
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
+use super::common::TextFieldArgs;
 use super::dataset::DatasetArgs;
 use super::exit;
 use crate::data::hub::{Hub, HubSettings};
-use crate::data::source::{DEFAULT_FIELD, training_files};
+use crate::data::source::training_files;
 use crate::data::tokenizer::check;
 use crate::data::tokenizer::training::TokenizerTraining;
 use crate::data::{Sources, Tokenizer};
@@ -52,15 +53,14 @@ pub struct TrainArgs {
     #[command(flatten)]
     dataset: DatasetArgs,
 
-    /// Field or column of the text in .jsonl, .json and .parquet
-    #[arg(long, default_value = DEFAULT_FIELD)]
-    text_field: String,
+    #[command(flatten)]
+    text_field: TextFieldArgs,
 
     /// Train on the first N texts [default: all]
     #[arg(long, value_name = "N")]
     max_texts: Option<usize>,
 
-    /// Folder for tokenizer.json and tokenizer_config.json
+    /// Write the files to this folder: tokenizer.json and tokenizer_config.json
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
 
@@ -141,7 +141,7 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
 
 /// The text to train on.
 fn sources(args: &TrainArgs) -> anyhow::Result<Sources> {
-    let (dataset, field) = (&args.dataset, &args.text_field);
+    let (dataset, field) = (&args.dataset, &args.text_field.text_field);
     if let Some(name) = dataset.name() {
         let hub = Arc::new(Hub::new(HubSettings::from_env()));
         let (split, revision) = (&dataset.dataset_split, &dataset.dataset_revision);

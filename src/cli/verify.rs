@@ -17,7 +17,7 @@ const SEED: u64 = 12_345;
 /// Arguments of `mpnet verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Folder of a golden case; can be given more than once
+    /// Run the golden case in this folder; can be given more than once
     #[arg(long, value_name = "DIR", required_unless_present = "against_fp32")]
     pub case: Vec<PathBuf>,
     /// Compare one step of a model in --precision with the same step in fp32
@@ -26,22 +26,16 @@ pub struct VerifyArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Rows of the compared step
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4)]
     pub rows: usize,
     /// Tokens of each of its rows
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128)]
     pub length: usize,
-    /// ONNX Runtime to use
-    #[arg(long, value_name = "PATH")]
-    pub ort: Option<PathBuf>,
     #[command(flatten)]
     pub hardware: HardwareArgs,
     #[command(flatten)]
     pub recompute: RecomputeArgs,
-    /// Threads of ONNX Runtime [default: all cores]
-    #[arg(long)]
-    pub threads: Option<usize>,
-    /// JSON instead of tables
+    /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,
 }
@@ -53,9 +47,9 @@ pub struct VerifyArgs {
 pub fn run(args: &VerifyArgs) -> Result<u8> {
     let execution = Execution {
         gradient_checkpointing: args.recompute.gradient_checkpointing,
-        ..args.hardware.execution(args.threads)
+        ..args.hardware.execution()
     };
-    let loaded = execution.load(args.ort.clone())?;
+    let loaded = execution.load(args.hardware.ort.ort.clone())?;
     let mut reports = Vec::new();
     if args.against_fp32 {
         let report = precision(args, &loaded, &execution).context("comparing precisions")?;

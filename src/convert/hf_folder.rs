@@ -13,6 +13,7 @@ use crate::data::tokenizer::{
 };
 use crate::staging::Staging;
 use crate::train::initialize::normal;
+use clap::ValueEnum;
 use half::{bf16, f16};
 use mpnet_graphs::model::encoder::Head;
 use rand::SeedableRng;
@@ -33,11 +34,17 @@ const POOLER_SEED: u64 = 12_345;
 const MAX_LENGTH: &str = "model_max_length";
 
 /// Element type of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum WeightType {
+    /// f32
     #[default]
+    #[value(alias = "fp32")]
     Float32,
+    /// f16
+    #[value(alias = "fp16")]
     Float16,
+    /// bf16
+    #[value(name = "bfloat16", alias = "bf16")]
     BFloat16,
 }
 

@@ -53,7 +53,7 @@ pub enum DataError {
     #[error(transparent)]
     Pointer(#[from] LfsPointer),
 
-    #[error("{name} holds no text: every row is blank{}", if *shortest > 0 { format!(" or shorter than the {shortest} characters of --min-text-length") } else { String::new() })]
+    #[error("{name} holds no text: every row is blank{}", if *shortest > 0 { format!(" or shorter than the {shortest} characters of min_text_length") } else { String::new() })]
     NoText { name: String, shortest: usize },
 
     #[error(

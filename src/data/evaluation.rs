@@ -2,6 +2,7 @@
 
 use super::collator::{Batch, Collator};
 use super::error::{DataError, Result};
+use super::loader::batch_problem;
 use super::masking::Masking;
 use super::rng::{Purpose, keyed};
 use super::source::Sources;
@@ -23,7 +24,7 @@ impl EvaluationSet {
     /// Reads and tokenizes all texts, in order, at most `max_tokens` tokens each.
     ///
     /// # Errors
-    /// When a text can't be read, there is none or none with a token, or `batch_size` is 0.
+    /// When a text can't be read, there is none or none with a token, or [`batch_problem`] finds one.
     pub fn open(
         sources: &Sources,
         tokenizer: &Tokenizer,
@@ -57,10 +58,8 @@ impl EvaluationSet {
         seed: u64,
         masking: &Masking,
     ) -> Result<Self> {
-        if batch_size == 0 {
-            return Err(DataError::Loader {
-                problem: "the batch size is 0; it must be at least 1".into(),
-            });
+        if let Some(problem) = batch_problem(batch_size, None, max_tokens) {
+            return Err(DataError::Loader { problem });
         }
         let mut rows = Vec::new();
         loop {
@@ -158,6 +157,6 @@ mod tests {
             "{text}"
         );
         let text = open("word\n", 0, 1).unwrap_err().to_string();
-        assert!(text.contains("batch size"), "{text}");
+        assert!(text.contains("batch_size"), "{text}");
     }
 }

@@ -49,25 +49,25 @@ impl Masking {
         } = *self;
         if !(pred_prob > 0.0 && pred_prob <= 1.0) {
             return Some(format!(
-                "--pred-prob {pred_prob} is not above 0 and at most 1"
+                "pred_prob {pred_prob} is not above 0 and at most 1"
             ));
         }
-        for (flag, value) in [("--keep-prob", keep_prob), ("--rand-prob", rand_prob)] {
+        for (field, value) in [("keep_prob", keep_prob), ("rand_prob", rand_prob)] {
             if !(0.0..=1.0).contains(&value) {
-                return Some(format!("{flag} {value} is not at least 0 and at most 1"));
+                return Some(format!("{field} {value} is not at least 0 and at most 1"));
             }
         }
         if keep_prob + rand_prob > 1.0 {
             return Some(format!(
-                "--keep-prob {keep_prob} and --rand-prob {rand_prob} are more than 1 together"
+                "keep_prob {keep_prob} and rand_prob {rand_prob} are more than 1 together"
             ));
         }
         if self.max_gram == 0 {
-            return Some("--max-gram 0 leaves nothing to predict: take 1 or more".into());
+            return Some("max_gram 0 leaves nothing to predict: take 1 or more".into());
         }
         if self.max_gram > 1 && !self.whole_words {
             return Some(format!(
-                "--max-gram {} is a number of whole words: leave out --no-whole-word-mask",
+                "max_gram {} is a number of whole words, but single tokens are predicted (whole_words)",
                 self.max_gram
             ));
         }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_make_no_sense_name_the_flag() {
+    fn options_that_make_no_sense_are_named() {
         let problem = |change: fn(&mut Masking)| {
             let mut masking = Masking::default();
             change(&mut masking);
@@ -210,14 +210,14 @@ mod tests {
         assert_eq!(problem(|_| {}), "");
         assert_eq!(problem(|m| m.pred_prob = 1.0), "");
         assert_eq!(problem(|m| (m.keep_prob, m.rand_prob) = (0.5, 0.5)), "");
-        assert!(problem(|m| m.pred_prob = 0.0).starts_with("--pred-prob 0 is not"));
-        assert!(problem(|m| m.pred_prob = f64::NAN).contains("--pred-prob NaN"));
-        assert!(problem(|m| m.keep_prob = -0.1).contains("--keep-prob -0.1"));
-        assert!(problem(|m| m.rand_prob = 1.5).contains("--rand-prob 1.5"));
+        assert!(problem(|m| m.pred_prob = 0.0).starts_with("pred_prob 0 is not"));
+        assert!(problem(|m| m.pred_prob = f64::NAN).contains("pred_prob NaN"));
+        assert!(problem(|m| m.keep_prob = -0.1).contains("keep_prob -0.1"));
+        assert!(problem(|m| m.rand_prob = 1.5).contains("rand_prob 1.5"));
         assert!(problem(|m| m.rand_prob = 0.95).contains("more than 1 together"));
-        assert!(problem(|m| m.max_gram = 0).contains("--max-gram 0"));
+        assert!(problem(|m| m.max_gram = 0).contains("max_gram 0"));
         let both = problem(|m| (m.max_gram, m.whole_words) = (2, false));
-        assert!(both.contains("--no-whole-word-mask"), "{both}");
+        assert!(both.contains("whole_words"), "{both}");
     }
 
     #[test]

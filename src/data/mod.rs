@@ -7,7 +7,7 @@ pub mod dropout;
 pub mod error;
 pub mod evaluation;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod hub;
 pub mod loader;
 pub mod masking;
@@ -20,7 +20,7 @@ pub use collator::{Batch, Collator};
 pub use dropout::{MaskKey, fill_keep_mask};
 pub use error::{DataError, Result};
 pub use evaluation::EvaluationSet;
-pub use loader::{BreakMode, LoaderConfig, LoaderState, Split, TrainLoader};
+pub use loader::{BreakMode, LoaderConfig, LoaderState, Split, TrainLoader, batch_problem};
 pub use masking::Masking;
 pub use source::Sources;
 pub use tokenizer::Tokenizer;

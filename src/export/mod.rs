@@ -9,6 +9,7 @@ use crate::convert::sentence_transformers::{MODULE_FILES, write_modules};
 use crate::convert::{ConvertError, Source};
 use crate::data::tokenizer::TOKENIZER_FILES;
 use crate::staging::Staging;
+use clap::ValueEnum;
 use mpnet_graphs::ir::GraphError;
 use mpnet_graphs::lower::export::{Weights, lower};
 use mpnet_graphs::model::encoder::{Head, encoder};
@@ -30,12 +31,12 @@ pub const OPSETS: std::ops::RangeInclusive<i64> = 17..=23;
 const MOST_INSIDE: usize = 1_900_000_000;
 
 /// What is written around the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
-    /// A folder for ONNX Runtime, Optimum and sentence-transformers.
+    /// A folder for ONNX Runtime, Optimum and sentence-transformers
     #[default]
     Onnx,
-    /// A Cargo package whose build makes a Burn module of the model.
+    /// A Cargo package that is a Burn module once it is built
     Burn,
 }
 

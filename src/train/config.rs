@@ -171,8 +171,6 @@ pub struct Operation {
     pub max_skipped_updates: u64,
     /// Only say what would run.
     pub dry_run: bool,
-    /// All settings, for the file `config.toml` beside the checkpoints; none is written where empty.
-    pub effective: String,
     /// How long a checkpoint is tried again that could not be written.
     pub save_patience: Duration,
     pub log: LogConfig,
@@ -185,7 +183,6 @@ impl Default for Operation {
             accept_changes: false,
             max_skipped_updates: 20,
             dry_run: false,
-            effective: String::new(),
             save_patience: Duration::from_secs(600),
             log: LogConfig::default(),
         }

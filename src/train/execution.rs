@@ -1,6 +1,7 @@
 //! What runs the graph, where, and in which arithmetic.
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::lower::portable::Precision;
 use mpnet_graphs::model::config::ModelConfig;
@@ -16,23 +17,25 @@ use std::path::PathBuf;
 const LARGEST_STATE: u64 = 1800 << 20;
 
 /// Which engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
-    /// The training API where the build has it, can save the model and the rest allows it, else sessions.
+    /// The training API where the build has it, can save the model and the rest allows it, else sessions
     #[default]
     Auto,
+    /// ONNX Runtime's training API
     TrainingApi,
+    /// Ordinary sessions, on any build and provider
     Session,
 }
 
 /// How attention is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum AttentionKind {
-    /// By this project's kernel where the provider has one.
+    /// By one operator of ours where the provider has a kernel of it
     #[default]
     Fused,
-    /// In ordinary operators.
+    /// In ONNX Runtime's operators
     Expanded,
 }
 
@@ -173,26 +176,13 @@ fn state_bytes(config: &ModelConfig) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::model_file::preset_model;
     use crate::cli::presets::Preset;
-
-    fn config(preset: Preset) -> ModelConfig {
-        let case = include_str!("../../tests/data/golden/postln-gelu/case.json");
-        let case: serde_json::Value = serde_json::from_str(case).unwrap();
-        let sizes = preset.sizes();
-        ModelConfig {
-            encoder_layers: sizes.layers,
-            encoder_embed_dim: sizes.width,
-            encoder_ffn_dim: sizes.ffn,
-            encoder_attention_heads: sizes.heads,
-            max_positions: sizes.max_tokens,
-            padded_vocab_size: 30_592,
-            ..serde_json::from_value(case["model"].clone()).unwrap()
-        }
-    }
 
     #[test]
     fn the_training_api_can_save_a_base_model_but_no_large_one() {
-        assert!(state_bytes(&config(Preset::Base)) <= LARGEST_STATE);
-        assert!(state_bytes(&config(Preset::Large)) > LARGEST_STATE);
+        let bytes = |preset: Preset| state_bytes(&preset_model(preset));
+        assert!(bytes(Preset::Base) <= LARGEST_STATE);
+        assert!(bytes(Preset::Large) > LARGEST_STATE);
     }
 }

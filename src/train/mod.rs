@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod execution;
 pub mod feeder;
 pub mod figures;
+pub mod flags;
 mod foreign;
 pub mod initialize;
 pub mod inputs;

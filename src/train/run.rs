@@ -7,6 +7,7 @@ use super::engine::{Running, start};
 use super::execution::Execution;
 use super::feeder::{Feeder, stalled};
 use super::figures::{Figures, Peak};
+use super::flags::Flags;
 use super::foreign::open_start;
 use super::initialize::initial_parameters;
 use super::log::Log;
@@ -25,7 +26,6 @@ use crate::staging::replace_file;
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::{Options, training_graph};
 use mpnet_graphs::model::config::ModelConfig;
-use mpnet_runtime::library::Loaded;
 use mpnet_runtime::provider::Provider;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -49,12 +49,19 @@ pub fn vocabulary(tokenizer: &Tokenizer) -> Vocabulary {
     }
 }
 
-/// Trains as `config` says, on the build that `load` gives once text and settings are known to be
-/// in order.
+/// What the program that starts a run knows of its flags.
+#[derive(Debug, Clone, Default)]
+pub struct CommandLine {
+    pub flags: Flags,
+    /// Every flag in effect, as `config.toml` has it.
+    pub in_effect: String,
+}
+
+/// Trains as `config` says, which `command_line` asked for.
 ///
 /// # Errors
 /// Where anything fails; the message says what and where.
-pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Result<Ended> {
+pub fn run(config: &TrainConfig, command_line: &CommandLine) -> Result<Ended> {
     let stop = StopSignal::listen()?;
     let (tokenizer, foreign) = open_start(config)?;
     let tokenizer = Arc::new(tokenizer);
@@ -64,12 +71,18 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     };
     model.objective = config.masking.objective;
     model.validate().context("the model's settings")?;
-    checkpoint::check_writable(&config.checkpoint_dir)?;
+    let keeping = || {
+        format!(
+            "keeping checkpoints in {} (--checkpoint-dir)",
+            config.checkpoint_dir.display()
+        )
+    };
+    checkpoint::check_writable(&config.checkpoint_dir).with_context(keeping)?;
     // Early, where there is a folder to look at; another run may be using it.
     let mut lock = None;
     if config.checkpoint_dir.is_dir() {
         // What a run was killed over may be what is to be resumed.
-        lock = Some(checkpoint::prepare(&config.checkpoint_dir)?);
+        lock = Some(checkpoint::prepare(&config.checkpoint_dir).with_context(keeping)?);
         warn_of_an_earlier_run(config);
     }
     let stopped = || match stop.received() {
@@ -90,7 +103,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
     let resumed = config
         .resume
         .as_ref()
-        .map(|path| resume(path, config, &model, &tokenizer))
+        .map(|path| resume(path, config, &command_line.flags, &model, &tokenizer))
         .transpose()
         .context("resuming")?;
     let state = resumed.as_ref().map(|r| r.position.data.clone());
@@ -101,7 +114,7 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         return Ok(ended);
     }
     tracing::debug!("loading ONNX Runtime");
-    let loaded = load()?;
+    let loaded = config.execution.load(config.ort.clone())?;
     if let Some(ended) = stopped() {
         return Ok(ended);
     }
@@ -167,9 +180,9 @@ pub fn run(config: &TrainConfig, load: impl FnOnce() -> Result<Loaded>) -> Resul
         return Ok(Ended::Finished);
     }
     if lock.is_none() {
-        lock = Some(checkpoint::prepare(&config.checkpoint_dir)?);
+        lock = Some(checkpoint::prepare(&config.checkpoint_dir).with_context(keeping)?);
     }
-    keep_settings(config)?;
+    keep_settings(config, &command_line.in_effect)?;
     let execution = &config.execution;
     let peak = machine::peak(
         execution.provider(),
@@ -274,13 +287,9 @@ fn warn_of_an_earlier_run(config: &TrainConfig) {
 }
 
 /// Writes `config.toml` beside the checkpoints.
-fn keep_settings(config: &TrainConfig) -> Result<()> {
-    let text = &config.operation.effective;
-    if text.is_empty() {
-        return Ok(());
-    }
+fn keep_settings(config: &TrainConfig, in_effect: &str) -> Result<()> {
     let path = config.checkpoint_dir.join(CONFIG_FILE);
-    replace_file(&path, |file| file.write_all(text.as_bytes()))
+    replace_file(&path, |file| file.write_all(in_effect.as_bytes()))
         .with_context(|| format!("writing {}", path.display()))
 }
 
@@ -321,6 +330,7 @@ fn newest_sound(path: &Path) -> Result<(PathBuf, Checkpoint)> {
 fn resume(
     path: &Path,
     config: &TrainConfig,
+    flags: &Flags,
     model: &ModelConfig,
     tokenizer: &Tokenizer,
 ) -> Result<Resumed> {
@@ -345,16 +355,17 @@ fn resume(
             "the model in {} is not the one that the flags and the tokenizer describe ({}): resume with \
              those of that run",
             folder.display(),
-            differences(&found.model, model)?
+            differences(&found.model, model, flags)?
         );
     }
-    let mut changed = changes(&found.config, config, found.step)?;
+    let mut changed = changes(&found.config, config, found.step, flags)?;
     let saved = found.tokenizer.as_ref();
     let saved = saved.map(|folder| folder.join(TOKENIZER_FILE));
     if let Some(saved) = saved.filter(|file| file.is_file())
         && !same_tokenizer(&saved, tokenizer.path())?
     {
-        changed.push("--tokenizer-name is another tokenizer than that run's".into());
+        let flag = flags.name("tokenizer");
+        changed.push(format!("{flag} is another tokenizer than that run's"));
     }
     if !changed.is_empty() {
         let list = changed.join("; ");
@@ -421,12 +432,15 @@ fn is_best(loss: f64, config: &TrainConfig) -> bool {
 }
 
 /// The settings in which two models differ.
-fn differences(there: &ModelConfig, here: &ModelConfig) -> Result<String> {
+fn differences(there: &ModelConfig, here: &ModelConfig, flags: &Flags) -> Result<String> {
     let (there, here) = (serde_json::to_value(there)?, serde_json::to_value(here)?);
     let fields = there.as_object().into_iter().flatten();
     let different: Vec<String> = fields
         .filter(|(field, value)| here[field] != **value)
-        .map(|(field, value)| format!("{field} is {value} there and {} here", here[field]))
+        .map(|(field, value)| {
+            let said = format!("{field} is {value} there and {} here", here[field]);
+            flags.translate(&said)
+        })
         .collect();
     Ok(different.join(", "))
 }

@@ -49,16 +49,8 @@ fn loader(config: &TrainConfig, sources: Sources, held_out: (u64, Position)) -> 
 fn open_files(config: &TrainConfig, files: &TextFiles, tokenizer: &Tokenizer) -> Result<Opened> {
     let field = &config.batching.text_field;
     let evaluation = |path: &Path| -> Result<EvaluationSet> {
-        let sources = match path.exists() {
-            // One file, whatever its name.
-            true if path.is_file() => {
-                Sources::files(path.display().to_string(), &[path.to_owned()], field)?
-            }
-            true => Sources::local(path, field)?,
-            false => bail!("{}: there is no such file", path.display()),
-        };
         Ok(EvaluationSet::open(
-            &sources,
+            &Sources::local(path, field)?,
             tokenizer,
             config.batch_size,
             config.max_tokens,
@@ -125,4 +117,65 @@ fn open_dataset(config: &TrainConfig, dataset: &Dataset, tokenizer: &Tokenizer) 
         valid,
         test,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::pretrain::PretrainArgs;
+    use crate::data::fixture;
+    use clap::Parser;
+    use std::path::PathBuf;
+
+    /// Opens a run's text, with `valid` and `test` in `folder` to validate and test on.
+    fn opened(folder: &Path, valid: &str, test: &str) -> Result<Opened> {
+        let path = |name: &str| folder.join(name).display().to_string();
+        let line = [
+            "x",
+            "--train-dir",
+            &path("a.txt"),
+            "--valid-file",
+            &path(valid),
+        ];
+        let line = line.into_iter().map(PathBuf::from);
+        let line = line.chain(["--test-file".into(), folder.join(test)]);
+        let config = PretrainArgs::parse_from(line).resolve()?;
+        open(&config, &fixture::tokenizer())
+    }
+
+    #[test]
+    fn validation_and_test_text_is_a_file_a_folder_or_a_pattern() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        for (name, text) in [
+            ("a.txt", "a\nb\n"),
+            ("b.txt", "c\n"),
+            ("sub/c.jsonl", "{\"text\": \"d\"}\n{\"text\": \"e\"}\n"),
+            ("no-ending", "f\n"),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        for (valid, rows) in [
+            ("a.txt", 2),
+            ("no-ending", 1),
+            ("sub", 2),
+            ("*.txt", 3),
+            ("**/*.jsonl", 2),
+        ] {
+            let found = opened(folder.path(), valid, "a.txt").unwrap();
+            assert_eq!(found.valid.rows(), rows, "{valid}");
+            let found = opened(folder.path(), "a.txt", valid).unwrap();
+            assert_eq!(found.test.rows(), rows, "{valid}");
+        }
+        for (valid, test, said) in [
+            ("*.json", "a.txt", ["--valid-file", "no file matches"]),
+            ("a.txt", "nowhere", ["--test-file", "no such file"]),
+        ] {
+            let Err(error) = opened(folder.path(), valid, test) else {
+                panic!("{valid} and {test} were opened");
+            };
+            let error = format!("{error:#}");
+            assert!(said.iter().all(|s| error.contains(s)), "{error}");
+        }
+    }
 }

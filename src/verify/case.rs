@@ -1,7 +1,7 @@
 //! Reads a golden case: `case.json`, `weights`, `batches` and `expected` as safetensors.
 
 use crate::data::collator::Batch;
-use crate::train::schedule::Schedule;
+use crate::train::schedule::{Decay, Schedule};
 use anyhow::{Context, Result};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
@@ -74,6 +74,8 @@ impl Training {
             power: self.power,
             warmup_updates: self.warmup_updates,
             total_updates: self.total_updates,
+            // annotated-mpnet has no other.
+            decay: Decay::Polynomial,
         }
     }
 }

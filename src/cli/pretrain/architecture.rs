@@ -1,59 +1,74 @@
 //! The flags of the model's shape.
 
-use super::range::below_one;
 use crate::cli::exit::UsageError;
 use crate::cli::presets::Preset;
+use crate::cli::values::{below_one, count, named};
 use crate::train::config::Architecture;
+use crate::train::flags::Effect;
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 
 /// The model, and the longest row that it is trained on.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Architecture")]
 pub struct ArchitectureArgs {
-    /// Architecture that the flags below refine
-    #[arg(long, value_enum, default_value_t = Preset::Base)]
+    /// Start from this architecture, which the flags below refine
+    #[arg(long, value_enum, default_value_t = Preset::Base,
+        add = Effect::Updates(&["architecture"]))]
     pub preset: Preset,
     /// Encoder layers [default: the preset's]
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = count::<usize>,
+        add = Effect::Updates(&["architecture.encoder_layers"]))]
     pub encoder_layers: Option<usize>,
     /// Hidden width [default: the preset's]
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = count::<usize>,
+        add = Effect::Updates(&["architecture.encoder_embed_dim"]))]
     pub encoder_embed_dim: Option<usize>,
     /// Width inside the feed-forward layers [default: the preset's]
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = count::<usize>,
+        add = Effect::Updates(&["architecture.encoder_ffn_dim"]))]
     pub encoder_ffn_dim: Option<usize>,
     /// Attention heads [default: the preset's]
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = count::<usize>,
+        add = Effect::Updates(&["architecture.encoder_attention_heads"]))]
     pub encoder_attention_heads: Option<usize>,
     /// Dropout after the embeddings and each sublayer
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, value_name = "SHARE", default_value_t = Preset::DROPOUT, value_parser = below_one,
+        add = Effect::Updates(&["architecture.dropout"]))]
     pub dropout: f32,
     /// Dropout of the attention probabilities
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, value_name = "SHARE", default_value_t = Preset::DROPOUT, value_parser = below_one,
+        add = Effect::Updates(&["architecture.attention_dropout"]))]
     pub attention_dropout: f32,
     /// Dropout after the feed-forward activation
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, value_name = "SHARE", default_value_t = Preset::DROPOUT, value_parser = below_one,
+        add = Effect::Updates(&["architecture.activation_dropout"]))]
     pub activation_dropout: f32,
     /// Positions of the model [default: --max-tokens]
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = count::<usize>,
+        add = Effect::Updates(&["architecture.max_positions"]))]
     pub max_positions: Option<usize>,
     /// Longest row, special tokens included [default: the preset's]
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = count::<usize>,
+        add = Effect::Updates(&["max_tokens"]))]
     pub max_tokens: Option<usize>,
     /// Buckets of relative distances [default: from the length]
-    #[arg(long)]
+    #[arg(long, visible_alias = "num_buckets", value_name = "N", value_parser = count::<usize>,
+        add = Effect::Updates(&["architecture.relative_attention_num_buckets"]))]
     pub relative_attention_num_buckets: Option<usize>,
     /// Largest distance told apart [default: from the length]
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = count::<usize>,
+        add = Effect::Updates(&["architecture.relative_attention_max_distance"]))]
     pub relative_attention_max_distance: Option<usize>,
     /// Activation function
-    #[arg(long, default_value = "gelu",
-        value_parser = PossibleValuesParser::new(Activation::ALL.map(Activation::name)))]
-    pub activation_fn: String,
-    /// Pre-LN instead of post-LN layers
-    #[arg(long)]
+    #[arg(long, visible_alias = "activation", value_name = "NAME",
+        default_value = Activation::Gelu.name(),
+        value_parser = named(&Activation::ALL, Activation::name),
+        add = Effect::Updates(&["architecture.activation_fn"]))]
+    pub activation_fn: Activation,
+    /// Make the layers Pre-LN instead of Post-LN
+    #[arg(long, visible_alias = "prenorm",
+        add = Effect::Updates(&["architecture.normalize_before"]))]
     pub normalize_before: bool,
 }
 
@@ -61,12 +76,13 @@ impl ArchitectureArgs {
     /// The architecture, and the longest row in tokens.
     ///
     /// # Errors
-    /// Where sizes contradict each other.
+    /// Where a row is longer than the model has positions. What else a model refuses is found by
+    /// [`ModelConfig::validate`].
     pub fn resolve(&self) -> Result<(Architecture, usize), UsageError> {
-        let sizes = self.preset.sizes();
+        let (preset, longest) = (self.preset.architecture(), self.preset.max_tokens());
         let max_tokens = self.max_tokens.unwrap_or(match self.max_positions {
-            Some(positions) => sizes.max_tokens.min(positions),
-            None => sizes.max_tokens,
+            Some(positions) => longest.min(positions),
+            None => longest,
         });
         let max_positions = self.max_positions.unwrap_or(max_tokens);
         if max_tokens > max_positions {
@@ -75,30 +91,14 @@ impl ArchitectureArgs {
                  have no position for the last tokens of a row"
             )));
         }
-        if max_tokens < 3 {
-            return Err(UsageError(format!(
-                "--max-tokens {max_tokens} leaves no room for text between <s> and </s>"
-            )));
-        }
-        let width = self.encoder_embed_dim.unwrap_or(sizes.width);
-        let heads = self.encoder_attention_heads.unwrap_or(sizes.heads);
-        if heads == 0 || !width.is_multiple_of(heads) {
-            return Err(UsageError(format!(
-                "--encoder-attention-heads {heads} does not divide --encoder-embed-dim {width}"
-            )));
-        }
-        below_one("--dropout", self.dropout)?;
-        below_one("--attention-dropout", self.attention_dropout)?;
-        below_one("--activation-dropout", self.activation_dropout)?;
-        let activation_fn = Activation::from_name(&self.activation_fn).ok_or_else(|| {
-            UsageError(format!("there is no activation '{}'", self.activation_fn))
-        })?;
         let architecture = Architecture {
-            encoder_layers: self.encoder_layers.unwrap_or(sizes.layers),
-            encoder_embed_dim: width,
-            encoder_ffn_dim: self.encoder_ffn_dim.unwrap_or(sizes.ffn),
-            encoder_attention_heads: heads,
-            activation_fn,
+            encoder_layers: self.encoder_layers.unwrap_or(preset.encoder_layers),
+            encoder_embed_dim: self.encoder_embed_dim.unwrap_or(preset.encoder_embed_dim),
+            encoder_ffn_dim: self.encoder_ffn_dim.unwrap_or(preset.encoder_ffn_dim),
+            encoder_attention_heads: self
+                .encoder_attention_heads
+                .unwrap_or(preset.encoder_attention_heads),
+            activation_fn: self.activation_fn,
             normalize_before: self.normalize_before,
             max_positions,
             relative_attention_num_buckets: self

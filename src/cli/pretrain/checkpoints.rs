@@ -1,5 +1,6 @@
 //! The flags of checkpoints: where, how often, what to go on from.
 
+use crate::train::flags::Effect;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -7,40 +8,48 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Checkpoints")]
 pub struct CheckpointArgs {
-    /// Folder of the checkpoints
-    #[arg(long, default_value = "./checkpoints")]
+    /// Keep the checkpoints in this folder
+    #[arg(long, value_name = "FOLDER", default_value = "./checkpoints",
+        add = Effect::Surroundings(&["checkpoint_dir"]))]
     pub checkpoint_dir: PathBuf,
     /// Updates between two checkpoints; -1 keeps only the best and the last
-    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    #[arg(long, visible_aliases = ["save_steps", "save-steps"], value_name = "N",
+        default_value_t = -1, allow_negative_numbers = true,
+        add = Effect::Surroundings(&["checkpoint_interval"]))]
     pub checkpoint_interval: i64,
     /// Checkpoints to keep, beside the best and the last; -1 keeps all
-    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true,
+        add = Effect::Surroundings(&["keep_checkpoints"]))]
     pub keep_checkpoints: i64,
     /// Save the optimizer's state with every checkpoint: the default
-    #[arg(long, overrides_with = "no_save_optimizer_state")]
+    #[arg(long, overrides_with = "no_save_optimizer_state", add = Effect::Surroundings(&[]))]
     pub save_optimizer_state: bool,
-    /// Checkpoints of a third of the size, from which a resumed run starts its moments at zero
-    #[arg(long)]
+    /// Make checkpoints of a third of the size, from which a resumed run starts its moments at zero
+    #[arg(long, add = Effect::Surroundings(&[]))]
     pub no_save_optimizer_state: bool,
     /// Seconds for which a checkpoint that could not be written is tried again
-    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, add = Effect::Surroundings(&[]))]
     pub save_retry: u64,
     /// Go on from the latest checkpoint of --checkpoint-dir
-    #[arg(long, group = "start")]
+    #[arg(long, group = "start", add = Effect::Start)]
     pub resume: bool,
-    /// The checkpoint to resume from
-    #[arg(long, requires = "resume")]
+    /// Resume from this checkpoint
+    #[arg(long, value_name = "PATH", requires = "resume", add = Effect::Start)]
     pub resume_checkpoint: Option<PathBuf>,
-    /// Resume although flags have changed that change the run, or start from a model with another
+    /// Resume although flags have changed on which updates depend, or start from a model with another
     /// tokenizer than its own
-    #[arg(long = "override", requires = "start")]
+    #[arg(long = "override", requires = "start", add = Effect::Start)]
     pub accept_changes: bool,
     /// Accepted for annotated-mpnet's sake: PyTorch files are read without executing anything in them
-    #[arg(long)]
+    #[arg(long, hide = true, add = Effect::Start)]
     pub trust_checkpoint: bool,
-    /// Model to start from: a HuggingFace folder or name on the Hub, or any other that mpnet import
-    /// reads. Its sizes win over the flags'; its positions are lengthened or cut to --max-positions
-    #[arg(long, value_name = "MODEL", group = "start")]
+    /// Start from the weights of this model: a HuggingFace folder or name on the Hub, or any other that
+    /// mpnet import reads
+    ///
+    /// Its sizes win over the flags'; its positions are lengthened or cut to --max-positions. The name of
+    /// the flag is annotated-mpnet's.
+    #[arg(long, value_name = "MODEL", group = "start",
+        add = Effect::Surroundings(&["start_from"]))]
     pub hf_model_path: Option<PathBuf>,
 }
 

@@ -1,23 +1,15 @@
 //! `--config FILE.toml`: flags by their names, which those of the command line win over.
 
 use crate::cli::exit::UsageError;
-use clap::{ArgAction, ArgMatches, Command};
+use crate::train::flags::Effect;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Largest file that is read.
 const MAX_BYTES: u64 = 1 << 20;
-
-/// Flags of one start and not of the run.
-const NOT_KEPT: &[&str] = &[
-    "config",
-    "resume",
-    "resume-checkpoint",
-    "override",
-    "dry-run",
-    "trust-checkpoint",
-];
 
 /// `arguments` with the flags of the file that `--config` names before all others, so that the others
 /// win.
@@ -120,7 +112,10 @@ pub fn effective(command: &Command, matches: &ArgMatches) -> String {
     );
     let mut heading = None;
     for argument in command.get_arguments() {
-        let Some(name) = argument.get_long().filter(|name| !NOT_KEPT.contains(name)) else {
+        let kept = argument
+            .get::<Effect>()
+            .is_some_and(|e| *e != Effect::Start);
+        let Some(name) = argument.get_long().filter(|_| kept) else {
             continue;
         };
         let id = argument.get_id().as_str();
@@ -130,7 +125,7 @@ pub fn effective(command: &Command, matches: &ArgMatches) -> String {
                 .get_raw(id)
                 .and_then(|mut values| values.next_back())
             {
-                Some(raw) => typed(raw),
+                Some(raw) => typed(argument, raw),
                 None => continue,
             },
             _ => continue,
@@ -146,21 +141,33 @@ pub fn effective(command: &Command, matches: &ArgMatches) -> String {
     text
 }
 
-/// A number where it is written as one.
-fn typed(raw: &OsStr) -> Value {
+/// A number where the flag takes one, and TOML can hold it.
+fn typed(flag: &Arg, raw: &OsStr) -> Value {
     let text = raw.to_string_lossy();
-    let integer = text.parse().ok().filter(|n: &i64| n.to_string() == text);
-    match (integer, text.parse::<f64>()) {
-        (Some(number), _) => Value::Integer(number),
-        (None, Ok(number)) if number.is_finite() => Value::Float(number),
-        (None, Ok(_) | Err(_)) => Value::String(text.into_owned()),
-    }
+    let of = flag.get_value_parser().type_id();
+    let integers = [
+        TypeId::of::<u16>(),
+        TypeId::of::<u32>(),
+        TypeId::of::<u64>(),
+        TypeId::of::<usize>(),
+        TypeId::of::<i64>(),
+    ];
+    let floats = [TypeId::of::<f32>(), TypeId::of::<f64>()];
+    let number = if integers.iter().any(|ty| of == *ty) {
+        text.parse().ok().map(Value::Integer)
+    } else if floats.iter().any(|ty| of == *ty) {
+        text.parse().ok().map(Value::Float)
+    } else {
+        None
+    };
+    number.unwrap_or_else(|| Value::String(text.into_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::pretrain::PretrainArgs;
+    use crate::train::config::TrainConfig;
     use clap::{CommandFactory, FromArgMatches, Parser};
     use proptest::prelude::*;
 
@@ -203,25 +210,68 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_effective_configuration_makes_the_same_run() {
+    /// The file of a run's settings, and the run.
+    fn started(line: impl IntoIterator<Item = OsString>) -> (String, TrainConfig) {
         let command = PretrainArgs::command();
-        let line = "x --train-dir a --valid-file b --test-file c --lr 3e-4 -prenorm --seed 7";
-        let line = crate::cli::spelling::normalize(line.split(' ').map(OsString::from));
-        let parse_all = |line: Vec<OsString>| {
-            let matches = command.clone().try_get_matches_from(line).unwrap();
-            let args = PretrainArgs::from_arg_matches(&matches).unwrap();
-            (effective(&command, &matches), args.resolve().unwrap())
-        };
-        let (text, config) = parse_all(line);
+        let line = crate::cli::spelling::normalize(line, &command);
+        let matches = command.clone().try_get_matches_from(line).unwrap();
+        let args = PretrainArgs::from_arg_matches(&matches).unwrap();
+        (effective(&command, &matches), args.resolve().unwrap())
+    }
+
+    fn started_again(line: &str) -> (String, TrainConfig) {
+        let line = format!("x {line}");
+        let (text, config) = started(line.split_whitespace().map(OsString::from));
         let mut again = vec![OsString::from("x")];
-        again.extend(parse(&text, &command).unwrap());
-        let (text_again, config_again) = parse_all(again);
+        again.extend(parse(&text, &PretrainArgs::command()).unwrap());
+        let (text_again, config_again) = started(again);
         assert_eq!(text, text_again);
         assert_eq!(
             serde_json::to_value(config).unwrap(),
-            serde_json::to_value(config_again).unwrap()
+            serde_json::to_value(&config_again).unwrap()
         );
+        (text, config_again)
+    }
+
+    #[test]
+    fn the_effective_configuration_makes_the_same_run() {
+        started_again("--train-dir a --valid-file b --test-file c --lr 3e-4 -prenorm --seed 7");
+        started_again("--dataset-name a/b:c --dataset-split s --lr-scheduler cosine -end_lr 1e-5");
+        started_again("--dry-run --resume --resume-checkpoint x --override --threads 2 --ort lib");
+    }
+
+    #[test]
+    fn strings_stay_strings_and_numbers_numbers() {
+        let (text, config) = started_again(
+            "--wandb --wandb-name 1e5 --wandb-id 007 --checkpoint-dir 1.50 -save_steps 20 --lr 3e-4",
+        );
+        for kept in [
+            "lr = 0.0003\n",
+            "seed = 12345\n",
+            "checkpoint-interval = 20\n",
+            "wandb-name = \"1e5\"\n",
+            "wandb-id = \"007\"\n",
+            "checkpoint-dir = \"1.50\"\n",
+        ] {
+            assert!(text.contains(kept), "no {kept} in {text}");
+        }
+        let wandb = config.operation.log.wandb.unwrap();
+        assert_eq!((wandb.name.as_deref(), &*wandb.id), (Some("1e5"), "007"));
+        assert!(config.checkpoint_dir.ends_with("1.50"));
+    }
+
+    #[test]
+    fn what_is_of_one_start_is_not_kept() {
+        let (text, _) = started_again("--dry-run --resume --override");
+        for flag in [
+            "config",
+            "resume",
+            "resume-checkpoint",
+            "override",
+            "dry-run",
+        ] {
+            assert!(!text.contains(&format!("\n{flag} =")), "{flag} in {text}");
+        }
     }
 
     proptest! {

@@ -1,13 +1,14 @@
 //! The flags of the text and how it becomes batches.
 
+use crate::cli::common::TextFieldArgs;
 use crate::cli::dataset::DatasetArgs;
 use crate::cli::exit::UsageError;
+use crate::cli::values::{count, named};
 use crate::data::BreakMode;
 use crate::data::hub::DatasetName;
-use crate::data::source::DEFAULT_FIELD;
 use crate::train::config::{Batching, Dataset, Text, TextFiles};
+use crate::train::flags::Effect;
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use std::path::PathBuf;
 
 /// What is trained on where nothing is named, as by annotated-mpnet.
@@ -17,47 +18,52 @@ pub const DEFAULT_DATASET: &str = "HuggingFaceFW/fineweb-edu";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
-    /// Tokenizer: a folder with tokenizer.json, or a name on the HuggingFace Hub [default: that of
-    /// --hf-model-path or of the checkpoint that is resumed, else microsoft/mpnet-base]
-    #[arg(long)]
+    /// Tokenize with this tokenizer: a folder with tokenizer.json, or a name on the HuggingFace Hub
+    /// [default: that of --hf-model-path or of the checkpoint that is resumed, else microsoft/mpnet-base]
+    ///
+    /// The flag's name is annotated-mpnet's; the other commands call theirs --tokenizer.
+    #[arg(long, value_name = "NAME", add = Effect::Updates(&["tokenizer"]))]
     pub tokenizer_name: Option<String>,
-    /// Text to train on: a folder, a file or a pattern with *; .txt (one text a line), .jsonl, .json or
-    /// .parquet, each also .gz or .zst
-    #[arg(long)]
+    /// Train on this text: a folder, a file or a pattern with *; .txt (one text a line), .jsonl, .json or
+    /// .parquet, each also .gz or .zst [default: the dataset HuggingFaceFW/fineweb-edu]
+    #[arg(long, value_name = "TEXT", add = Effect::Updates(&["text.files.train_dir"]))]
     pub train_dir: Option<PathBuf>,
-    /// Text to validate on
-    #[arg(long)]
+    /// Validate on this text: a folder, a file or a pattern, like --train-dir
+    #[arg(long, value_name = "TEXT", add = Effect::Updates(&["text.files.valid_file"]))]
     pub valid_file: Option<PathBuf>,
-    /// Text to test on at the end
-    #[arg(long)]
+    /// Test on this text at the end: a folder, a file or a pattern, like --train-dir
+    #[arg(long, value_name = "TEXT", add = Effect::Updates(&["text.files.test_file"]))]
     pub test_file: Option<PathBuf>,
     #[command(flatten)]
     pub dataset: DatasetArgs,
-    /// Field or column of the text in .jsonl, .json and .parquet
-    #[arg(long, default_value = DEFAULT_FIELD)]
-    pub text_field: String,
+    #[command(flatten)]
+    pub text_field: TextFieldArgs,
     /// Rows in the shuffle buffer
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000,
+        add = Effect::Updates(&["batching.buffer_size"]))]
     pub buffer_size: usize,
     /// Texts to validate on taken from a dataset, and as many to test on
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = count::<usize>,
+        add = Effect::Updates(&["text.dataset.eval_samples"]))]
     pub eval_samples: usize,
     /// Shortest text that is trained on, in characters [default: 64 of a dataset, 0 of files]
-    #[arg(long)]
+    #[arg(long, value_name = "N", add = Effect::Updates(&["batching.min_text_length"]))]
     pub min_text_length: Option<usize>,
-    /// How texts become rows: eos, a text a row, cut off; complete, whole texts as many as fit; none,
-    /// texts one after the other, every row full; chunk, long texts over several rows
-    #[arg(long, default_value = BreakMode::Eos.name(),
-        value_parser = PossibleValuesParser::new(BreakMode::ALL.map(BreakMode::name)))]
-    pub sample_break_mode: String,
+    /// Make rows of texts like this: eos, a text a row, cut off; complete, whole texts as many as fit;
+    /// none, texts one after the other, every row full; chunk, long texts over several rows
+    #[arg(long, value_name = "MODE", default_value = BreakMode::Eos.name(),
+        value_parser = named(&BreakMode::ALL, BreakMode::name),
+        add = Effect::Updates(&["batching.sample_break_mode"]))]
+    pub sample_break_mode: BreakMode,
     /// Put rows together as they come, not by their lengths
-    #[arg(long)]
+    #[arg(long, add = Effect::Updates(&["batching.group_by_length"]))]
     pub no_group_by_length: bool,
     /// As many rows a micro-batch as this many tokens hold, padding included, instead of --batch-size
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", add = Effect::Updates(&["batching.max_batch_tokens"]))]
     pub max_batch_tokens: Option<usize>,
     /// Threads that tokenize; 0 takes half of the cores
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0,
+        add = Effect::Surroundings(&["data_threads"]))]
     pub num_workers: usize,
 }
 
@@ -65,30 +71,16 @@ impl DataArgs {
     /// The text, and how it becomes batches.
     ///
     /// # Errors
-    /// Where there is only a part of it, or numbers contradict each other.
-    pub fn resolve(&self, max_tokens: usize) -> Result<(Text, Batching), UsageError> {
+    /// Where there is only a part of it.
+    pub fn resolve(&self) -> Result<(Text, Batching), UsageError> {
         let text = self.text()?;
         let from_dataset = matches!(text, Text::Dataset(_));
-        if let Some(limit) = self.max_batch_tokens
-            && limit < max_tokens
-        {
-            return Err(UsageError(format!(
-                "--max-batch-tokens {limit} has no room for a row of --max-tokens {max_tokens}"
-            )));
-        }
-        if from_dataset && self.eval_samples == 0 {
-            return Err(UsageError(
-                "--eval-samples must be at least 1: a run validates and tests".into(),
-            ));
-        }
-        let mode = &self.sample_break_mode;
         let batching = Batching {
-            text_field: self.text_field.clone(),
+            text_field: self.text_field.text_field.clone(),
             min_text_length: self
                 .min_text_length
                 .unwrap_or(if from_dataset { 64 } else { 0 }),
-            sample_break_mode: BreakMode::from_name(mode)
-                .ok_or_else(|| UsageError(format!("there is no break mode '{mode}'")))?,
+            sample_break_mode: self.sample_break_mode,
             buffer_size: self.buffer_size.max(1),
             group_by_length: !self.no_group_by_length,
             max_batch_tokens: self.max_batch_tokens,

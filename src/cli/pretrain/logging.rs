@@ -1,50 +1,50 @@
 //! The flags of what a run says, and to whom.
 
+use crate::cli::values::count;
+use crate::train::flags::Effect;
 use crate::train::log::wandb::Wandb;
 use crate::train::log::{LogConfig, LogFormat};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::{Path, PathBuf};
-
-/// `--log-format`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormatChoice {
-    Text,
-    Json,
-}
 
 /// Logging and validation.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging")]
 pub struct LoggingArgs {
-    /// Folder for TensorBoard
-    #[arg(long)]
+    /// Write TensorBoard's files to this folder
+    #[arg(long, visible_alias = "log_dir", value_name = "FOLDER",
+        add = Effect::Surroundings(&[]))]
     pub tensorboard_log_dir: Option<PathBuf>,
     /// Updates between two log lines
-    #[arg(long, default_value_t = 25)]
+    #[arg(long, alias = "logging_steps", value_name = "N", default_value_t = 25,
+        value_parser = count::<u64>, add = Effect::Surroundings(&["logging_steps"]))]
     pub logging_steps: u64,
-    /// Updates between two validations [default: the checkpoint interval, else 5000]
-    #[arg(long, allow_negative_numbers = true)]
+    /// Updates between two validations; -1 validates at the end alone [default: the checkpoint interval,
+    /// else 5000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+        add = Effect::Surroundings(&["eval_interval"]))]
     pub eval_interval_steps: Option<i64>,
     /// Log everything
-    #[arg(long)]
+    #[arg(long, add = Effect::Surroundings(&[]))]
     pub debug: bool,
-    /// What is printed: lines for people, or a JSON object a line
-    #[arg(long, value_enum, default_value_t = LogFormatChoice::Text)]
-    pub log_format: LogFormatChoice,
+    /// Print like this
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, add = Effect::Surroundings(&[]))]
+    pub log_format: LogFormat,
     /// Send the TensorBoard files to Weights & Biases, through its own client
-    #[arg(long)]
+    #[arg(long, add = Effect::Surroundings(&[]))]
     pub wandb: bool,
     /// Project there
-    #[arg(long, default_value = "annotated-mpnet")]
+    #[arg(long, value_name = "NAME", default_value = "annotated-mpnet",
+        add = Effect::Surroundings(&[]))]
     pub wandb_project: String,
     /// Name of the run there
-    #[arg(long)]
+    #[arg(long, value_name = "NAME", add = Effect::Surroundings(&[]))]
     pub wandb_name: Option<String>,
     /// Id of the run there [default: from --checkpoint-dir]
-    #[arg(long)]
+    #[arg(long, value_name = "ID", add = Effect::Surroundings(&[]))]
     pub wandb_id: Option<String>,
     /// Accepted for annotated-mpnet's sake: gradients are not sent
-    #[arg(long)]
+    #[arg(long, hide = true, add = Effect::Start)]
     pub wandb_watch: bool,
 }
 
@@ -64,10 +64,7 @@ impl LoggingArgs {
             sum.chars().take(8).collect()
         };
         LogConfig {
-            format: match self.log_format {
-                LogFormatChoice::Text => LogFormat::Text,
-                LogFormatChoice::Json => LogFormat::Json,
-            },
+            format: self.log_format,
             tensorboard,
             wandb: self.wandb.then(|| Wandb {
                 project: self.wandb_project.clone(),

@@ -1,7 +1,9 @@
 //! The flags of what is predicted, and from what.
 
 use crate::cli::exit::UsageError;
+use crate::cli::values::{count, share};
 use crate::data::Masking;
+use crate::train::flags::Effect;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use mpnet_graphs::model::Objective;
@@ -10,27 +12,32 @@ use mpnet_graphs::model::Objective;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Masking")]
 pub struct MaskingArgs {
-    /// What to train: mpnet masks and permutes, plm permutes alone, mlm masks alone
-    #[arg(long, default_value = "mpnet",
-        value_parser = PossibleValuesParser::new(["mpnet", "plm", "mlm"]))]
+    /// Train like this: mpnet masks and permutes, plm permutes alone, mlm masks alone
+    #[arg(long, value_name = "MODE", default_value = "mpnet",
+        value_parser = PossibleValuesParser::new(["mpnet", "plm", "mlm"]),
+        add = Effect::Updates(&["masking.input_mode"]))]
     pub input_mode: String,
     /// Add the loss of the content stream's masks (mpnet)
-    #[arg(long)]
+    #[arg(long, add = Effect::Updates(&["masking.return_mlm"]))]
     pub return_mlm: bool,
-    /// Share of the tokens that is predicted
-    #[arg(long, default_value_t = Masking::default().pred_prob, value_name = "SHARE")]
+    /// Share of the tokens that is predicted, above 0
+    #[arg(long, value_name = "SHARE", default_value_t = Masking::default().pred_prob,
+        value_parser = share, add = Effect::Updates(&["masking.pred_prob"]))]
     pub pred_prob: f64,
     /// Share of the predicted tokens that is shown as it is (mpnet, mlm) [default: 0.1]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = share,
+        add = Effect::Updates(&["masking.keep_prob"]))]
     pub keep_prob: Option<f64>,
     /// Share of the predicted tokens that is shown as another token (mpnet, mlm) [default: 0.1]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = share,
+        add = Effect::Updates(&["masking.rand_prob"]))]
     pub rand_prob: Option<f64>,
     /// Predict single tokens rather than whole words
-    #[arg(long)]
+    #[arg(long, add = Effect::Updates(&["masking.whole_words"]))]
     pub no_whole_word_mask: bool,
     /// Predict up to this many consecutive words together
-    #[arg(long, default_value_t = Masking::default().max_gram, value_name = "N")]
+    #[arg(long, value_name = "N", default_value_t = Masking::default().max_gram,
+        value_parser = count::<usize>, add = Effect::Updates(&["masking.max_gram"]))]
     pub max_gram: usize,
 }
 
@@ -38,7 +45,7 @@ impl MaskingArgs {
     /// The masking.
     ///
     /// # Errors
-    /// Where a number is out of range or flags contradict each other.
+    /// Where flags contradict each other.
     pub fn resolve(&self) -> Result<Masking, UsageError> {
         let mode = &self.input_mode;
         let objective = Objective::of(mode, self.return_mlm).ok_or_else(|| {

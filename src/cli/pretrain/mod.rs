@@ -8,32 +8,44 @@ mod data;
 mod logging;
 mod masking;
 mod optimization;
-mod range;
 
 use super::exit::{self, UsageError};
 use super::hardware::{HardwareArgs, RecomputeArgs};
+use super::model_file::MPNET_BASE;
 use super::spelling::normalize;
+use crate::data::batch_problem;
+use crate::output::OutputError;
 use crate::train::config::{Operation, TrainConfig};
 use crate::train::execution::Execution;
-use crate::train::run::run;
+use crate::train::flags::{Effect, Flag, Flags};
+use crate::train::run::{CommandLine, run};
 use crate::train::trainer::Ended;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Pretrain MPNet (masked and permuted language modelling) with ONNX Runtime.
+/// What follows the list of flags.
+const EXAMPLES: &str = "\
+Examples:
+  Train on files:
+    pretrain-mpnet --train-dir texts/ --valid-file valid.txt --test-file test.txt --total-updates 10000
+  Go on from the latest checkpoint of ./checkpoints, with the flags of that run:
+    pretrain-mpnet --config checkpoints/config.toml --resume
+  See what a run would take, from a short measurement:
+    pretrain-mpnet --config run.toml --dry-run
+
+annotated-mpnet's spellings of one dash, such as -save_steps, are accepted too.";
+
+/// Pretrain MPNet (masked and permuted language modelling) with ONNX Runtime
 #[derive(Debug, Parser)]
 #[command(
     name = "pretrain-mpnet",
     version,
     rename_all = "kebab-case",
     args_override_self = true,
-    mut_arg("dataset_name", |name| name.help(format!(
-        "Dataset on the HuggingFace Hub, instead of files [default: {}, where no file is given]",
-        data::DEFAULT_DATASET
-    )))
+    after_help = EXAMPLES
 )]
 pub struct PretrainArgs {
     #[command(flatten)]
@@ -52,18 +64,12 @@ pub struct PretrainArgs {
     pub hardware: HardwareArgs,
     #[command(flatten)]
     pub recompute: RecomputeArgs,
-    /// Flags in a TOML file, by their names; those of the command line win
-    #[arg(long, value_name = "FILE.toml", help_heading = "Run")]
+    /// Read flags from this TOML file, by their names; those of the command line win
+    #[arg(long, value_name = "FILE.toml", help_heading = "Run", add = Effect::Start)]
     pub config: Option<PathBuf>,
     /// Say what would run, from a short measurement, and leave nothing behind
-    #[arg(long, help_heading = "Run")]
+    #[arg(long, help_heading = "Run", add = Effect::Start)]
     pub dry_run: bool,
-    /// ONNX Runtime to use: a library or training wheel, or a folder that holds one
-    #[arg(long, value_name = "PATH", help_heading = "Hardware")]
-    pub ort: Option<PathBuf>,
-    /// Threads of ONNX Runtime [default: all cores]
-    #[arg(long, help_heading = "Hardware")]
-    pub threads: Option<usize>,
 }
 
 impl PretrainArgs {
@@ -89,10 +95,25 @@ impl PretrainArgs {
     /// # Errors
     /// Where they contradict each other or ask for what is not there.
     pub fn resolve(self) -> Result<TrainConfig, UsageError> {
+        // What the rest of the program refuses it names by the configuration's fields.
+        let named = |UsageError(said)| UsageError(flags().translate(&said));
+        let config = self.config().map_err(named)?;
+        let model = config.architecture.model(&MPNET_BASE);
+        model
+            .validate()
+            .map_err(|e| named(UsageError(e.to_string())))?;
+        let rows = (config.batch_size, config.batching.max_batch_tokens);
+        match batch_problem(rows.0, rows.1, config.max_tokens) {
+            Some(problem) => Err(named(UsageError(problem))),
+            None => Ok(config),
+        }
+    }
+
+    fn config(self) -> Result<TrainConfig, UsageError> {
         self.tell_of_no_effect();
         let (architecture, max_tokens) = self.architecture.resolve()?;
-        let (text, batching) = self.data.resolve(max_tokens)?;
-        let (schedule, optimizer) = self.optimization.resolve()?;
+        let (text, batching) = self.data.resolve()?;
+        let schedule = self.optimization.schedule()?;
         let checkpoint_interval = self.checkpoints.interval();
         let operation = self.operation();
         Ok(TrainConfig {
@@ -106,14 +127,14 @@ impl PretrainArgs {
             update_freq: self.optimization.update_freq,
             data_threads: self.data.num_workers,
             schedule,
-            optimizer,
-            seed: self.optimization.seed,
+            optimizer: self.optimization.optimizer.optimizer(),
+            seed: self.optimization.seed.seed,
             checkpoint_interval,
             keep_checkpoints: usize::try_from(self.checkpoints.keep_checkpoints).ok(),
             eval_interval: self
                 .logging
                 .eval_interval(checkpoint_interval, schedule.total_updates),
-            logging_steps: range::positive_count("--logging-steps", self.logging.logging_steps)?,
+            logging_steps: self.logging.logging_steps,
             start_from: self.checkpoints.hf_model_path,
             resume: self
                 .checkpoints
@@ -123,9 +144,9 @@ impl PretrainArgs {
             checkpoint_dir: self.checkpoints.checkpoint_dir,
             execution: Execution {
                 gradient_checkpointing: self.recompute.gradient_checkpointing,
-                ..self.hardware.execution(self.threads)
+                ..self.hardware.execution()
             },
-            ort: self.ort,
+            ort: self.hardware.ort.ort,
             operation,
         })
     }
@@ -137,11 +158,22 @@ impl PretrainArgs {
             accept_changes: checkpoints.accept_changes,
             max_skipped_updates: self.optimization.max_skipped_updates,
             dry_run: self.dry_run,
-            effective: String::new(),
             save_patience: Duration::from_secs(checkpoints.save_retry),
             log: self.logging.log(&checkpoints.checkpoint_dir),
         }
     }
+}
+
+/// Every flag, and what it decides.
+pub fn flags() -> Flags {
+    let command = PretrainArgs::command();
+    let flag = |argument: &clap::Arg| {
+        Some(Flag {
+            name: argument.get_long()?.to_owned(),
+            effect: *argument.get::<Effect>()?,
+        })
+    };
+    Flags(command.get_arguments().filter_map(flag).collect())
 }
 
 /// The flags in a `--config` file, as the command line has them.
@@ -158,13 +190,22 @@ pub fn read_config(path: &Path) -> Result<Vec<OsString>, UsageError> {
 /// Where anything fails.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
     let command = PretrainArgs::command();
-    let arguments = config_file::expand(normalize(arguments), &command)?;
+    let arguments = config_file::expand(normalize(arguments, &command), &command)?;
     let matches = command.clone().get_matches_from(arguments);
     let args = PretrainArgs::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    exit::init_logging(args.logging.debug);
-    let mut config = args.resolve()?;
-    config.operation.effective = config_file::effective(&command, &matches);
-    let ended = run(&config, || config.execution.load(config.ort.clone()))?;
+    exit::init_logging(args.logging.debug)?;
+    let config = args.resolve()?;
+    let command_line = CommandLine {
+        flags: flags(),
+        in_effect: config_file::effective(&command, &matches),
+    };
+    let ended = run(&config, &command_line).map_err(|error| {
+        // An error of standard output is known by its type.
+        if error.is::<OutputError>() {
+            return error;
+        }
+        anyhow!("{}", command_line.flags.translate(&format!("{error:#}")))
+    })?;
     Ok(match ended {
         Ended::Finished => exit::DONE,
         Ended::Signal(signal) => 128 + signal as u8,
@@ -175,15 +216,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
 mod tests {
     use super::*;
     use crate::data::Masking;
+    use crate::train::changes::collect;
     use crate::train::config::Text;
     use mpnet_graphs::model::Objective;
 
     fn resolve(line: &str) -> Result<TrainConfig, String> {
         let words = line.split_whitespace().map(OsString::from);
-        let args = PretrainArgs::try_parse_from(normalize(
-            std::iter::once("pretrain-mpnet".into()).chain(words),
-        ))
-        .map_err(|e| e.to_string())?;
+        let words = std::iter::once("pretrain-mpnet".into()).chain(words);
+        let args = PretrainArgs::try_parse_from(normalize(words, &PretrainArgs::command()))
+            .map_err(|e| e.to_string())?;
         args.resolve().map_err(|e| e.to_string())
     }
 
@@ -281,13 +322,18 @@ mod tests {
     fn every_flag_is_declared_and_says_what_it_does() {
         let command = PretrainArgs::command();
         for flag in FLAGS.split_whitespace() {
-            let spelled = normalize([OsString::from(flag)]);
-            let name = spelled[0].to_str().unwrap().trim_start_matches('-');
-            let found = command.get_arguments().find(|a| a.get_long() == Some(name));
+            let spelled = normalize([OsString::from(flag)], &command);
+            let name = spelled[0].to_str().unwrap().strip_prefix("--").unwrap();
+            let found = command.get_arguments().find(|a| {
+                a.get_long() == Some(name)
+                    || a.get_all_aliases().unwrap_or_default().contains(&name)
+            });
             assert!(found.is_some(), "{flag} is not declared");
         }
-        for argument in command.get_arguments().filter(|a| a.get_long().is_some()) {
-            assert!(argument.get_help().is_some(), "{argument} has no help");
+        for argument in command.get_arguments() {
+            let effect = argument.get::<Effect>();
+            let id = argument.get_id();
+            assert!(effect.is_some(), "{id} does not say what it decides");
         }
     }
 
@@ -313,11 +359,15 @@ mod tests {
             "dataset-split" | "dataset-revision" | "eval-samples" => "--dataset-name a/b",
             _ => "",
         };
-        let run = |line: &str| {
-            format!(
-                "{:?}",
-                resolve(line).unwrap_or_else(|e| panic!("{line}: {e}"))
-            )
+        let run = |line: &str| resolve(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+        let values = |config: &TrainConfig| {
+            let mut leaves = Vec::new();
+            collect(
+                String::new(),
+                &serde_json::to_value(config).unwrap(),
+                &mut leaves,
+            );
+            leaves
         };
         for argument in PretrainArgs::command().get_arguments() {
             let Some(name) = argument
@@ -334,6 +384,7 @@ mod tests {
                 "precision" => "fp32",
                 "preset" => "small",
                 "log-format" => "json",
+                "lr-scheduler" => "cosine",
                 "input-mode" => "mlm",
                 "sample-break-mode" => "complete",
                 "dataset-name" => "a/c",
@@ -343,13 +394,38 @@ mod tests {
                 "encoder-attention-heads" => "6",
                 "encoder-embed-dim" => "96",
                 "relative-attention-num-buckets" => "16",
+                "relative-attention-max-distance" => "200",
                 name if takes_value(argument) && is_share(name) => "0.25",
                 _ if takes_value(argument) => "3",
                 _ => "",
             };
             let base = format!("{FILES} {}", beside(name));
-            let changed = run(&base) != run(&format!("{base} --{name} {value}"));
+            let (before, after) = (run(&base), run(&format!("{base} --{name} {value}")));
+            let changed = format!("{before:?}") != format!("{after:?}");
             assert_eq!(changed, !WITHOUT_EFFECT.contains(&name), "--{name} {value}");
+            // It changes the saved values that it says it decides.
+            let (before, after) = (values(&before), values(&after));
+            let paths: Vec<&String> = before.iter().chain(&after).map(|(path, _)| path).collect();
+            let differs = |path: &str| {
+                let value = |leaves: &[(String, serde_json::Value)]| {
+                    leaves
+                        .iter()
+                        .find(|(p, _)| p == path)
+                        .map(|(_, v)| v.clone())
+                };
+                value(&before) != value(&after)
+            };
+            let effect = *argument.get::<Effect>().unwrap();
+            for decided in effect.paths() {
+                let below = |path: &&&String| path.starts_with(decided);
+                assert!(
+                    paths.iter().filter(below).any(|path| differs(path)),
+                    "--{name} does not change {decided}"
+                );
+            }
+            if effect == Effect::Start {
+                assert!(!paths.iter().any(|path| differs(path)), "--{name}");
+            }
         }
     }
 
@@ -420,12 +496,22 @@ mod tests {
             ("--override FILES", "--resume"),
             ("--total-updates 0 FILES", "--total-updates"),
             ("--lr nan FILES", "--lr"),
+            ("--max-tokens 2 FILES", "--max-tokens 2 leaves no room"),
+            ("--batch-size 0 FILES", "at least 1"),
+            (
+                "--lr-scheduler cosine --power 2 FILES",
+                "--power has no effect",
+            ),
+            (
+                "--lr-scheduler constant -end_lr 0 FILES",
+                "--end-learning-rate has no effect",
+            ),
             ("--lr 0 FILES", "--lr"),
-            ("--beta1 1 FILES", "--beta1 1"),
+            ("--beta1 1 FILES", "'1' for '--beta1"),
             ("--beta2 nan FILES", "--beta2"),
             ("--weight-decay inf FILES", "--weight-decay"),
             ("--end-learning-rate nan FILES", "--end-learning-rate"),
-            ("--dropout 1 FILES", "--dropout 1"),
+            ("--dropout 1 FILES", "'1' for '--dropout"),
             ("--input-mode plm --return-mlm FILES", "--return-mlm"),
             ("--input-mode plm --keep-prob 0 FILES", "--keep-prob"),
             ("--input-mode clm FILES", "clm"),

@@ -1,71 +1,67 @@
 //! The flags of the updates: how many, of what size, how fast.
 
-use super::range::{below_one, not_negative, positive, positive_count};
+use crate::cli::common::SeedArgs;
 use crate::cli::exit::UsageError;
-use crate::train::schedule::Schedule;
-use clap::Args;
-use mpnet_graphs::optimizer::adamw::AdamW;
+use crate::cli::optimizer::OptimizerArgs;
+use crate::cli::values::{count, not_negative, positive};
+use crate::train::flags::Effect;
+use crate::train::schedule::{Decay, Schedule};
+use clap::{Args, ValueEnum};
 
 /// Batch, schedule and optimizer.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Training")]
 pub struct OptimizationArgs {
     /// Updates to make
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = count::<u64>,
+        add = Effect::Updates(&["schedule.total_updates"]))]
     pub total_updates: u64,
     /// Updates until the peak learning rate [default: a tenth of --total-updates]
-    #[arg(long)]
+    #[arg(long, visible_alias = "warmup_steps", value_name = "N",
+        add = Effect::Updates(&["schedule.warmup_updates"]))]
     pub warmup_updates: Option<u64>,
     /// Rows of a micro-batch
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = count::<usize>,
+        add = Effect::Updates(&["batch_size"]))]
     pub batch_size: usize,
     /// Micro-batches of an update
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, visible_alias = "gc_steps", value_name = "N", default_value_t = 8,
+        value_parser = count::<usize>, add = Effect::Updates(&["update_freq"]))]
     pub update_freq: usize,
     /// Peak learning rate
-    #[arg(long, default_value_t = 6e-4)]
+    #[arg(long, value_name = "RATE", default_value_t = 6e-4, value_parser = positive,
+        add = Effect::Updates(&["schedule.peak"]))]
     pub lr: f64,
-    /// Learning rate after the last update
-    #[arg(long, default_value_t = 0.0)]
-    pub end_learning_rate: f64,
-    /// Power of the decay
-    #[arg(long, default_value_t = 1.0)]
-    pub power: f64,
-    /// Decay of the mean of the gradient
-    #[arg(long, default_value_t = 0.9)]
-    pub beta1: f32,
-    /// Decay of the mean of the squared gradient
-    #[arg(long, default_value_t = 0.98)]
-    pub beta2: f32,
-    /// Added to the root of the second moment
-    #[arg(long, default_value_t = 1e-6)]
-    pub adam_eps: f32,
-    /// Weight decay of matrices and embeddings
-    #[arg(long, default_value_t = 0.01)]
-    pub weight_decay: f32,
-    /// Largest norm of all gradients together; 0 clips nothing
-    #[arg(long, default_value_t = 1.0)]
-    pub clip_grad_norm: f32,
-    /// Decides initial values, order, masking and dropout
-    #[arg(long, default_value_t = 12_345)]
-    pub seed: u64,
+    /// Let the learning rate go down like this after the warm-up
+    #[arg(long, value_enum, value_name = "SCHEDULE", default_value_t, add = Effect::Updates(&["schedule.decay"]))]
+    pub lr_scheduler: Decay,
+    /// Learning rate of the last update [default: 0]
+    #[arg(long, visible_alias = "end_lr", value_name = "RATE", value_parser = not_negative::<f64>,
+        add = Effect::Updates(&["schedule.end"]))]
+    pub end_learning_rate: Option<f64>,
+    /// Power of the polynomial decay [default: 1]
+    #[arg(long, value_name = "NUMBER", value_parser = positive,
+        add = Effect::Updates(&["schedule.power"]))]
+    pub power: Option<f64>,
+    #[command(flatten)]
+    pub optimizer: OptimizerArgs,
+    #[command(flatten)]
+    pub seed: SeedArgs,
     /// Stop after this many updates in a row whose loss or gradient is not finite
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, add = Effect::Surroundings(&[]))]
     pub max_skipped_updates: u64,
     /// Accepted for annotated-mpnet's sake: the graph is always compiled
-    #[arg(long)]
+    #[arg(long, hide = true, add = Effect::Start)]
     pub compile: bool,
 }
 
 impl OptimizationArgs {
-    /// The schedule and the optimizer.
+    /// The schedule.
     ///
     /// # Errors
-    /// Where a number is out of its range.
-    pub fn resolve(&self) -> Result<(Schedule, AdamW), UsageError> {
-        let total = positive_count("--total-updates", self.total_updates)?;
-        positive_count("--batch-size", self.batch_size as u64)?;
-        positive_count("--update-freq", self.update_freq as u64)?;
+    /// Where a flag is given that the decay does not read.
+    pub fn schedule(&self) -> Result<Schedule, UsageError> {
+        let (total, decay) = (self.total_updates, self.lr_scheduler);
         let warmup = self.warmup_updates.unwrap_or(total / 10);
         if warmup > total {
             tracing::warn!(
@@ -73,20 +69,30 @@ impl OptimizationArgs {
                  peak learning rate"
             );
         }
-        let schedule = Schedule {
-            peak: positive("--lr", self.lr)?,
-            end: not_negative("--end-learning-rate", self.end_learning_rate)?,
-            power: positive("--power", self.power)?,
+        let read = decay.reads();
+        for (flag, given, read) in [
+            ("--power", self.power.is_some(), read.power),
+            (
+                "--end-learning-rate",
+                self.end_learning_rate.is_some(),
+                read.end,
+            ),
+        ] {
+            if given && !read {
+                let name = decay.to_possible_value();
+                let name = name.as_ref().map_or("", |name| name.get_name());
+                return Err(UsageError(format!(
+                    "{flag} has no effect with --lr-scheduler {name}: leave it out"
+                )));
+            }
+        }
+        Ok(Schedule {
+            peak: self.lr,
+            end: self.end_learning_rate.unwrap_or(0.0),
+            power: self.power.unwrap_or(1.0),
             warmup_updates: warmup,
             total_updates: total,
-        };
-        let optimizer = AdamW {
-            beta1: below_one("--beta1", self.beta1)?,
-            beta2: below_one("--beta2", self.beta2)?,
-            epsilon: not_negative("--adam-eps", self.adam_eps)?,
-            weight_decay: not_negative("--weight-decay", self.weight_decay)?,
-            clip_grad_norm: not_negative("--clip-grad-norm", self.clip_grad_norm)?,
-        };
-        Ok((schedule, optimizer))
+            decay,
+        })
     }
 }

@@ -268,7 +268,7 @@ fn options_that_make_no_sense_are_refused() {
         ..Masking::default()
     };
     let error = Collator::new(&fixture::tokenizer(), &masking).unwrap_err();
-    assert!(error.to_string().contains("--pred-prob 0"), "{error}");
+    assert!(error.to_string().contains("pred_prob 0"), "{error}");
 }
 
 #[test]

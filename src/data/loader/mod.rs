@@ -102,48 +102,14 @@ impl LoaderConfig {
     /// When the settings make no sense.
     fn check(&self) -> Result<()> {
         let wrong = |problem: String| Err(DataError::Loader { problem });
-        if self.batch_size == 0 {
-            return wrong("the batch size is 0; it must be at least 1".into());
-        }
-        let too_large = |flags: &str| {
-            wrong(format!(
-                "{flags} makes batches of more than {LARGEST_BATCH} tokens, which is not possible; make it \
-                 smaller"
-            ))
-        };
-        if self.max_tokens > LARGEST_BATCH {
-            return too_large(&format!("--max-tokens {}", self.max_tokens));
-        }
-        if self.max_tokens < 3 {
-            return wrong(format!(
-                "rows of {} tokens have no room for a word between <s> and </s>; take 3 or more",
-                self.max_tokens
-            ));
-        }
-        if let Some(limit) = self.max_batch_tokens
-            && limit < self.max_tokens
+        if let Some(problem) =
+            batch_problem(self.batch_size, self.max_batch_tokens, self.max_tokens)
         {
-            return wrong(format!(
-                "batches of {limit} tokens have no room for a row of {}; make --max-batch-tokens larger \
-                 or --max-tokens smaller",
-                self.max_tokens
-            ));
-        }
-        match self.max_batch_tokens {
-            Some(limit) if limit > LARGEST_BATCH => {
-                return too_large(&format!("--max-batch-tokens {limit}"));
-            }
-            None if self.batch_size.saturating_mul(self.max_tokens) > LARGEST_BATCH => {
-                return too_large(&format!(
-                    "--batch-size {} of --max-tokens {}",
-                    self.batch_size, self.max_tokens
-                ));
-            }
-            Some(_) | None => {}
+            return wrong(problem);
         }
         if self.threads > MOST_THREADS {
             return wrong(format!(
-                "--num-workers {} is more than {MOST_THREADS} threads; take as many as there are cores",
+                "{} threads (data_threads) are more than {MOST_THREADS}; take as many as there are cores",
                 self.threads
             ));
         }
@@ -154,6 +120,41 @@ impl LoaderConfig {
             ));
         }
         Ok(())
+    }
+}
+
+/// What is wrong with batches of `batch_size` rows, or of `max_batch_tokens`, of rows of up to
+/// `max_tokens`, if anything is. The fields of a run's configuration are named, not flags.
+pub fn batch_problem(
+    batch_size: usize,
+    max_batch_tokens: Option<usize>,
+    max_tokens: usize,
+) -> Option<String> {
+    let too_large = |what: String| {
+        Some(format!(
+            "{what} makes batches of more than {LARGEST_BATCH} tokens, which is not possible; make it smaller"
+        ))
+    };
+    if batch_size == 0 {
+        return Some("batch_size is 0; it must be at least 1".into());
+    }
+    if max_tokens > LARGEST_BATCH {
+        return too_large(format!("max_tokens {max_tokens}"));
+    }
+    if max_tokens < 3 {
+        return Some(format!(
+            "max_tokens {max_tokens} leaves no room for text between <s> and </s>; take 3 or more"
+        ));
+    }
+    match max_batch_tokens {
+        Some(limit) if limit < max_tokens => Some(format!(
+            "max_batch_tokens {limit} has no room for a row of max_tokens {max_tokens}"
+        )),
+        Some(limit) if limit > LARGEST_BATCH => too_large(format!("max_batch_tokens {limit}")),
+        None if batch_size.saturating_mul(max_tokens) > LARGEST_BATCH => too_large(format!(
+            "batch_size {batch_size} of max_tokens {max_tokens}"
+        )),
+        Some(_) | None => None,
     }
 }
 
@@ -327,7 +328,7 @@ fn start(config: &LoaderConfig, resumed: Option<LoaderState>) -> Result<LoaderSt
     if state.fingerprint != fingerprint {
         return wrong(format!(
             "{} is not the text of the checkpoint, which was {}: names, sizes or number of its files, or \
-             --text-field, differ. Resume with the text as it was",
+             text_field, differ. Resume with the text as it was",
             config.sources.name(),
             state.source
         ));
@@ -340,7 +341,7 @@ fn start(config: &LoaderConfig, resumed: Option<LoaderState>) -> Result<LoaderSt
     }
     if (state.mode, state.max_tokens) != (config.sample_break_mode, config.max_tokens) {
         return wrong(format!(
-            "the checkpoint's rows were made with --sample-break-mode {} --max-tokens {}: resume with those",
+            "the checkpoint's rows were made with sample_break_mode {} and max_tokens {}: resume with those",
             state.mode.name(),
             state.max_tokens
         ));

@@ -405,21 +405,21 @@ fn bad_folders_and_configurations_fail_at_once() {
     std::fs::remove_file(folder.path().join("c.txt")).unwrap();
     type Change = fn(&mut LoaderConfig);
     let cases: [(Change, &str); 8] = [
-        (|c| c.batch_size = 0, "batch size"),
+        (|c| c.batch_size = 0, "batch_size is 0"),
         (
             |c| c.batch_size = usize::MAX,
-            "--batch-size 18446744073709551615",
+            "batch_size 18446744073709551615",
         ),
-        (|c| c.threads = 100_000, "--num-workers 100000"),
+        (|c| c.threads = 100_000, "100000 threads (data_threads)"),
         (|c| c.max_tokens = 2, "tokens"),
         (
             |c| c.max_tokens = usize::MAX,
-            "--max-tokens 18446744073709551615",
+            "max_tokens 18446744073709551615",
         ),
-        (|c| c.max_batch_tokens = Some(15), "--max-batch-tokens"),
+        (|c| c.max_batch_tokens = Some(15), "max_batch_tokens 15"),
         (
             |c| c.max_batch_tokens = Some(usize::MAX),
-            "--max-batch-tokens 18446744073709551615",
+            "max_batch_tokens 18446744073709551615",
         ),
         (|c| c.split = Split { rank: 2, world: 2 }, "process 2 of 2"),
     ];
@@ -432,7 +432,7 @@ fn bad_folders_and_configurations_fail_at_once() {
         let mut config = config(&sources(folder.path()));
         config.min_text_length = shortest;
         let text = message(loader(config, None));
-        let said = format!("shorter than the {shortest} characters of --min-text-length");
+        let said = format!("shorter than the {shortest} characters of min_text_length");
         assert!(text.contains(&said), "{text}");
     }
 }
@@ -449,7 +449,7 @@ fn other_text_or_settings_are_noticed_at_resumption() {
         sample_break_mode: BreakMode::Chunk,
         ..first.clone()
     };
-    assert!(resume(mode).contains("--sample-break-mode eos --max-tokens 16"));
+    assert!(resume(mode).contains("sample_break_mode eos and max_tokens 16"));
     let split = Split { rank: 1, world: 2 };
     assert!(resume(LoaderConfig { split, ..first }).contains("process 0 of 1"));
     std::fs::write(folder.path().join("0.txt"), "a\nb\n").unwrap();

@@ -7,6 +7,7 @@ pub mod tensorboard;
 pub mod terminal;
 pub mod wandb;
 
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use metrics::Metrics;
 use record::{Event, Record, Start, now};
@@ -16,13 +17,13 @@ use tensorboard::EventFile;
 use wandb::{Sync, Wandb};
 
 /// How the terminal is written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Lines for people, and a progress bar.
+    /// Lines for people, and a progress bar
     #[default]
     Text,
-    /// A JSON object a line, as in `metrics.jsonl`.
+    /// A JSON object a line, as in metrics.jsonl
     Json,
 }
 

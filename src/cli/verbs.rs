@@ -1,0 +1,80 @@
+//! `mpnet`: the verbs, one file each.
+
+use super::{
+    compile, doctor, eval, exit, export, flags_page, graph, import, report, runtime, tokenizer,
+    verify,
+};
+use crate::output::say;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+/// What follows the list of verbs.
+const EXAMPLES: &str = "\
+Examples:
+  See what runs on this machine, and what is missing:
+    mpnet doctor
+  Evaluate the best checkpoint of a run:
+    mpnet eval checkpoints --text 'texts/**/*.txt'
+  Export it for ONNX Runtime, Optimum and sentence-transformers:
+    mpnet export checkpoints --output my-onnx --head sentence --normalize";
+
+/// Import, export and evaluate MPNet models, make tokenizers, report on runs, and look after the ONNX
+/// Runtime that trains them
+#[derive(Debug, Parser)]
+#[command(name = "mpnet", version, after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Examine what of ONNX Runtime is on this machine, and say what it lacks
+    Doctor(doctor::DoctorArgs),
+    /// Fetch and list builds of ONNX Runtime
+    #[command(subcommand)]
+    Runtime(runtime::RuntimeCommand),
+    /// Write the files that ONNX Runtime trains a model from
+    Compile(compile::CompileArgs),
+    /// Print a model's graph and its figures
+    Graph(graph::GraphArgs),
+    /// Run golden cases and print every difference
+    Verify(verify::VerifyArgs),
+    /// Make a checkpoint of a HuggingFace folder or PyTorch file
+    Import(import::ImportArgs),
+    /// Write a checkpoint's encoder for other programs
+    Export(export::ExportArgs),
+    /// Measure loss and accuracy of a model, in any format, on text
+    Eval(eval::EvalArgs),
+    /// Write one HTML page of a run: curves, events, settings
+    Report(report::ReportArgs),
+    /// Make or check a tokenizer
+    Tokenizer(tokenizer::TokenizerArgs),
+    /// Print the page of all flags, docs/flags.md
+    #[command(hide = true)]
+    Flags,
+}
+
+/// Parses `arguments` and does what the verb says. Returns the exit code.
+///
+/// # Errors
+/// Where anything fails.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
+    let arguments = Arguments::parse_from(arguments);
+    exit::init_logging(false)?;
+    match &arguments.verb {
+        Verb::Doctor(args) => doctor::run(args)?,
+        Verb::Runtime(command) => runtime::run(command)?,
+        Verb::Compile(args) => return compile::run(args),
+        Verb::Graph(args) => graph::run(args)?,
+        Verb::Verify(args) => return verify::run(args),
+        Verb::Import(args) => import::run(args)?,
+        Verb::Export(args) => export::run(args)?,
+        Verb::Eval(args) => eval::run(args)?,
+        Verb::Report(args) => report::run(args)?,
+        Verb::Tokenizer(args) => return tokenizer::run(args),
+        Verb::Flags => say!("{}", flags_page::page().trim_end())?,
+    }
+    Ok(exit::DONE)
+}
