@@ -3,9 +3,8 @@
 
 use std::path::Path;
 
-use mpnet_graphs::lower::portable::Precision;
+use mpnet_plan::{Precision, Provider};
 use mpnet_runtime::device::nvidia_name;
-use mpnet_runtime::provider::Provider;
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Memory of this process, in bytes, where the system says.
@@ -137,14 +136,8 @@ const PEAKS: &[(&str, f64, f64)] = &[
 
 /// Arithmetic operations a second that the device can do at most, where that is known.
 pub fn peak(provider: Provider, device_id: i32, precision: Precision) -> Option<f64> {
-    match provider {
-        Provider::Cuda => {}
-        Provider::Cpu
-        | Provider::Rocm
-        | Provider::MigraphX
-        | Provider::DirectMl
-        | Provider::OpenVino
-        | Provider::WebGpu => return None,
+    if provider != Provider::Cuda {
+        return None;
     }
     peak_of(&nvidia_name(device_id)?, precision)
 }

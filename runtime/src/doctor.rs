@@ -4,11 +4,12 @@ use std::ffi::CStr;
 use std::path::PathBuf;
 use std::ptr;
 
+use mpnet_plan::Provider;
 use ort::session::Session;
 use ort::value::TensorRef;
 
 use crate::library::{self, Build, Installed, LibraryError, Loaded, LocateOptions};
-use crate::provider::{self, Entry, PROVIDERS, Provider};
+use crate::provider;
 
 /// A build in the cache and the outcome of checking its bytes.
 pub type CheckedBuild = (Installed, Result<(), LibraryError>);
@@ -31,8 +32,8 @@ pub struct Report {
 /// How a provider fares with the build used.
 #[derive(Debug)]
 pub struct ProviderReport {
-    /// Its row of the table.
-    pub entry: &'static Entry,
+    /// Which provider.
+    pub provider: Provider,
     /// What it can do.
     pub state: ProviderState,
 }
@@ -78,19 +79,20 @@ pub fn examine(options: &LocateOptions) -> Report {
 
 fn examine_providers(loaded: &Loaded) -> Vec<ProviderReport> {
     let available = available_providers();
-    PROVIDERS
+    Provider::ALL
         .iter()
-        .map(|entry| {
-            let present = available.iter().any(|name| name == entry.runtime_name);
+        .map(|&provider| {
+            let runtime_name = provider.info().runtime_name;
+            let present = available.iter().any(|name| name == runtime_name);
             let state = match present {
                 false => ProviderState::Absent,
-                true => match try_provider(loaded, entry.provider) {
+                true => match try_provider(loaded, provider) {
                     Ok(true) => ProviderState::Works,
                     Ok(false) => ProviderState::Fails("1.5 + 1.5 is not 3 on it".to_owned()),
                     Err(reason) => ProviderState::Fails(reason),
                 },
             };
-            ProviderReport { entry, state }
+            ProviderReport { provider, state }
         })
         .collect()
 }

@@ -6,10 +6,10 @@ mod common;
 
 use std::path::Path;
 
+use mpnet_plan::Provider;
 use mpnet_runtime::doctor::{self, ProviderState};
 use mpnet_runtime::engine::{EngineError, TrainingApiEngine, TrainingApiOptions};
 use mpnet_runtime::library::{self, Build, InstallOptions, LibraryError, LocateOptions, Origin};
-use mpnet_runtime::provider::Provider;
 
 #[test]
 fn loads_and_computes_but_does_not_train() {
@@ -34,7 +34,7 @@ fn loads_and_computes_but_does_not_train() {
         &report
             .providers
             .iter()
-            .find(|row| row.entry.provider == provider)
+            .find(|row| row.provider == provider)
             .unwrap()
             .state
     };

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use mpnet_plan::Provider;
 use mpnet_runtime::checkpoint_file;
 use mpnet_runtime::engine::{
     Engine, EngineError, NamedArray, OptimizerState, Tensor, TensorData, TrainingApiEngine,
     TrainingApiOptions,
 };
 use mpnet_runtime::library::{self, Loaded, LocateOptions};
-use mpnet_runtime::provider::Provider;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -98,6 +98,10 @@ fn engine(expected: &Expected, undecayed: &[String]) -> TrainingApiEngine {
     TrainingApiEngine::new(&loaded(), options(expected, undecayed)).unwrap()
 }
 
+fn borrowed(inputs: &[Tensor]) -> Vec<&Tensor> {
+    inputs.iter().collect()
+}
+
 /// The inputs in another order than the graph's, to see that names decide.
 fn inputs(expected: &Expected, batch: &Batch) -> Vec<Tensor> {
     let rows = expected.batch;
@@ -128,7 +132,9 @@ fn starts_from_the_parameters_of_the_checkpoint() {
 }
 
 fn loss(engine: &mut TrainingApiEngine, expected: &Expected, batch: &Batch) -> f32 {
-    engine.train_step(&inputs(expected, batch)).unwrap()[0]
+    engine
+        .train_step(&borrowed(&inputs(expected, batch)))
+        .unwrap()[0]
         .scalar()
         .unwrap()
 }
@@ -162,7 +168,7 @@ fn trains_as_the_python_api_does() {
     assert_close("losses", &losses, &expected.onnxruntime.losses, 1e-6);
     assert_close("norms", &norms, &expected.onnxruntime.norms, 1e-6);
     let evaluation = engine
-        .eval_step(&inputs(&expected, &expected.batches[0]))
+        .eval_step(&borrowed(&inputs(&expected, &expected.batches[0])))
         .unwrap();
     let TensorData::F32(loss) = &evaluation[0].data else {
         panic!("{evaluation:?}")
@@ -352,7 +358,7 @@ fn inputs_that_do_not_fit_the_graph_are_errors() {
     let mut step = |change: fn(&mut Vec<Tensor>)| {
         let mut inputs = inputs(&expected, &expected.batches[0]);
         change(&mut inputs);
-        engine.train_step(&inputs).unwrap_err()
+        engine.train_step(&borrowed(&inputs)).unwrap_err()
     };
     let error = step(|inputs| drop(inputs.pop()));
     assert!(

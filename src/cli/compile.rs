@@ -8,17 +8,16 @@ use super::optimizer::OptimizerArgs;
 use crate::output::say;
 use crate::staging::Staging;
 use crate::train::engine::write_artifacts;
-use crate::train::session;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use mpnet_graphs::ir::Dim;
 use mpnet_graphs::lower::inference;
 use mpnet_graphs::lower::ort_training::{Options, compile};
-use mpnet_graphs::lower::portable::{self, OperatorUse, Randomness, SizeInput, coverage};
+use mpnet_graphs::lower::portable::{self, OperatorUse, coverage};
 use mpnet_graphs::model::AttentionForm;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::masked_lm;
 use mpnet_graphs::onnx::model::OPSET;
+use mpnet_plan::{Dim, Plan, Provider, Randomness, SizeInput};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -106,8 +105,8 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
             );
             // Python's training API has no kernel of ours.
             let attention = AttentionForm::Expanded;
-            let artifacts = compile(&config, &options, session::target(provider), attention)
-                .context("compiling the model")?;
+            let artifacts =
+                compile(&config, &options, provider, attention).context("compiling the model")?;
             let parameters = args.model.parameters(&config, args.seed.seed)?;
             write_artifacts(folder, &artifacts, &parameters)?;
             lines = randomness_lines(&artifacts.dropout);
@@ -129,13 +128,12 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
 
 impl CompileArgs {
     /// The session engine's models for the provider and the arithmetic asked for.
-    fn session(&self, config: &ModelConfig) -> Result<(portable::Target, portable::Artifacts)> {
+    fn session(&self, config: &ModelConfig) -> Result<(Provider, portable::Artifacts)> {
         let provider = self.compiled_for.provider;
         let execution = self.compiled_for.execution();
-        let target = session::target(provider);
         let options = portable::Options {
             optimizer: self.optimizer.optimizer(),
-            target,
+            provider,
             precision: execution.precision(),
             fused_attention: execution.fused_attention(),
             own_kernels: execution.own_kernels(),
@@ -144,7 +142,7 @@ impl CompileArgs {
         };
         let artifacts = portable::compile(config, &options)
             .with_context(|| format!("compiling the model for {provider}"))?;
-        Ok((target, artifacts))
+        Ok((provider, artifacts))
     }
 }
 
@@ -178,21 +176,27 @@ fn randomness_lines(randomness: &Randomness) -> Vec<String> {
 
 /// Returns the lines to print.
 fn write_session(args: &CompileArgs, config: &ModelConfig, folder: &Path) -> Result<Vec<String>> {
-    let (_, artifacts) = args.session(config)?;
+    let Plan {
+        models,
+        step_sizes,
+        evaluation_sizes,
+        dropout,
+        ..
+    } = args.session(config)?.1.plan;
     for (name, bytes) in [
-        ("step.onnx", &artifacts.step),
-        ("eval.onnx", &artifacts.eval),
-        ("optimizer.onnx", &artifacts.optimizer),
-        ("clear.onnx", &artifacts.clear),
-        ("copy.onnx", &artifacts.copy),
+        ("step.onnx", &models.step),
+        ("eval.onnx", &models.evaluation),
+        ("optimizer.onnx", &models.optimizer),
+        ("clear.onnx", &models.clear),
+        ("copy.onnx", &models.copy),
     ] {
         let path = folder.join(name);
         std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok([
-        size_lines("step", &artifacts.step_sizes),
-        size_lines("eval", &artifacts.eval_sizes),
-        randomness_lines(&artifacts.randomness),
+        size_lines("step", &step_sizes),
+        size_lines("eval", &evaluation_sizes),
+        randomness_lines(&dropout),
     ]
     .concat())
 }
@@ -205,7 +209,7 @@ fn opset(used: &OperatorUse) -> i64 {
 /// Prints every operator of the session engine's models and whether the provider has it; then those
 /// that it lacks.
 fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
-    let (target, artifacts) = args.session(config)?;
+    let (provider, artifacts) = args.session(config)?;
     say!(
         "{:34} {:9} {:>5} {:>6}  kernel",
         "operator",
@@ -227,7 +231,7 @@ fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
             "Cast" => format!("{}>{}", used.dtype, used.result),
             _ => used.dtype.to_string(),
         };
-        let covered = coverage::covers(target, used);
+        let covered = coverage::covers(provider, used);
         let verdict = if covered { "yes" } else { "NO" };
         let opset = opset(used);
         say!("{name:34} {types:9} {opset:>5} {count:>6}  {verdict}")?;
@@ -237,12 +241,12 @@ fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
         }
     }
     let missing: usize = lacking.iter().map(|(.., count)| count).sum();
-    say!("{nodes} nodes at opset {OPSET}, {missing} without a kernel on {target}")?;
-    say!("by {}", coverage::source(target))?;
+    say!("{nodes} nodes at opset {OPSET}, {missing} without a kernel on {provider}")?;
+    say!("by {}", provider.info().coverage.source)?;
     if lacking.is_empty() {
         return Ok(exit::DONE);
     }
-    say!("without a kernel, training on {target} needs --allow-cpu-nodes for:")?;
+    say!("without a kernel, training on {provider} needs --allow-cpu-nodes for:")?;
     for (name, types, used, count) in lacking {
         say!("  {count} {name} {types}, opset {}", opset(used))?;
     }

@@ -7,9 +7,9 @@ use super::common::OrtArgs;
 use crate::output::{OutputError, say};
 use anyhow::{Result, bail};
 use clap::Args;
+use mpnet_plan::Provider;
 use mpnet_runtime::doctor::{self, ProviderState, Report};
 use mpnet_runtime::library::{Installed, LocateOptions, Origin, default_wheel, wheel_of};
-use mpnet_runtime::provider::{Entry, PROVIDERS};
 
 /// Arguments of `mpnet doctor`.
 #[derive(Debug, Args)]
@@ -39,9 +39,9 @@ pub fn run(arguments: &DoctorArgs) -> Result<()> {
     if arguments.providers_only {
         for provider in &report.providers {
             match &provider.state {
-                ProviderState::Works => say!("{}", provider.entry.name)?,
+                ProviderState::Works => say!("{}", provider.provider)?,
                 ProviderState::Fails(reason) => {
-                    say!("{} {}", provider.entry.name, reason.replace('\n', " "))?;
+                    say!("{} {}", provider.provider, reason.replace('\n', " "))?;
                 }
                 ProviderState::Absent => {}
             }
@@ -165,21 +165,22 @@ fn ask(library: &Path, build: &str) -> Vec<Elsewhere> {
 }
 
 fn print_providers(report: &Report, elsewhere: &[Elsewhere]) -> Result<(), OutputError> {
-    for entry in PROVIDERS {
-        let here = report.providers.iter().find(|p| p.entry == entry);
-        let others = || elsewhere.iter().filter(|e| e.provider == entry.name);
-        match here.map(|provider| &provider.state) {
-            Some(ProviderState::Works) => say!("{:<10} works", entry.name)?,
-            Some(ProviderState::Fails(reason)) => print_failure(entry, "", reason)?,
+    for &provider in Provider::ALL {
+        let name = provider.name();
+        let here = report.providers.iter().find(|p| p.provider == provider);
+        let others = || elsewhere.iter().filter(|e| e.provider == name);
+        match here.map(|found| &found.state) {
+            Some(ProviderState::Works) => say!("{name:<10} works")?,
+            Some(ProviderState::Fails(reason)) => print_failure(provider, "", reason)?,
             Some(ProviderState::Absent) | None => {
                 let working = others().find(|e| e.failure.is_none());
                 let failing = others().find_map(|e| Some((e, e.failure.as_ref()?)));
                 match (working, failing) {
-                    (Some(other), _) => say!("{:<10} works in {}", entry.name, other.build)?,
+                    (Some(other), _) => say!("{name:<10} works in {}", other.build)?,
                     (None, Some((other, reason))) => {
-                        print_failure(entry, &format!(" in {}", other.build), reason)?;
+                        print_failure(provider, &format!(" in {}", other.build), reason)?;
                     }
-                    (None, None) => print_absence(entry)?,
+                    (None, None) => print_absence(provider)?,
                 }
             }
         }
@@ -187,32 +188,32 @@ fn print_providers(report: &Report, elsewhere: &[Elsewhere]) -> Result<(), Outpu
     Ok(())
 }
 
-fn print_failure(entry: &Entry, build: &str, reason: &str) -> Result<(), OutputError> {
+fn print_failure(provider: Provider, build: &str, reason: &str) -> Result<(), OutputError> {
     // What misses libraries ends with the line that brings them.
     let (reason, fix) = match reason.rsplit_once("; ") {
         Some((reason, fix)) => (reason, Some(fix)),
         None => (reason, None),
     };
-    say!("{:<10} fails{build}: {reason}", entry.name)?;
+    say!("{:<10} fails{build}: {reason}", provider.name())?;
     match fix {
         Some(fix) => say!("           fix: {fix}")?,
-        None => say!("           needs {}", entry.needs)?,
+        None => say!("           needs {}", provider.info().needs)?,
     }
     Ok(())
 }
 
-fn print_absence(entry: &Entry) -> Result<(), OutputError> {
+fn print_absence(provider: Provider) -> Result<(), OutputError> {
     say!(
         "{:<10} is in no build here; needs {}",
-        entry.name,
-        entry.needs
+        provider.name(),
+        provider.info().needs
     )?;
-    match wheel_of(entry.package) {
-        Some(_) => say!("           fix: mpnet runtime install {}", entry.name)?,
-        None => say!(
-            "           fix: pip download --no-deps {}, then --ort with the wheel",
-            entry.package
-        )?,
+    let package = provider.info().package;
+    match wheel_of(package) {
+        Some(_) => say!("           fix: mpnet runtime install {provider}")?,
+        None => {
+            say!("           fix: pip download --no-deps {package}, then --ort with the wheel")?
+        }
     }
     Ok(())
 }

@@ -10,8 +10,8 @@ use crate::output::{complain, say};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::lower::export::Weights;
-use mpnet_graphs::lower::portable::Precision;
 use mpnet_graphs::model::encoder::Head;
+use mpnet_plan::Precision;
 use std::path::PathBuf;
 use std::time::Instant;
 

@@ -3,17 +3,16 @@
 use super::hardware::{CompiledForArgs, RecomputeArgs};
 use super::model_file::ModelArgs;
 use crate::output::{OutputError, say};
-use crate::train::session;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use mpnet_graphs::ir::cost::{Cost, costs, parameter_count};
 use mpnet_graphs::ir::memory::{execution_order, memory};
 use mpnet_graphs::ir::{Bindings, Graph};
 use mpnet_graphs::lower::ort_training::{eval_graph, training_graph};
-use mpnet_graphs::lower::portable::{Options, Target, step_graph};
+use mpnet_graphs::lower::portable::{Options, step_graph};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::{masked_lm, pretraining};
-use mpnet_graphs::optimizer::adamw::AdamW;
+use mpnet_plan::{AdamW, Provider, Symbol};
 
 /// Which graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -64,7 +63,7 @@ impl GraphArgs {
         let execution = self.compiled_for.execution();
         let options = Options {
             optimizer: AdamW::default(),
-            target: session::target(self.compiled_for.provider),
+            provider: self.compiled_for.provider,
             precision: execution.precision(),
             fused_attention: execution.fused_attention(),
             own_kernels: execution.own_kernels(),
@@ -87,11 +86,11 @@ impl GraphArgs {
             predicted < length,
             "--predicted {predicted} leaves none of the {length} tokens of a row to predict from"
         );
-        Ok(Bindings {
-            batch: self.batch_size as usize,
-            length,
-            predicted,
-        })
+        Ok(Bindings::new([
+            (Symbol::BATCH, self.batch_size as usize),
+            (Symbol::LENGTH, length),
+            (Symbol::PREDICTED, predicted),
+        ]))
     }
 }
 
@@ -104,7 +103,7 @@ pub fn run(args: &GraphArgs) -> Result<()> {
     let sizes = args.sizes(config.max_positions)?;
     let graph: Graph = match args.stage {
         Stage::Model => pretraining(&config, true)?.graph,
-        Stage::Training => training_graph(&config, false, Target::Cpu)?.0,
+        Stage::Training => training_graph(&config, false, Provider::Cpu)?.0,
         Stage::Step => args.step(&config)?,
         Stage::Evaluation => eval_graph(&config, false)?,
         Stage::Encoder => masked_lm(&config)?,
@@ -151,11 +150,12 @@ pub fn run(args: &GraphArgs) -> Result<()> {
             say!("{:>8.3} GB  {count:>4} × {ty} of {op}", *bytes as f64 / 1e9)?;
         }
     }
+    let size = |symbol| sizes.get(symbol).unwrap_or_default();
     say!(
         "figures for {} rows of {} tokens, {} of them predicted",
-        sizes.batch,
-        sizes.length,
-        sizes.predicted
+        size(Symbol::BATCH),
+        size(Symbol::LENGTH),
+        size(Symbol::PREDICTED)
     )?;
     Ok(())
 }

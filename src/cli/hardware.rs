@@ -5,8 +5,7 @@ use super::values::{OrAuto, count, precision_or_auto, provider, provider_or_auto
 use crate::train::execution::{AttentionKind, EngineKind, Execution};
 use crate::train::flags::Effect;
 use clap::Args;
-use mpnet_graphs::lower::portable::Precision;
-use mpnet_runtime::provider::Provider;
+use mpnet_plan::{Precision, Provider};
 
 /// What a training step keeps.
 #[derive(Debug, Clone, Copy, Args)]
@@ -39,7 +38,7 @@ pub struct HardwareArgs {
     /// Compute attention like this
     #[arg(long, value_enum, default_value_t, add = Effect::Surroundings(&[]))]
     pub attention: AttentionKind,
-    /// On NVIDIA GPUs, leave what lies between matrix products to ONNX Runtime's operators
+    /// Leave what lies between matrix products to ONNX Runtime's operators
     #[arg(long, add = Effect::Surroundings(&[]))]
     pub no_own_kernels: bool,
     /// Accept that operators which the provider lacks run on the processor

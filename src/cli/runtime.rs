@@ -5,8 +5,8 @@ use super::values::one_of;
 use crate::output::say;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand};
+use mpnet_plan::Provider;
 use mpnet_runtime::library::{self, ClientKind, InstallOptions, LocateOptions};
-use mpnet_runtime::provider::Provider;
 
 /// The verbs of `mpnet runtime`.
 #[derive(Debug, Subcommand)]
@@ -58,7 +58,7 @@ fn install(arguments: &InstallArgs) -> Result<()> {
         None => None,
         Some(name) => {
             let provider = name.parse::<Provider>();
-            let package = provider.map_or(name.as_str(), |provider| provider.entry().package);
+            let package = provider.map_or(name.as_str(), |provider| provider.info().package);
             Some(library::wheel_of(package).ok_or_else(|| unknown_package(package))?)
         }
     };

@@ -1,8 +1,7 @@
 //! What flags accept: numbers in a range, and names.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use mpnet_graphs::lower::portable::Precision;
-use mpnet_runtime::provider::{PROVIDERS, Provider};
+use mpnet_plan::{Precision, Provider};
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -118,9 +117,8 @@ pub fn provider_or_auto() -> impl TypedValueParser<Value = OrAuto<Provider>> {
 }
 
 fn providers<T>(value: impl Fn(Provider) -> T) -> Vec<(PossibleValue, T)> {
-    let entries = PROVIDERS.iter();
-    entries
-        .map(|entry| (entry.name.into(), value(entry.provider)))
+    let all = Provider::ALL.iter();
+    all.map(|&provider| (provider.name().into(), value(provider)))
         .collect()
 }
 
@@ -134,8 +132,8 @@ pub fn precision(among: &[Precision]) -> impl TypedValueParser<Value = Precision
 pub fn precision_or_auto() -> impl TypedValueParser<Value = OrAuto<Precision>> {
     let auto = PossibleValue::new("auto").help("What suits the provider");
     let mut values = vec![(auto, None)];
-    let all = [Precision::F32, Precision::BF16, Precision::F16];
-    values.extend(all.map(|p| (precision_names(p), Some(p))));
+    let all = Precision::ALL.iter();
+    values.extend(all.map(|&p| (precision_names(p), Some(p))));
     one_of(values)
 }
 

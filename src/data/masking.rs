@@ -1,6 +1,6 @@
 //! Which tokens of a batch are predicted and what stands in their place: the options of the original.
 
-use mpnet_graphs::ir::Bindings;
+use mpnet_graphs::ir::{Bindings, Symbol};
 use mpnet_graphs::model::Objective;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -76,12 +76,15 @@ impl Masking {
 
     /// The sizes of a batch of that many full rows.
     pub fn batch_sizes(&self, rows: usize, tokens: usize) -> Bindings {
-        Bindings {
-            batch: rows,
-            length: tokens,
+        Bindings::new([
+            (Symbol::BATCH, rows),
+            (Symbol::LENGTH, tokens),
             // Begin and end are not predicted.
-            predicted: self.predicted_count(tokens.saturating_sub(2)),
-        }
+            (
+                Symbol::PREDICTED,
+                self.predicted_count(tokens.saturating_sub(2)),
+            ),
+        ])
     }
 
     /// How many tokens a row predicts when its batch's poorest row has `predictable` of them:

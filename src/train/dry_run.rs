@@ -3,13 +3,13 @@
 use super::config::TrainConfig;
 use super::engine::Running;
 use super::feeder::{Feeder, stalled};
-use super::inputs::{batch_inputs, dropout_inputs, loss_scale};
-use super::session::target;
+use super::inputs::{batch_inputs, borrowed, dropout_inputs, loss_scale};
 use super::stop::StopSignal;
 use crate::data::dropout::MaskKey;
 use crate::machine;
 use crate::output::{complain, say};
 use anyhow::{Context, Result};
+use mpnet_graphs::ir::Symbol;
 use mpnet_graphs::ir::cost::costs;
 use mpnet_graphs::lower::ort_training::training_graph;
 use mpnet_graphs::model::config::ModelConfig;
@@ -36,8 +36,9 @@ pub fn dry_run(
 ) -> Result<()> {
     let count: u64 = parameters(model).iter().map(|p| p.len() as u64).sum();
     let sizes = config.largest_batch();
+    let rows = sizes.get(Symbol::BATCH).unwrap_or_default();
     let activations = running.step_memory(&sizes);
-    let graph = training_graph(model, false, target(config.execution.provider()))?.0;
+    let graph = training_graph(model, false, config.execution.provider())?.0;
     let flops = costs(&graph, &sizes).total.flops;
 
     // Whole updates would change nothing more: gradients are what costs.
@@ -67,7 +68,7 @@ pub fn dry_run(
         let started = Instant::now();
         running
             .engine
-            .train_step(&inputs)
+            .train_step(&borrowed(&inputs))
             .context("measuring a step")?;
         // The first one allocates.
         if index > 0 {
@@ -101,7 +102,7 @@ pub fn dry_run(
     say!(
         "             activations  {:>9.3} GB at most, for {} × {} tokens",
         gb(activations),
-        sizes.batch,
+        rows,
         config.max_tokens
     )?;
     if let Some(memory) = machine::memory() {
@@ -110,13 +111,13 @@ pub fn dry_run(
     say!(
         "work         {:.3} TFLOP for a micro-batch of {} × {} tokens",
         flops as f64 / 1e12,
-        sizes.batch,
+        rows,
         config.max_tokens
     )?;
     say!(
         "steps        {updates} updates of {} × {} rows",
         config.update_freq,
-        sizes.batch
+        rows
     )?;
     say!(
         "tokens       {tokens_per_update:.0} an update, {:.3e} in all, at the lengths measured",

@@ -3,13 +3,14 @@
 use super::execution::Execution;
 use super::session;
 use anyhow::{Context, Result};
-use mpnet_graphs::ir::memory::{execution_order, memory};
+use mpnet_graphs::ir::memory::peak;
 use mpnet_graphs::ir::{Bindings, Graph};
-use mpnet_graphs::lower::ort_training::{Artifacts, GRADIENT_NORM, Options, compile};
-use mpnet_graphs::lower::portable::{Precision, Randomness};
+use mpnet_graphs::lower::ort_training::{Artifacts, Options, compile};
+use mpnet_graphs::lower::portable::attends;
 use mpnet_graphs::model::AttentionForm;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
+use mpnet_plan::{Precision, Randomness, names};
 use mpnet_runtime::checkpoint_file;
 use mpnet_runtime::engine::training_api::hidden_parameter;
 use mpnet_runtime::engine::{Engine, NamedArray, TrainingApiEngine, TrainingApiOptions};
@@ -54,8 +55,7 @@ pub struct Running {
 impl Running {
     /// Bytes of intermediate values that a micro-batch of these sizes holds at most.
     pub fn step_memory(&self, sizes: &Bindings) -> u64 {
-        let order = execution_order(&self.step_graph);
-        memory(&self.step_graph, &order, sizes).peak
+        peak(&self.step_graph, sizes)
     }
 }
 
@@ -94,12 +94,13 @@ pub fn start(
         });
     }
     let provider = execution.provider();
-    let target = session::target(provider);
-    let attention = match execution.fused_attention() && target.attends(config, Precision::F32) {
-        true => AttentionForm::Fused,
-        false => AttentionForm::Expanded,
+    let fused = execution.fused_attention() && attends(provider, config, Precision::F32);
+    let attention = if fused {
+        AttentionForm::Fused
+    } else {
+        AttentionForm::Expanded
     };
-    let artifacts = compile(config, options, target, attention).context("compiling the model")?;
+    let artifacts = compile(config, options, provider, attention).context("compiling the model")?;
     let folder = Scratch::new().with_context(|| {
         let parent = std::env::temp_dir();
         format!(
@@ -108,20 +109,20 @@ pub fn start(
         )
     })?;
     write_artifacts(folder.path(), &artifacts, initial)?;
-    let names = parameters(config);
+    let parameters = parameters(config);
     let engine = TrainingApiEngine::new(
         loaded,
         TrainingApiOptions {
             artifacts: folder.path().to_owned(),
-            parameters: names.iter().map(|p| p.name.clone()).collect(),
-            undecayed: names
+            parameters: parameters.iter().map(|p| p.name.clone()).collect(),
+            undecayed: parameters
                 .iter()
                 .filter(|p| !p.decays())
                 .map(|p| p.name.clone())
                 .collect(),
             hidden: artifacts.hidden,
             weight_decay: options.optimizer.weight_decay,
-            gradient_norm_output: GRADIENT_NORM.to_owned(),
+            gradient_norm_output: names::GRADIENT_NORM.to_owned(),
             provider,
             device_id: execution.device_id,
             threads: execution.threads,

@@ -1,6 +1,6 @@
 //! Loss and accuracy over an evaluation set.
 
-use super::inputs::batch_inputs;
+use super::inputs::{batch_inputs, borrowed};
 use crate::data::EvaluationSet;
 use anyhow::{Context, Result};
 use mpnet_graphs::lower::ort_training::{CORRECT, LOSS_SUM};
@@ -28,7 +28,7 @@ pub fn evaluate(
     let mut totals = Totals::default();
     for (index, batch) in set.batches().enumerate() {
         let batch = batch?;
-        let outputs = engine.eval_step(&batch_inputs(&batch))?;
+        let outputs = engine.eval_step(&borrowed(&batch_inputs(&batch)))?;
         totals.add(&outputs, batch.predicted_tokens)?;
         if !done(index + 1) {
             return Ok(None);

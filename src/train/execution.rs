@@ -2,13 +2,12 @@
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use mpnet_graphs::ir::Bindings;
-use mpnet_graphs::lower::portable::Precision;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
+use mpnet_plan::{Bindings, Precision, Provider};
 use mpnet_runtime::device::nvidia_capability;
 use mpnet_runtime::library::{self, Loaded, LocateOptions};
-use mpnet_runtime::provider::Provider;
+use mpnet_runtime::provider;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -66,7 +65,7 @@ impl Execution {
     /// Where to run.
     pub fn provider(&self) -> Provider {
         self.provider
-            .unwrap_or_else(|| Provider::detect(self.device_id))
+            .unwrap_or_else(|| provider::detect(self.device_id))
     }
 
     /// The arithmetic: what was asked for, else what the provider's devices are fast and safe at.
@@ -74,12 +73,12 @@ impl Execution {
         if self.engine == EngineKind::TrainingApi {
             return self.precision.unwrap_or_default();
         }
-        self.precision.unwrap_or_else(|| match self.provider() {
-            // Which has no products in bf16.
-            Provider::Cuda if self.on_old_cuda() => Precision::F16,
-            Provider::Cuda | Provider::Rocm | Provider::MigraphX => Precision::BF16,
-            Provider::Cpu | Provider::DirectMl | Provider::OpenVino | Provider::WebGpu => {
-                Precision::F32
+        self.precision.unwrap_or_else(|| {
+            if self.on_old_cuda() {
+                // These GPUs have no products in bf16.
+                Precision::F16
+            } else {
+                self.provider().info().precision
             }
         })
     }

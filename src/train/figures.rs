@@ -7,7 +7,7 @@ use super::log::{Log, UpdateScalars};
 use crate::data::Batch;
 use crate::machine;
 use mpnet_graphs::ir::cost::costs;
-use mpnet_graphs::ir::{Bindings, Graph};
+use mpnet_graphs::ir::{Bindings, Graph, Symbol};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -133,11 +133,11 @@ impl Figures {
         let Some(peak) = &self.peak else { return 0 };
         let sizes = (batch.rows, batch.length, batch.predicted);
         *self.flops.entry(sizes).or_insert_with(|| {
-            let bindings = Bindings {
-                batch: sizes.0,
-                length: sizes.1,
-                predicted: sizes.2,
-            };
+            let bindings = Bindings::new([
+                (Symbol::BATCH, sizes.0),
+                (Symbol::LENGTH, sizes.1),
+                (Symbol::PREDICTED, sizes.2),
+            ]);
             costs(&peak.graph, &bindings).total.flops
         })
     }

@@ -3,11 +3,8 @@
 use crate::data::collator::Batch;
 use crate::data::dropout::{MaskKey, fill_keep_mask};
 use crate::data::rng::{Purpose, keyed};
-use mpnet_graphs::ir::{Bindings, Dim};
-use mpnet_graphs::lower::ort_training::LOSS_SCALE;
-use mpnet_graphs::lower::portable::{Factor, Randomness};
-use mpnet_graphs::model::DropoutSite;
 use mpnet_graphs::model::pretraining::{ATTENTION_MASK, INPUT_IDS, POSITIONS, TARGETS};
+use mpnet_plan::{Bindings, Dim, DropoutSite, Factor, Randomness, Symbol, names};
 use mpnet_runtime::engine::{Tensor, TensorData};
 use rand::Rng;
 
@@ -26,10 +23,15 @@ pub fn batch_inputs(batch: &Batch) -> Vec<Tensor> {
     ]
 }
 
+/// References to tensors, as engines take them.
+pub fn borrowed(inputs: &[Tensor]) -> Vec<&Tensor> {
+    inputs.iter().collect()
+}
+
 /// The input that scales the loss: 1 / predicted tokens of the whole update.
 pub fn loss_scale(predicted_tokens: usize) -> Tensor {
     Tensor {
-        name: LOSS_SCALE.to_owned(),
+        name: names::LOSS_SCALE.to_owned(),
         shape: vec![1],
         data: TensorData::F32(vec![1.0 / predicted_tokens.max(1) as f32]),
     }
@@ -45,14 +47,12 @@ pub fn dropout_inputs(randomness: &Randomness, batch: &Batch, key: MaskKey) -> V
 }
 
 fn shape(dims: &[Dim], batch: &Batch) -> Vec<usize> {
-    let sizes = Bindings {
-        batch: batch.rows,
-        length: batch.length,
-        predicted: batch.predicted,
-    };
-    dims.iter()
-        .map(|d| usize::try_from(d.eval(&sizes)).unwrap_or(0))
-        .collect()
+    let sizes = Bindings::new([
+        (Symbol::BATCH, batch.rows),
+        (Symbol::LENGTH, batch.length),
+        (Symbol::PREDICTED, batch.predicted),
+    ]);
+    mpnet_plan::shape(dims, &sizes)
 }
 
 /// Random odd factors, from which the device computes its masks.

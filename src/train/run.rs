@@ -13,7 +13,6 @@ use super::initialize::initial_parameters;
 use super::log::Log;
 use super::log::record::{Start, now};
 use super::saver::Saver;
-use super::session::target;
 use super::stop::StopSignal;
 use super::text;
 use super::trainer::{Ended, Position, Trainer};
@@ -26,7 +25,7 @@ use crate::staging::replace_file;
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::{Options, training_graph};
 use mpnet_graphs::model::config::ModelConfig;
-use mpnet_runtime::provider::Provider;
+use mpnet_plan::Provider;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -191,7 +190,7 @@ pub fn run(config: &TrainConfig, command_line: &CommandLine) -> Result<Ended> {
     );
     let peak = peak
         .map(|peak| {
-            let graph = training_graph(&model, false, target(execution.provider()))?.0;
+            let graph = training_graph(&model, false, execution.provider())?.0;
             anyhow::Ok(Peak { graph, peak })
         })
         .transpose()?;

@@ -1,12 +1,9 @@
 //! Adds to every batch the sizes that the session engine's models take as inputs.
 
-use mpnet_graphs::ir::Bindings;
-use mpnet_graphs::lower::portable::SizeInput;
 use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::pretraining::{INPUT_IDS, TARGETS};
-use mpnet_runtime::engine::{
-    Engine, NamedArray, OptimizerState, Result, SessionEngine, Tensor, TensorData,
-};
+use mpnet_plan::{Bindings, SizeInput, Symbol};
+use mpnet_runtime::engine::{Engine, NamedArray, OptimizerState, Result, SessionEngine, Tensor};
 
 /// A session engine that is fed with batches alone.
 pub struct SizedEngine {
@@ -20,7 +17,7 @@ pub struct SizedEngine {
 }
 
 /// The `sizes` that follow from the shapes of `inputs`.
-fn evaluate(objective: Objective, sizes: &[SizeInput], inputs: &[Tensor]) -> Vec<Tensor> {
+fn evaluate(objective: Objective, sizes: &[SizeInput], inputs: &[&Tensor]) -> Vec<Tensor> {
     let size = |name: &str, axis: usize| {
         let input = inputs.iter().find(|input| input.name == name);
         input
@@ -29,35 +26,28 @@ fn evaluate(objective: Objective, sizes: &[SizeInput], inputs: &[Tensor]) -> Vec
             .unwrap_or(0)
     };
     let predicted = size(TARGETS, 1);
-    let bindings = Bindings {
-        batch: size(INPUT_IDS, 0),
-        length: size(INPUT_IDS, 1).saturating_sub(objective.copies() * predicted),
-        predicted,
-    };
-    sizes
-        .iter()
-        .map(|size| Tensor {
-            name: size.name.clone(),
-            shape: match size.scalar {
-                true => Vec::new(),
-                false => vec![size.dims.len()],
-            },
-            data: TensorData::I64(size.dims.iter().map(|d| d.eval(&bindings)).collect()),
-        })
-        .collect()
+    let bindings = Bindings::new([
+        (Symbol::BATCH, size(INPUT_IDS, 0)),
+        (
+            Symbol::LENGTH,
+            size(INPUT_IDS, 1).saturating_sub(objective.copies() * predicted),
+        ),
+        (Symbol::PREDICTED, predicted),
+    ]);
+    sizes.iter().map(|size| size.tensor(&bindings)).collect()
 }
 
 impl Engine for SizedEngine {
-    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn train_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let sizes = evaluate(self.objective, &self.step_sizes, inputs);
-        let all: Vec<&Tensor> = inputs.iter().chain(&sizes).collect();
-        self.engine.run_train_step(&all)
+        let all: Vec<&Tensor> = inputs.iter().copied().chain(&sizes).collect();
+        self.engine.train_step(&all)
     }
 
-    fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn eval_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let sizes = evaluate(self.objective, &self.eval_sizes, inputs);
-        let all: Vec<&Tensor> = inputs.iter().chain(&sizes).collect();
-        self.engine.run_eval_step(&all)
+        let all: Vec<&Tensor> = inputs.iter().copied().chain(&sizes).collect();
+        self.engine.eval_step(&all)
     }
 
     fn optimizer_step(&mut self, learning_rate: f32) -> Result<f32> {

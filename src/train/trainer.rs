@@ -6,7 +6,7 @@ use super::engine::Running;
 use super::evaluate::{Evaluation, Totals, evaluate};
 use super::feeder::{Feeder, Prepared, stalled};
 use super::figures::{Figures, UpdateFigures};
-use super::inputs::{batch_inputs, dropout_inputs, loss_scale};
+use super::inputs::{batch_inputs, borrowed, dropout_inputs, loss_scale};
 use super::log::Log;
 use super::log::record::{Record, Test, Valid, now};
 use super::saver::{Attempts, Job, Saver};
@@ -150,9 +150,13 @@ impl Trainer<'_> {
         let mut totals = Totals::default();
         for (index, batch) in batches.iter().enumerate() {
             let inputs = self.training_inputs(batch, step, index as u32, predicted);
-            let outputs = self.running.engine.train_step(&inputs).with_context(|| {
-                format!("training on micro-batch {} of update {step}", index + 1)
-            })?;
+            let outputs = self
+                .running
+                .engine
+                .train_step(&borrowed(&inputs))
+                .with_context(|| {
+                    format!("training on micro-batch {} of update {step}", index + 1)
+                })?;
             totals.add(&outputs, batch.predicted_tokens)?;
         }
         let average = totals.average();

@@ -12,10 +12,10 @@ pub use report::{Report, Row};
 use crate::data::collator::Batch;
 use crate::train::engine::start;
 use crate::train::execution::Execution;
-use crate::train::inputs::{batch_inputs, loss_scale};
+use crate::train::inputs::{batch_inputs, borrowed, loss_scale};
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::{CORRECT, LOGITS, LOSS_SUM, Options};
-use mpnet_graphs::lower::portable::Precision;
+use mpnet_plan::{Precision, names};
 use mpnet_runtime::engine::{Engine, Tensor, TensorData};
 use mpnet_runtime::library::Loaded;
 use std::collections::BTreeMap;
@@ -85,7 +85,7 @@ pub fn verify(loaded: &Loaded, case: &Case, execution: &Execution) -> Result<Rep
     let mut report = Report::new(&case.name);
 
     let first = case.batch(0)?;
-    let eval = Outputs::new(engine.eval_step(&batch_inputs(&first))?);
+    let eval = Outputs::new(engine.eval_step(&borrowed(&batch_inputs(&first)))?);
     report.largest(
         "logits",
         eval.floats(LOGITS)?,
@@ -105,7 +105,7 @@ pub fn verify(loaded: &Loaded, case: &Case, execution: &Execution) -> Result<Rep
         let gradients = run_update(engine, case, update, &mut series)?;
         if update == 0 {
             for parameter in &case.weights {
-                let name = format!("grad.{}", parameter.name);
+                let name = names::exposed_gradient(&parameter.name);
                 let expected = case.expected(&name)?;
                 report.distance(&name, &gradients[&name], &expected, tolerance.gradient);
             }
@@ -144,7 +144,7 @@ pub fn verify(loaded: &Loaded, case: &Case, execution: &Execution) -> Result<Rep
             tolerance.changes,
         );
     }
-    let eval = Outputs::new(engine.eval_step(&batch_inputs(&first))?);
+    let eval = Outputs::new(engine.eval_step(&borrowed(&batch_inputs(&first)))?);
     let loss = [eval.scalar(LOSS_SUM)?];
     report.relative(
         "eval_loss_sum",
@@ -180,7 +180,7 @@ fn run_update(
     for batch in &batches {
         let mut inputs = batch_inputs(batch);
         inputs.push(loss_scale(predicted));
-        let outputs = Outputs::new(engine.train_step(&inputs)?);
+        let outputs = Outputs::new(engine.train_step(&borrowed(&inputs))?);
         loss += outputs.scalar(LOSS_SUM)?;
         correct += outputs.scalar(CORRECT)?;
         // Each holds the sum over the micro-batches so far: the last one's is the update's.

@@ -4,12 +4,12 @@ use super::{Outputs, Report};
 use crate::data::synthetic::synthetic_batch;
 use crate::train::engine::start;
 use crate::train::execution::{EngineKind, Execution};
-use crate::train::inputs::{batch_inputs, loss_scale};
+use crate::train::inputs::{batch_inputs, borrowed, loss_scale};
 use anyhow::{Context, Result};
 use mpnet_graphs::lower::ort_training::{LOSS_SUM, Options};
-use mpnet_graphs::lower::portable::Precision;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::optimizer::adamw::AdamW;
+use mpnet_plan::Precision;
 use mpnet_runtime::engine::NamedArray;
 use mpnet_runtime::library::Loaded;
 
@@ -53,7 +53,12 @@ pub fn against_f32(
         let batch = synthetic_batch(&config, &vec![length; rows], 0);
         let mut inputs = batch_inputs(&batch);
         inputs.push(loss_scale(batch.predicted_tokens));
-        let outputs = Outputs::new(running.engine.train_step(&inputs).with_context(context)?);
+        let outputs = Outputs::new(
+            running
+                .engine
+                .train_step(&borrowed(&inputs))
+                .with_context(context)?,
+        );
         Ok((outputs.scalar(LOSS_SUM)?, outputs))
     };
     let precision = execution.precision();

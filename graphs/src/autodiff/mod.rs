@@ -174,11 +174,7 @@ mod tests {
             ("unused".to_owned(), feed([0.0, 0.0])),
         ]
         .into();
-        let sizes = Bindings {
-            batch: 1,
-            length: 1,
-            predicted: 1,
-        };
+        let sizes = Bindings::new([]);
         let outputs = interpret(&graph, &sizes, &feeds).unwrap();
         assert_eq!(outputs, [feed([7.0, -1.0])]); // 2x + 1
     }

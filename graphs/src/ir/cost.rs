@@ -1,8 +1,8 @@
 //! What a graph costs to run, op by op: floating point operations and bytes moved.
 
-use super::bindings::Bindings;
 use super::graph::{Graph, Node, ValueId};
 use crate::ops::Op;
+use mpnet_plan::Bindings;
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
@@ -48,11 +48,7 @@ pub fn costs(graph: &Graph, sizes: &Bindings) -> Costs {
 /// Elements of all trainable parameters of `graph`.
 pub fn parameter_count(graph: &Graph) -> u64 {
     // No parameter has a symbolic size, so any will do.
-    let sizes = Bindings {
-        batch: 1,
-        length: 1,
-        predicted: 1,
-    };
+    let sizes = Bindings::new([]);
     let elements = graph
         .parameters()
         .iter()
@@ -239,20 +235,20 @@ mod tests {
     use super::*;
     use crate::ir::{DType, Dim, GraphError, Symbol, Type};
     use crate::lower::ort_training::{eval_graph, training_graph};
-    use crate::lower::portable::Target;
     use crate::model::parameters::{Parameter, parameters};
     use crate::model::testing::tiny;
     use crate::ops::matmul::MatMul;
+    use mpnet_plan::Provider;
 
-    const SIZES: Bindings = Bindings {
-        batch: 3,
-        length: 5,
-        predicted: 2,
-    };
+    const SIZES: Bindings = Bindings::new([
+        (Symbol::BATCH, 3),
+        (Symbol::LENGTH, 5),
+        (Symbol::PREDICTED, 2),
+    ]);
 
     #[test]
     fn a_product_counts_two_for_every_pair_of_elements() -> Result<(), GraphError> {
-        let (b, l) = (Dim::from(Symbol::Batch), Dim::from(Symbol::Length));
+        let (b, l) = (Dim::from(Symbol::BATCH), Dim::from(Symbol::LENGTH));
         let mut graph = Graph::new();
         let x = graph.input("x", Type::f32([b.clone(), l, 7.into()])); // [3, 5, 7]
         let w = graph.parameter("w", Type::f32([Dim::from(11), 7.into()]));
@@ -278,13 +274,13 @@ mod tests {
     fn views_cost_nothing_and_a_gather_reads_only_its_rows() -> Result<(), GraphError> {
         let mut graph = Graph::new();
         let table = graph.parameter("table", Type::f32([Dim::from(1000), 4.into()]));
-        let indices = graph.input("i", Type::new(DType::I64, [Dim::from(Symbol::Length)]));
+        let indices = graph.input("i", Type::new(DType::I64, [Dim::from(Symbol::LENGTH)]));
         let rows = graph.gather(table, indices)?; // [5, 4]
         let total = costs(&graph, &SIZES).total;
         let bytes = 5 * 8 + 2 * (5 * 4 * 4);
         assert_eq!(total, Cost { flops: 0, bytes });
         graph.flatten_rows(rows)?;
-        graph.reshape(rows, [Dim::from(4), Symbol::Length.into()])?;
+        graph.reshape(rows, [Dim::from(4), Symbol::LENGTH.into()])?;
         assert_eq!(costs(&graph, &SIZES).total, total);
         Ok(())
     }
@@ -293,7 +289,7 @@ mod tests {
     fn totals_are_the_sum_of_the_ops_and_training_is_about_three_evaluations()
     -> Result<(), GraphError> {
         let config = tiny();
-        let training = training_graph(&config, false, Target::Cpu)?.0;
+        let training = training_graph(&config, false, Provider::Cpu)?.0;
         let trained = costs(&training, &SIZES);
         let mut sum = Cost::default();
         for (_, cost) in trained.by_op.values() {

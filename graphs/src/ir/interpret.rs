@@ -1,8 +1,8 @@
 //! A reference interpreter in f64: slow, obvious, and independent of ONNX Runtime. Gradient checks
 //! and constant folding use it.
 
-use super::bindings::Bindings;
 use super::graph::{Graph, GraphError, ValueId};
+use mpnet_plan::Bindings;
 use ndarray::ArrayD;
 use std::collections::HashMap;
 
@@ -86,13 +86,13 @@ mod tests {
     #[test]
     fn feeds_are_there_and_have_the_shapes_declared() {
         let mut graph = Graph::new();
-        let x = graph.input("x", Type::f32([Dim::from(Symbol::Length)]));
+        let x = graph.input("x", Type::f32([Dim::from(Symbol::LENGTH)]));
         graph.output("y", x);
-        let sizes = Bindings {
-            batch: 1,
-            length: 3,
-            predicted: 1,
-        };
+        let sizes = Bindings::new([
+            (Symbol::BATCH, 1),
+            (Symbol::LENGTH, 3),
+            (Symbol::PREDICTED, 1),
+        ]);
         let of = |feeds: HashMap<String, Array>| interpret(&graph, &sizes, &feeds);
         let vector = |n| HashMap::from([("x".to_owned(), Array::zeros(ndarray::IxDyn(&[n])))]);
         assert_eq!(of(vector(3)).unwrap().len(), 1);

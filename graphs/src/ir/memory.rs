@@ -1,10 +1,10 @@
 //! How much memory a graph's intermediate values hold at once, in the order in which ONNX Runtime
 //! executes its nodes.
 
-use super::bindings::Bindings;
 use super::cost::bytes;
 use super::graph::{Graph, NodeId, ValueId};
 use crate::ops::Op;
+use mpnet_plan::Bindings;
 use std::collections::BTreeMap;
 
 /// The memory of a graph's intermediate values.
@@ -53,6 +53,11 @@ pub fn execution_order(graph: &Graph) -> Vec<NodeId> {
         stack.extend(before.into_iter().map(|n| (n, false)));
     }
     order
+}
+
+/// Most bytes of intermediate values that are alive at once when ONNX Runtime runs `graph` by default.
+pub fn peak(graph: &Graph, sizes: &Bindings) -> u64 {
+    memory(graph, &execution_order(graph), sizes).peak
 }
 
 /// The memory that the values of `graph` take when its nodes run in `order`, each freed after its
@@ -119,11 +124,7 @@ mod tests {
     use super::{execution_order, memory};
     use crate::ir::{Bindings, Dim, Graph, Type};
 
-    const SIZES: Bindings = Bindings {
-        batch: 1,
-        length: 1,
-        predicted: 1,
-    };
+    const SIZES: Bindings = Bindings::new([]);
 
     #[test]
     fn what_is_kept_counts_and_a_reshape_is_free() {
@@ -149,7 +150,7 @@ mod tests {
         let graph = crate::lower::ort_training::training_graph(
             &crate::model::testing::tiny(),
             false,
-            crate::lower::portable::Target::Cpu,
+            mpnet_plan::Provider::Cpu,
         )
         .unwrap()
         .0;

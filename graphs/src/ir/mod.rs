@@ -1,8 +1,6 @@
 //! The intermediate representation: an SSA graph of typed values with symbolic shapes.
 
-mod bindings;
 pub mod cost;
-mod dim;
 mod graph;
 mod interpret;
 pub mod memory;
@@ -12,10 +10,9 @@ pub(crate) mod testing;
 mod types;
 mod verify;
 
-pub use bindings::Bindings;
-pub use dim::{Dim, Symbol};
 pub use graph::{Graph, GraphError, Node, NodeId, Value, ValueId, ValueKind};
 pub use interpret::{Array, interpret};
+pub use mpnet_plan::{Bindings, Dim, Symbol};
 pub use types::{DType, Type};
 pub use verify::verify;
 

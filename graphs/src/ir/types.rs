@@ -1,6 +1,6 @@
 //! Types of values: element type and symbolic shape.
 
-use super::dim::Dim;
+use mpnet_plan::Dim;
 use std::fmt;
 
 /// Element type.

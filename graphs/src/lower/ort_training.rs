@@ -1,8 +1,7 @@
 //! The artifacts of ONNX Runtime's training API, in the layout that its own tools emit.
 
-use super::portable::{Randomness, Target};
 use crate::autodiff;
-use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::ir::{DType, Graph, GraphError, Type, ValueId};
 use crate::model::AttentionForm;
 use crate::model::config::ModelConfig;
 use crate::model::pretraining::pretraining_with;
@@ -10,21 +9,16 @@ use crate::onnx::model::to_onnx;
 use crate::ops::accumulate::Accumulate;
 use crate::ops::sum_squares::SumSquares;
 use crate::ops::{Kernel, Op};
-use crate::optimizer::adamw::{AdamW, NORM_CARRIER, NORM_EPSILON, NORM_WEIGHT, optimizer_model};
+use crate::optimizer::adamw::{NORM_CARRIER, NORM_EPSILON, NORM_WEIGHT, optimizer_model};
 use crate::passes;
 use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
+use mpnet_plan::{AdamW, Dim, Provider, Randomness, names};
 
-/// Input of the training model that scales the loss: 1 / predicted tokens of the whole update.
-pub const LOSS_SCALE: &str = "loss_scale";
-/// Outputs of the training model, in order, before the accumulation flags.
-pub const TRAIN_OUTPUTS: [&str; 4] = ["loss", LOSS_SUM, CORRECT, GRADIENT_NORM];
 /// Summed cross entropy of the batch, in nats.
 pub const LOSS_SUM: &str = "loss_sum";
 /// Correct predictions, as a float.
 pub const CORRECT: &str = "correct";
-/// Norm of the gradients accumulated so far.
-pub const GRADIENT_NORM: &str = "gradient_norm";
 /// Logits `[B·P, V]`, an output of the evaluation model where asked for.
 pub const LOGITS: &str = "logits";
 
@@ -34,8 +28,8 @@ pub struct Options {
     pub optimizer: AdamW,
     /// Whether layers are computed once more by the derivative, which then keeps less.
     pub gradient_checkpointing: bool,
-    /// Gradients as further outputs `grad.<parameter>` of the training model, and logits of the
-    /// evaluation model: for verification, not for training.
+    /// Gradients as further outputs of the training model ([`names::exposed_gradient`]), and logits of
+    /// the evaluation model: for verification, not for training.
     pub expose: bool,
 }
 
@@ -55,7 +49,7 @@ pub struct Artifacts {
     pub step_graph: Graph,
 }
 
-/// Compiles the training API's artifacts for `config`, to run on `target`; where attention is one
+/// Compiles the training API's artifacts for `config`, to run on `provider`; where attention is one
 /// operator, only with the runtime of this project.
 ///
 /// # Errors
@@ -63,10 +57,10 @@ pub struct Artifacts {
 pub fn compile(
     config: &ModelConfig,
     options: &Options,
-    target: Target,
+    provider: Provider,
     attention: AttentionForm,
 ) -> Result<Artifacts, GraphError> {
-    let (training, inputs, dropout) = training_graph_with(config, options, target, attention)?;
+    let (training, inputs, dropout) = training_graph_with(config, options, provider, attention)?;
     let mut eval = eval_graph_with(config, options.expose, attention)?;
     // The training API gives every parameter of the training model to the evaluation model as well.
     eval.parameter(NORM_CARRIER, Type::f32([Dim::from(1)]));
@@ -89,27 +83,27 @@ pub fn compile(
 pub fn training_graph(
     config: &ModelConfig,
     expose: bool,
-    target: Target,
+    provider: Provider,
 ) -> Result<(Graph, Vec<ValueId>, Randomness), GraphError> {
     let options = Options {
         optimizer: AdamW::default(),
         gradient_checkpointing: false,
         expose,
     };
-    training_graph_with(config, &options, target, AttentionForm::Expanded)
+    training_graph_with(config, &options, provider, AttentionForm::Expanded)
 }
 
 /// [`training_graph`] with attention in the form asked for.
 fn training_graph_with(
     config: &ModelConfig,
     options: &Options,
-    target: Target,
+    provider: Provider,
     attention: AttentionForm,
 ) -> Result<(Graph, Vec<ValueId>, Randomness), GraphError> {
     let model = pretraining_with(config, true, attention)?;
     let mut graph = model.graph;
     let one = Type::f32([Dim::from(1)]);
-    let scale = graph.input(LOSS_SCALE, one);
+    let scale = graph.input(names::LOSS_SCALE, one);
     let scale = graph.reshape(scale, [])?;
     let loss = graph.mul(model.loss_sum, scale)?;
     let checkpoints: &[ValueId] = match options.gradient_checkpointing {
@@ -117,11 +111,11 @@ fn training_graph_with(
         false => &[],
     };
     let grads = autodiff::gradients_from_checkpoints(&mut graph, loss, checkpoints)?;
-    graph.output(TRAIN_OUTPUTS[0], loss);
+    graph.output(names::LOSS, loss);
     graph.output(LOSS_SUM, model.loss_sum);
     graph.output(CORRECT, model.correct);
 
-    let dropout = match target.dropout_on_device() {
+    let dropout = match provider.info().dropout_on_device {
         true => {
             let factors = device_dropout(&mut graph, &model.sites)?;
             expand(&mut graph, &|op| !matches!(op, Op::FactorDropout(_)))?;
@@ -147,7 +141,7 @@ fn training_graph_with(
         buffers.push(buffer);
         let outputs = graph.apply(Accumulate, &[buffer, grad, reset])?;
         flags.push((format!("{name}_grad.accumulation.out"), outputs[0]));
-        exposed.push((format!("grad.{name}"), outputs[1]));
+        exposed.push((names::exposed_gradient(&name), outputs[1]));
         let square = graph.apply1(SumSquares, &[outputs[1]])?;
         squares = Some(match squares {
             Some(sum) => graph.add(sum, square)?,
@@ -156,7 +150,7 @@ fn training_graph_with(
     }
     if let Some(sum) = squares {
         let norm = graph.sqrt(sum)?;
-        graph.output(GRADIENT_NORM, norm);
+        graph.output(names::GRADIENT_NORM, norm);
         let (buffer, flag) = carry(&mut graph, norm)?;
         buffers.push(buffer);
         flags.push(flag);
@@ -253,7 +247,7 @@ mod tests {
         }
     }
 
-    fn names(values: &[onnx_protobuf::ValueInfoProto]) -> Vec<String> {
+    fn value_names(values: &[onnx_protobuf::ValueInfoProto]) -> Vec<String> {
         values.iter().map(|v| v.name.clone()).collect()
     }
 
@@ -264,7 +258,7 @@ mod tests {
             activation_dropout: 0.0,
             ..smallest()
         };
-        insta::assert_snapshot!(training_graph(&config, false, Target::Cpu)?.0);
+        insta::assert_snapshot!(training_graph(&config, false, Provider::Cpu)?.0);
         Ok(())
     }
 
@@ -273,7 +267,7 @@ mod tests {
         let artifacts = compile(
             &smallest(),
             &options(false),
-            Target::Cpu,
+            Provider::Cpu,
             AttentionForm::Expanded,
         )?;
         insta::assert_snapshot!("onnx_training", listing(&artifacts.training));
@@ -289,7 +283,7 @@ mod tests {
         let artifacts = compile(
             &tiny(),
             &options(true),
-            Target::Cpu,
+            Provider::Cpu,
             AttentionForm::Expanded,
         )?;
         let model: Vec<String> = crate::model::parameters::parameters(&tiny())
@@ -309,20 +303,26 @@ mod tests {
         assert_eq!(masks.len(), 1 + 2 * 4);
 
         let training = decode(&artifacts.training);
-        let scale = [LOSS_SCALE.to_owned()];
+        let scale = [names::LOSS_SCALE.to_owned()];
         let buffers = each("", "_grad.accumulation.buffer");
         let reset = ["lazy_reset_grad".to_owned()];
         let expected = [&batch[..], &masks, &scale, &parameters, &buffers, &reset].concat();
-        assert_eq!(names(&training.graph.input), expected);
-        let user = TRAIN_OUTPUTS.map(String::from);
+        assert_eq!(value_names(&training.graph.input), expected);
+        let user = [names::LOSS, LOSS_SUM, CORRECT, names::GRADIENT_NORM].map(String::from);
         let flags = each("", "_grad.accumulation.out");
-        let exposed: Vec<String> = model.iter().map(|name| format!("grad.{name}")).collect();
+        let exposed: Vec<String> = model
+            .iter()
+            .map(|name| names::exposed_gradient(name))
+            .collect();
         let expected = [&user[..], &exposed, &flags].concat();
-        assert_eq!(names(&training.graph.output), expected);
+        assert_eq!(value_names(&training.graph.output), expected);
 
         let eval = decode(&artifacts.eval);
-        assert_eq!(names(&eval.graph.input), [&batch[..], &parameters].concat());
-        assert_eq!(names(&eval.graph.output), [LOSS_SUM, CORRECT, LOGITS]);
+        assert_eq!(
+            value_names(&eval.graph.input),
+            [&batch[..], &parameters].concat()
+        );
+        assert_eq!(value_names(&eval.graph.output), [LOSS_SUM, CORRECT, LOGITS]);
 
         let optimizer = decode(&artifacts.optimizer);
         let expected = [
@@ -333,7 +333,7 @@ mod tests {
             "first_order_moments",
             "second_order_moments",
         ];
-        assert_eq!(names(&optimizer.graph.input), expected);
+        assert_eq!(value_names(&optimizer.graph.input), expected);
         assert_eq!(optimizer.graph.output.len(), 1);
         Ok(())
     }
@@ -349,13 +349,13 @@ mod tests {
                 compile(
                     &config,
                     &options(true),
-                    Target::Cpu,
+                    Provider::Cpu,
                     AttentionForm::Expanded,
                 )?,
                 compile(
                     &config,
                     &options(true),
-                    Target::Cpu,
+                    Provider::Cpu,
                     AttentionForm::Expanded,
                 )?,
             );
@@ -376,13 +376,13 @@ mod tests {
         let artifacts = compile(
             &tiny(),
             &options(false),
-            Target::Cuda,
+            Provider::Cuda,
             AttentionForm::Expanded,
         )?;
         let Randomness::Factors(factors) = &artifacts.dropout else {
             panic!("masks would be copied to the device");
         };
-        let inputs = names(&decode(&artifacts.training).graph.input);
+        let inputs = value_names(&decode(&artifacts.training).graph.input);
         for factor in factors {
             assert!(inputs.contains(&factor.name), "{}", factor.name);
         }
@@ -403,7 +403,7 @@ mod tests {
         let error = compile(
             &config,
             &options(false),
-            Target::Cpu,
+            Provider::Cpu,
             AttentionForm::Expanded,
         )
         .map(|_| ())
@@ -421,7 +421,7 @@ mod tests {
         };
         let mut options = options(false);
         options.optimizer.clip_grad_norm = 0.0;
-        let artifacts = compile(&config, &options, Target::Cpu, AttentionForm::Expanded)?;
+        let artifacts = compile(&config, &options, Provider::Cpu, AttentionForm::Expanded)?;
         assert_eq!(artifacts.dropout, Randomness::Masks(Vec::new()));
         assert!(!listing(&artifacts.training).contains("Dropout"));
         assert!(!listing(&artifacts.optimizer).contains("Clip"));

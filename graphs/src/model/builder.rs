@@ -3,17 +3,8 @@
 use super::config::ModelConfig;
 use super::parameters::parameters;
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
+use mpnet_plan::DropoutSite;
 use std::collections::HashMap;
-
-/// A dropout mask that a training graph takes as an input: `bool`, true where an element is kept.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DropoutSite {
-    /// Name of the graph's input.
-    pub name: String,
-    pub shape: Vec<Dim>,
-    /// Probability of being dropped.
-    pub ratio: f32,
-}
 
 /// How attention is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -44,7 +44,7 @@ const SHORTEST: f64 = 1e-12;
 /// # Errors
 /// Where the configuration is not valid.
 pub fn encoder(config: &ModelConfig, head: Head) -> Result<Graph, GraphError> {
-    let (rows, length) = (Dim::from(Symbol::Batch), Dim::from(Symbol::Length));
+    let (rows, length) = (Dim::from(Symbol::BATCH), Dim::from(Symbol::LENGTH));
     let mut b = Builder::new(config, false)?;
     let ty = Type::new(DType::I64, [rows.clone(), length.clone()]);
     let input_ids = b.graph.input(INPUT_IDS, ty.clone());
@@ -119,7 +119,7 @@ fn pool(
     normalize: bool,
 ) -> Result<ValueId, GraphError> {
     let width = Dim::from(b.config.encoder_embed_dim);
-    let (rows, length) = (Dim::from(Symbol::Batch), Dim::from(Symbol::Length));
+    let (rows, length) = (Dim::from(Symbol::BATCH), Dim::from(Symbol::LENGTH));
     let graph = &mut b.graph;
     let keep = graph.cast(keep, DType::F32)?;
     let count = graph.reduce_sum(keep, &[1], true)?; // [B, 1]

@@ -8,10 +8,10 @@ use super::testing::{SIZES, batch, tiny};
 use crate::autodiff;
 use crate::ir::testing::random_feeds;
 use crate::ir::{Array, Graph, GraphError, interpret};
-use crate::lower::ort_training::{GRADIENT_NORM, LOSS_SCALE, TRAIN_OUTPUTS, training_graph};
-use crate::lower::portable::{Randomness, Target};
+use crate::lower::ort_training::training_graph;
 use crate::ops::Op;
 use crate::passes;
+use mpnet_plan::{Provider, Randomness, names};
 use rand::SeedableRng;
 use rand::seq::index::sample;
 use rand_chacha::ChaCha8Rng;
@@ -77,21 +77,24 @@ fn check(config: &ModelConfig) {
     let mut model = pretraining(config, true).expect("a model");
     model.graph.output("loss", model.loss_sum);
     let (training, _, dropout) =
-        training_graph(config, true, Target::Cpu).expect("a training graph");
+        training_graph(config, true, Provider::Cpu).expect("a training graph");
     assert!(
         matches!(dropout, Randomness::Masks(sites) if !sites.is_empty()),
         "no dropout is tested"
     );
     let mut feeds = batch(&training, config.objective, 0);
     let scale = 0.3;
-    feeds.insert(LOSS_SCALE.to_owned(), ndarray::arr1(&[scale]).into_dyn());
+    feeds.insert(
+        names::LOSS_SCALE.to_owned(),
+        ndarray::arr1(&[scale]).into_dyn(),
+    );
     feeds.insert(
         "lazy_reset_grad".to_owned(),
         ndarray::arr1(&[1.0]).into_dyn(),
     );
     let found = outputs(&training, &feeds);
     let loss = |feeds: &Values| outputs(&model.graph, feeds)["loss"].sum() * scale;
-    let difference = (found[TRAIN_OUTPUTS[0]].sum() - loss(&feeds)).abs();
+    let difference = (found[names::LOSS].sum() - loss(&feeds)).abs();
     assert!(
         difference <= 1e-12,
         "the compiled loss differs by {difference}"
@@ -100,7 +103,7 @@ fn check(config: &ModelConfig) {
     compare(&model.graph, &feeds, loss, &gradient);
 
     let squares: f64 = gradient.values().map(|g| g.mapv(|x| x * x).sum()).sum();
-    let difference = (found[GRADIENT_NORM].sum() - squares.sqrt()).abs();
+    let difference = (found[names::GRADIENT_NORM].sum() - squares.sqrt()).abs();
     assert!(
         difference <= 1e-12,
         "the gradient's norm differs by {difference}"
@@ -174,7 +177,8 @@ fn the_tied_embeddings_two_gradients_are_one_scatter() {
             ..tiny()
         };
         check(&config);
-        let (training, ..) = training_graph(&config, false, Target::Cpu).expect("a training graph");
+        let (training, ..) =
+            training_graph(&config, false, Provider::Cpu).expect("a training graph");
         let scatters = training
             .nodes()
             .iter()
@@ -185,7 +189,7 @@ fn the_tied_embeddings_two_gradients_are_one_scatter() {
 
 #[test]
 fn gradients_accumulate_unless_reset() {
-    let (training, ..) = training_graph(&tiny(), true, Target::Cpu).expect("a training graph");
+    let (training, ..) = training_graph(&tiny(), true, Provider::Cpu).expect("a training graph");
     let mut feeds = batch(&training, Objective::Mpnet, 0);
     let mut with_reset = |reset: f64| {
         let flag = ndarray::arr1(&[reset]).into_dyn();

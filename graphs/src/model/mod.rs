@@ -23,6 +23,6 @@ mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use builder::{AttentionForm, DropoutSite};
+pub use builder::AttentionForm;
 pub use objective::Objective;
 pub use relative_bias::relative_position_bucket;

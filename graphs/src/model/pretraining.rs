@@ -1,7 +1,7 @@
 //! Pretraining and its evaluation under every objective, and the single-stream encoder with the LM head.
 
 use super::attention::Scores;
-use super::builder::{AttentionForm, Builder, DropoutSite};
+use super::builder::{AttentionForm, Builder};
 use super::config::ModelConfig;
 use super::layer::{Rows, final_norm, layer};
 use super::lm_head::lm_head;
@@ -11,6 +11,7 @@ use super::relative_bias::{bias_by_distance, relative_bias};
 use super::streams::{Sizes, block, visibility};
 use super::{embeddings::embed, streams};
 use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type, ValueId};
+use mpnet_plan::DropoutSite;
 
 /// Inputs of the pretraining graphs, in order, before the dropout masks.
 pub const INPUT_IDS: &str = "input_ids";
@@ -196,7 +197,7 @@ fn embed_rows(
 /// # Errors
 /// Where the configuration is not valid.
 pub fn masked_lm(config: &ModelConfig) -> Result<Graph, GraphError> {
-    let (rows, length) = (Dim::from(Symbol::Batch), Dim::from(Symbol::Length));
+    let (rows, length) = (Dim::from(Symbol::BATCH), Dim::from(Symbol::LENGTH));
     let mut b = Builder::new(config, false)?;
     let ty = Type::new(DType::I64, [rows.clone(), length.clone()]);
     let input_ids = b.graph.input(INPUT_IDS, ty.clone());

@@ -25,7 +25,7 @@ pub(super) struct Sizes {
 
 impl Sizes {
     pub(super) fn new(objective: Objective) -> Sizes {
-        let (l, p) = (Dim::from(Symbol::Length), Dim::from(Symbol::Predicted));
+        let (l, p) = (Dim::from(Symbol::LENGTH), Dim::from(Symbol::PREDICTED));
         let left = l.clone() - p.clone();
         let with_masks = l.clone() + p.clone();
         let (s, q, read, masks) = match objective {
@@ -42,7 +42,7 @@ impl Sizes {
             Objective::Mlm => (l.clone(), l, left.clone(), false),
         };
         Sizes {
-            b: Symbol::Batch.into(),
+            b: Symbol::BATCH.into(),
             s,
             q,
             p,
@@ -62,7 +62,7 @@ pub(super) fn visibility(b: &mut Builder, sizes: &Sizes) -> Result<ValueId, Grap
     let graph = &mut b.graph;
     let zero = graph.index(0)?;
     let one = graph.index(1)?;
-    let length = Dim::from(Symbol::Length);
+    let length = Dim::from(Symbol::LENGTH);
 
     let row = graph.iota(sizes.q.clone())?; // [Q]
     let left = last_index(graph, &sizes.left)?; // left − 1, so that ≥ left is > left − 1
@@ -189,11 +189,11 @@ mod tests {
             graph.parameters.clear();
             graph.output("visible", visible);
             for (length, predicted) in [(2, 1), (5, 1), (6, 2), (9, 4), (8, 7)] {
-                let bindings = Bindings {
-                    batch: 1,
-                    length,
-                    predicted,
-                };
+                let bindings = Bindings::new([
+                    (Symbol::BATCH, 1),
+                    (Symbol::LENGTH, length),
+                    (Symbol::PREDICTED, predicted),
+                ]);
                 let found = interpret(&graph, &bindings, &HashMap::new())?.remove(0);
                 let masks = predicted * (objective.copies() - 1);
                 for ((row, key), seen) in found
@@ -238,11 +238,11 @@ mod tests {
         let padding = block(&mut b, bias, None, keep)?;
         b.graph.output("both", both);
         b.graph.output("padding", padding);
-        let bindings = Bindings {
-            batch: 1,
-            length: 1,
-            predicted: 1,
-        };
+        let bindings = Bindings::new([
+            (Symbol::BATCH, 1),
+            (Symbol::LENGTH, 1),
+            (Symbol::PREDICTED, 1),
+        ]);
         let found = interpret(&b.graph, &bindings, &HashMap::new())?;
         let values: Vec<Vec<f64>> = found.into_iter().map(|a| a.into_iter().collect()).collect();
         let no = f64::NEG_INFINITY;

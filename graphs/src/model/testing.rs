@@ -4,7 +4,7 @@ use super::config::{Activation, ModelConfig};
 use super::objective::Objective;
 use super::pretraining::{ATTENTION_MASK, INPUT_IDS, POSITIONS, TARGETS};
 use crate::ir::testing::random_feeds;
-use crate::ir::{Array, Bindings, Graph};
+use crate::ir::{Array, Bindings, Dim, Graph, Symbol};
 use std::collections::HashMap;
 
 /// Two layers of width 8, with every kind of dropout.
@@ -44,11 +44,11 @@ pub(crate) fn smallest() -> ModelConfig {
 }
 
 /// The sizes of [`batch`].
-pub(crate) const SIZES: Bindings = Bindings {
-    batch: 2,
-    length: 6,
-    predicted: 2,
-};
+pub(crate) const SIZES: Bindings = Bindings::new([
+    (Symbol::BATCH, 2),
+    (Symbol::LENGTH, 6),
+    (Symbol::PREDICTED, 2),
+]);
 
 /// Values of every input and parameter of `graph`, which trains for `objective`: a full row and a
 /// padded one whose last target is ignored, dropout masks and parameters at random.
@@ -66,7 +66,9 @@ pub(crate) fn batch(graph: &Graph, objective: Objective, seed: u64) -> HashMap<S
     ];
     let targets = [[6, 7], [9, 1]];
     let mut feeds = random_feeds(graph, &SIZES, 1, seed);
-    let columns = SIZES.length + objective.copies() * SIZES.predicted;
+    let rows = Dim::from(Symbol::LENGTH);
+    let copies = Dim::from(objective.copies()) * Dim::from(Symbol::PREDICTED);
+    let columns = (rows + copies).eval(&SIZES) as usize;
     let mut set = |name: &str, mut rows: ndarray::Array2<i32>| {
         // The targets have fewer columns than any objective's batch.
         rows.slice_axis_inplace(ndarray::Axis(1), (..columns.min(rows.ncols())).into());

@@ -1,8 +1,9 @@
 //! Checks emitted models against ONNX's rules for the declared opset, for tests.
 
-use super::emitter::{CONTRIB_DOMAIN, OWN_DOMAIN};
+use super::emitter::CONTRIB_DOMAIN;
 use super::model::{IR_VERSION, OPSET};
 use crate::ops::Kernel;
+use mpnet_plan::{KernelId, OWN_DOMAIN};
 use onnx_protobuf::tensor_shape_proto::dimension;
 use onnx_protobuf::{
     AttributeProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto, attribute_proto,
@@ -102,25 +103,6 @@ const STANDARD: &[Standard] = &[
 
 /// `com.microsoft` operators of ordinary builds.
 const CONTRIB: &[&str] = &["FastGelu", "FusedMatMul", "Gelu"];
-/// Operators that the runtime registers.
-const OWN: &[&str] = &[
-    "AdamWUpdate",
-    "BiasCrossEntropy",
-    "BiasCrossEntropyGrad",
-    "BiasGelu",
-    "BiasGeluGrad",
-    "CrossEntropy",
-    "CrossEntropyGrad",
-    "FactorDropout",
-    "MaskDropout",
-    "NormalizedAgain",
-    "PackedAttention",
-    "PackedAttentionGrad",
-    "ResidualNorm",
-    "ResidualNormGrad",
-    "TwoStreamAttention",
-    "TwoStreamAttentionGrad",
-];
 /// `com.microsoft` operators of training builds only.
 const TRAINING: &[&str] = &[
     "AdamWOptimizer",
@@ -207,7 +189,7 @@ fn kernel(node: &NodeProto) -> Kernel {
             }
             Kernel::Standard
         }
-        OWN_DOMAIN if OWN.contains(&op_type) => Kernel::Own,
+        OWN_DOMAIN if op_type.parse::<KernelId>().is_ok() => Kernel::Own,
         CONTRIB_DOMAIN if CONTRIB.contains(&op_type) => Kernel::Contrib,
         CONTRIB_DOMAIN if TRAINING.contains(&op_type) => Kernel::Training,
         domain => panic!("'{domain}' has no {op_type}"),

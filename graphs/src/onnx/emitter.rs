@@ -1,15 +1,12 @@
 //! Collects the ONNX nodes and initializers of one graph while its operators are emitted.
 
 use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type};
+use mpnet_plan::{KernelId, OWN_DOMAIN, SizeInput};
 use onnx_protobuf::{AttributeProto, NodeProto, TensorProto, attribute_proto, tensor_proto};
 use std::collections::HashMap;
 
 /// Domain of ONNX Runtime's own operators.
 pub const CONTRIB_DOMAIN: &str = "com.microsoft";
-/// Domain of this project's operators, which the runtime registers.
-pub const OWN_DOMAIN: &str = "mpnet";
-/// Operators of training builds that the runtime brings to ordinary ones, in its own domain.
-const BROUGHT: &[&str] = &["FastGeluGrad", "GeluGrad", "LayerNormalizationGrad"];
 
 /// One attribute of an ONNX node.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,16 +69,6 @@ struct Source {
     rest: Dim,
 }
 
-/// An input of sizes, computed by the caller instead of by the graph: `[dims.len()]`, or no
-/// dimensions for a `scalar`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SizeInput {
-    /// Name of the graph's input.
-    pub name: String,
-    pub dims: Vec<Dim>,
-    pub scalar: bool,
-}
-
 /// Nodes and initializers of one ONNX graph in the making.
 #[derive(Debug, Default)]
 pub struct Emitter {
@@ -96,8 +83,8 @@ pub struct Emitter {
     temporaries: usize,
     /// Sizes that are inputs, where they are not computed.
     pub(crate) size_inputs: Option<Vec<SizeInput>>,
-    /// Whether the runtime's kernels for the processor run the model.
-    pub(crate) on_processor: bool,
+    /// The runtime's kernels that the model may use.
+    pub(crate) kernels: Vec<KernelId>,
 }
 
 impl Emitter {
@@ -121,10 +108,9 @@ impl Emitter {
         self.size_inputs = Some(Vec::new());
     }
 
-    /// Whether the runtime's kernels for the processor run the model: in place of some that ONNX
-    /// Runtime has, too.
-    pub fn on_processor(&self) -> bool {
-        self.on_processor
+    /// Whether the model may use the runtime's kernel, in place of ONNX Runtime's.
+    pub fn has(&self, kernel: KernelId) -> bool {
+        self.kernels.contains(&kernel)
     }
 
     /// The input of these sizes, where sizes are inputs.
@@ -248,7 +234,8 @@ impl Emitter {
         self.push("", op_type, inputs, outputs, attributes);
     }
 
-    /// A node of ONNX Runtime's own domain.
+    /// A node of ONNX Runtime's own domain; of this project's where the runtime has a kernel of an operator that
+    /// ONNX Runtime has in training builds alone.
     pub fn contrib(
         &mut self,
         op_type: &str,
@@ -256,9 +243,8 @@ impl Emitter {
         outputs: &[String],
         attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) {
-        // Sizes are inputs where the model is for ordinary builds.
-        let brought = self.size_inputs.is_some() && BROUGHT.contains(&op_type);
-        let domain = if brought { OWN_DOMAIN } else { CONTRIB_DOMAIN };
+        let own = op_type.parse().is_ok_and(|kernel| self.has(kernel));
+        let domain = if own { OWN_DOMAIN } else { CONTRIB_DOMAIN };
         self.push(domain, op_type, inputs, outputs, attributes);
     }
 
@@ -470,7 +456,7 @@ impl Emitter {
             .sources
             .get(&symbol)
             .cloned()
-            .ok_or_else(|| format!("no input tells the size of {}", symbol.letter()))?;
+            .ok_or_else(|| format!("no input tells the size of {}", symbol.letters()))?;
         let whole = self.temporary();
         self.standard_with(
             "Shape",

@@ -1,9 +1,10 @@
 //! A whole ONNX model from a graph.
 
-use super::emitter::{CONTRIB_DOMAIN, Emitter, OWN_DOMAIN, SizeInput, emit_nodes, onnx_type};
+use super::emitter::{CONTRIB_DOMAIN, Emitter, emit_nodes, onnx_type};
 use super::usage::{OperatorUse, operators};
 use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type, ValueId, verify};
 use crate::ops::{Kernel, Op};
+use mpnet_plan::{KernelId, OWN_DOMAIN, SizeInput};
 use onnx_protobuf::{
     GraphProto, Message, ModelProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
     tensor_shape_proto, type_proto,
@@ -49,8 +50,7 @@ pub struct Emitted {
 }
 
 /// [`to_onnx`] for a target whose operators `check` accepts, or says why not; symbolic sizes are
-/// further inputs, behind `inputs`. `on_processor` says whether the runtime's kernels for the processor
-/// are there.
+/// further inputs, behind `inputs`, and nodes may use the runtime's `kernels`.
 ///
 /// # Errors
 /// Where the graph is invalid, or has a node that `check` refuses.
@@ -59,11 +59,11 @@ pub fn to_onnx_with_sizes(
     name: &str,
     inputs: &[ValueId],
     check: &dyn Fn(&Op) -> Result<(), String>,
-    on_processor: bool,
+    kernels: Vec<KernelId>,
 ) -> Result<Emitted, GraphError> {
     let mut emitter = Emitter::new(graph);
     emitter.take_sizes_as_inputs();
-    emitter.on_processor = on_processor;
+    emitter.kernels = kernels;
     emit(graph, name, inputs, check, emitter)
 }
 
@@ -185,9 +185,9 @@ pub(crate) fn value_info(name: &str, ty: &Type) -> ValueInfoProto {
 pub(super) fn value_info_named(name: &str, ty: &Type, dims: [&str; 2]) -> ValueInfoProto {
     let [batch, length] = dims;
     let named = |dim: &Dim| {
-        if *dim == Dim::from(Symbol::Batch) {
+        if *dim == Dim::from(Symbol::BATCH) {
             batch.to_owned()
-        } else if *dim == Dim::from(Symbol::Length) {
+        } else if *dim == Dim::from(Symbol::LENGTH) {
             length.to_owned()
         } else {
             dim.to_string()
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn sizes_are_read_off_the_inputs() -> Result<(), GraphError> {
-        let (l, p) = (Dim::from(Symbol::Length), Dim::from(Symbol::Predicted));
+        let (l, p) = (Dim::from(Symbol::LENGTH), Dim::from(Symbol::PREDICTED));
         let mut graph = Graph::new();
         graph.input("rows", Type::f32([l.clone() + p.clone() + p.clone()]));
         graph.input("targets", Type::f32([p.clone()]));
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_size_that_no_input_tells_is_refused() -> Result<(), GraphError> {
         let mut graph = Graph::new();
-        let p = Dim::from(Symbol::Predicted);
+        let p = Dim::from(Symbol::PREDICTED);
         graph.input("x", Type::f32([p.clone() + p.clone()]));
         let indices = graph.iota(p)?;
         graph.output("indices", indices);

@@ -4,6 +4,7 @@ use super::cross_entropy_grad::CrossEntropyGrad;
 use super::operator::{Operator, Vjp, row_index};
 use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use mpnet_plan::KernelId;
 use ndarray::Axis;
 
 /// Summed cross entropy of logits against target indices, one of which is ignored.
@@ -69,7 +70,7 @@ impl Operator for CrossEntropy {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
-        if emitter.on_processor() {
+        if emitter.has(KernelId::CrossEntropy) {
             let ignored = [("ignore_index", Attribute::Int(self.ignore_index))];
             emitter.own(self.name(), inputs, outputs, ignored);
             return Ok(());

@@ -4,6 +4,7 @@ use super::cross_entropy::CrossEntropy;
 use super::operator::{Operator, Vjp, no_second_derivative, row_index};
 use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use mpnet_plan::KernelId;
 use ndarray::Axis;
 
 /// Derivative of the summed cross entropy: `(softmax − one-hot) · d loss`, 0 in ignored rows.
@@ -52,7 +53,7 @@ impl Operator for CrossEntropyGrad {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
-        if emitter.on_processor() {
+        if emitter.has(KernelId::CrossEntropyGrad) {
             let ignored = [("ignore_index", Attribute::Int(self.ignore_index))];
             emitter.own(self.name(), inputs, outputs, ignored);
             return Ok(());

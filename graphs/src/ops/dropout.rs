@@ -3,6 +3,7 @@
 use super::operator::{Kernel, Operator, Vjp};
 use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use mpnet_plan::KernelId;
 
 /// Dropout by a given mask: kept elements scaled by `1 / (1 − ratio)`, the others 0.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +60,7 @@ impl Operator for Dropout {
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
-        if emitter.on_processor() {
+        if emitter.has(KernelId::MaskDropout) {
             let ratio = [("ratio", Attribute::Float(self.ratio))];
             emitter.own("MaskDropout", inputs, outputs, ratio);
             return Ok(());

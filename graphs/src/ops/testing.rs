@@ -16,15 +16,15 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 
 /// The sizes under which every example runs.
-pub(crate) const SIZES: Bindings = Bindings {
-    batch: 2,
-    length: 5,
-    predicted: 3,
-};
+pub(crate) const SIZES: Bindings = Bindings::new([
+    (Symbol::BATCH, 2),
+    (Symbol::LENGTH, 5),
+    (Symbol::PREDICTED, 3),
+]);
 
-pub(crate) const B: Symbol = Symbol::Batch;
-pub(crate) const L: Symbol = Symbol::Length;
-pub(crate) const P: Symbol = Symbol::Predicted;
+pub(crate) const B: Symbol = Symbol::BATCH;
+pub(crate) const L: Symbol = Symbol::LENGTH;
+pub(crate) const P: Symbol = Symbol::PREDICTED;
 
 /// Half the distance of a central difference; its error is this squared.
 const STEP: f64 = 1e-5;

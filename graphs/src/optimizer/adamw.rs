@@ -4,31 +4,8 @@ use crate::ir::{DType, Dim, GraphError, Type};
 use crate::onnx::emitter::{Attribute, Emitter, onnx_type};
 use crate::onnx::model::{serialize, value_info};
 use onnx_protobuf::{GraphProto, TypeProto, ValueInfoProto, type_proto};
-use serde::{Deserialize, Serialize};
 
-/// Hyper-parameters that the optimizer's graph fixes; the learning rate is an input.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct AdamW {
-    pub beta1: f32,
-    pub beta2: f32,
-    pub epsilon: f32,
-    pub weight_decay: f32,
-    /// Largest norm of all gradients together; 0 leaves them as they are.
-    pub clip_grad_norm: f32,
-}
-
-/// annotated-mpnet's defaults.
-impl Default for AdamW {
-    fn default() -> AdamW {
-        AdamW {
-            beta1: 0.9,
-            beta2: 0.98,
-            epsilon: 1e-6,
-            weight_decay: 0.01,
-            clip_grad_norm: 1.0,
-        }
-    }
-}
+pub use mpnet_plan::AdamW;
 
 /// A parameter of one element that no model reads. Its gradient is the norm of all others times
 /// [`NORM_WEIGHT`], which makes clipping reproducible.

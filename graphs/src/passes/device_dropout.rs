@@ -8,20 +8,12 @@
 //! one comparison, operators that every provider has.
 
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
-use crate::model::DropoutSite;
 use crate::ops::Op;
 use crate::ops::dropping::Dropping;
 use crate::ops::factor_dropout::FactorDropout;
 use crate::ops::split::Split;
+use mpnet_plan::{DropoutSite, Factor};
 use std::collections::HashMap;
-
-/// A factor of the masks: an input of odd u32.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Factor {
-    /// Name of the graph's input.
-    pub name: String,
-    pub shape: Vec<Dim>,
-}
 
 /// Replaces the mask inputs of `sites` by their computation, and every Dropout by a choice between
 /// its input and 0 with the scaling behind it; returns the inputs that take the masks' place.

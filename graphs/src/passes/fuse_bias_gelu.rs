@@ -45,7 +45,7 @@ mod tests {
     fn a_layer_in_the_middle_is_one_operator_behind_its_product() -> Result<(), GraphError> {
         for with_dropout in [true, false] {
             let mut graph = Graph::new();
-            let shape = |w: usize| [Symbol::Length.into(), Symbol::Batch.into(), Dim::from(w)];
+            let shape = |w: usize| [Symbol::LENGTH.into(), Symbol::BATCH.into(), Dim::from(w)];
             let x = graph.input("x", Type::f32(shape(3)));
             let weight = graph.parameter("weight", Type::f32([Dim::from(5), 3.into()]));
             let bias = graph.parameter("bias", Type::f32([Dim::from(5)]));

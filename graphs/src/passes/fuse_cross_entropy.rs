@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn loss_and_best_class_are_one_operator() -> Result<(), GraphError> {
         let mut graph = Graph::new();
-        let n = Dim::from(Symbol::Length);
+        let n = Dim::from(Symbol::LENGTH);
         let x = graph.input("x", Type::f32([n.clone(), 2.into()]));
         let targets = graph.input("targets", Type::new(DType::I64, [n]));
         let bias = graph.parameter("bias", Type::f32([Dim::from(2)]));

@@ -109,7 +109,7 @@ mod tests {
     fn a_branch_joins_the_stream_in_one_operator() -> Result<(), GraphError> {
         for (with_dropout, swap) in [(true, false), (false, true)] {
             let mut graph = Graph::new();
-            let rows = || [Symbol::Length.into(), Symbol::Batch.into(), Dim::from(4)];
+            let rows = || [Symbol::LENGTH.into(), Symbol::BATCH.into(), Dim::from(4)];
             let residual = graph.input("residual", Type::f32(rows()));
             let x = graph.input("x", Type::f32(rows()));
             let weight = graph.parameter("weight", Type::f32([Dim::from(4), 4.into()]));

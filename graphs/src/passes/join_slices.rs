@@ -53,21 +53,21 @@ mod tests {
     #[test]
     fn parts_of_a_whole_are_put_together_and_others_are_not() -> Result<(), GraphError> {
         for (before, left) in [
-            (Dim::from(Symbol::Length), &["Concat"][..]),
+            (Dim::from(Symbol::LENGTH), &["Concat"][..]),
             (Dim::from(0), &["Pad", "Pad", "Add"]),
         ] {
             let mut graph = Graph::new();
             let rows = |n: Dim| Type::f32([n, 2.into()]);
-            let a = graph.input("a", rows(Symbol::Length.into()));
-            let b = graph.input("b", rows(Symbol::Predicted.into()));
+            let a = graph.input("a", rows(Symbol::LENGTH.into()));
+            let b = graph.input("b", rows(Symbol::PREDICTED.into()));
             let front = Pad {
                 axis: 0,
                 before: 0.into(),
-                after: Symbol::Predicted.into(),
+                after: Symbol::PREDICTED.into(),
             };
             let back = Pad {
                 axis: 0,
-                after: Dim::from(Symbol::Length) - before.clone(),
+                after: Dim::from(Symbol::LENGTH) - before.clone(),
                 before,
             };
             let (a, b) = (graph.apply1(front, &[a])?, graph.apply1(back, &[b])?);

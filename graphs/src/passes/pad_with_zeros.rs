@@ -60,7 +60,7 @@ mod tests {
             ),
         ] {
             let mut graph = Graph::new();
-            let x = graph.input("x", Type::f32([Symbol::Length.into(), Dim::from(2)]));
+            let x = graph.input("x", Type::f32([Symbol::LENGTH.into(), Dim::from(2)]));
             let pad = Pad {
                 axis: 0,
                 before: before.into(),

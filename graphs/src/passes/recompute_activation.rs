@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn the_second_product_s_weight_gradient_reads_the_recomputed_value() -> Result<(), GraphError> {
         let mut graph = Graph::new();
-        let shape = [Symbol::Length.into(), Symbol::Batch.into(), Dim::from(4)];
+        let shape = [Symbol::LENGTH.into(), Symbol::BATCH.into(), Dim::from(4)];
         let x = graph.input("x", Type::f32(shape));
         let bias = graph.parameter("bias", Type::f32([Dim::from(4)]));
         let weight = graph.parameter("weight", Type::f32([Dim::from(3), 4.into()]));

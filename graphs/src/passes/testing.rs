@@ -1,13 +1,13 @@
 //! Runs one pass over a graph and sees that it still computes the same.
 
 use crate::ir::testing::random_feeds;
-use crate::ir::{Bindings, Graph, GraphError, interpret, verify};
+use crate::ir::{Bindings, Graph, GraphError, Symbol, interpret, verify};
 
-const SIZES: Bindings = Bindings {
-    batch: 2,
-    length: 4,
-    predicted: 3,
-};
+const SIZES: Bindings = Bindings::new([
+    (Symbol::BATCH, 2),
+    (Symbol::LENGTH, 4),
+    (Symbol::PREDICTED, 3),
+]);
 
 /// Runs `pass` and returns the names of the remaining operators, in order.
 pub(super) fn rewritten(

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use mpnet_plan::Provider;
+
 use crate::checkpoint_file::CheckpointFileError;
 use crate::library::LibraryError;
-use crate::provider::Provider;
 
 /// An error of [`crate::engine`].
 #[derive(Debug, thiserror::Error)]

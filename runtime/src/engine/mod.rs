@@ -5,83 +5,17 @@ mod binding;
 mod error;
 pub mod session;
 mod session_handle;
+mod tensor;
 pub mod training_api;
 
 pub use error::EngineError;
-pub use session::{SessionEngine, SessionModels, SessionNames, SessionOptions, Slot};
+pub use session::{SessionEngine, SessionOptions};
 pub use training_api::{TrainingApiEngine, TrainingApiOptions};
+
+pub use mpnet_plan::{NamedArray, Tensor, TensorData};
 
 /// `Result` of this module.
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
-
-/// Elements of a tensor, in row-major order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TensorData {
-    /// `float`.
-    F32(Vec<f32>),
-    /// `int64`.
-    I64(Vec<i64>),
-    /// `uint8`.
-    U8(Vec<u8>),
-    /// `uint32`.
-    U32(Vec<u32>),
-    /// `bool`.
-    Bool(Vec<bool>),
-}
-
-impl TensorData {
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::F32(values) => values.len(),
-            Self::I64(values) => values.len(),
-            Self::U8(values) => values.len(),
-            Self::U32(values) => values.len(),
-            Self::Bool(values) => values.len(),
-        }
-    }
-
-    /// Whether there is no element.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// A named input or output of a graph.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
-    /// Name in the graph.
-    pub name: String,
-    /// Dimensions; none for a scalar.
-    pub shape: Vec<usize>,
-    /// As many elements as the shape says.
-    pub data: TensorData,
-}
-
-impl Tensor {
-    /// The only element of a float tensor that has one.
-    pub fn scalar(&self) -> Option<f32> {
-        match &self.data {
-            TensorData::F32(values) if values.len() == 1 => Some(values[0]),
-            TensorData::F32(_)
-            | TensorData::I64(_)
-            | TensorData::U8(_)
-            | TensorData::U32(_)
-            | TensorData::Bool(_) => None,
-        }
-    }
-}
-
-/// A parameter, or a moment of one, in f32.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NamedArray {
-    /// The parameter's name.
-    pub name: String,
-    /// The parameter's dimensions.
-    pub shape: Vec<usize>,
-    /// As many elements as the shape says, in row-major order.
-    pub values: Vec<f32>,
-}
 
 /// What AdamW remembers.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -113,13 +47,13 @@ pub trait Engine {
     ///
     /// # Errors
     /// An input is missing, unknown or of a wrong shape, or ONNX Runtime fails.
-    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+    fn train_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>>;
 
     /// Runs the evaluation graph on one batch and returns its outputs; nothing is learnt.
     ///
     /// # Errors
     /// An input is missing, unknown or of a wrong shape, or ONNX Runtime fails.
-    fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+    fn eval_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>>;
 
     /// Updates the parameters from the gradients gathered since the last update, and forgets these gradients.
     /// Returns the norm that they had before clipping; where that is not finite, the parameters and the optimizer's state

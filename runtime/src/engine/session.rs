@@ -1,13 +1,13 @@
 //! The engine on ordinary builds: parameters, gradients and moments stay in the device's memory, and every run
 //! reads and writes them there.
 
-mod names;
 mod placement;
 mod scaling;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use mpnet_plan::{Link, Plan, Precision, Provider, names};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
@@ -16,63 +16,15 @@ use ort::value::{DynTensor, TensorRef};
 use super::arena;
 use super::binding::{BoundSession, DeviceVector};
 use super::error::EngineError;
-use super::training_api::{borrow, by_name, check_length, copy_out};
+use super::tensor::{borrow, by_name, check_length, copy_out};
 use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
 use crate::library::Loaded;
-use crate::provider::Provider;
 
-pub use names::SessionNames;
 use scaling::LossScaler;
 
-/// The models that a [`SessionEngine`] runs, as ONNX files' bytes.
-#[derive(Debug, Clone)]
-pub struct SessionModels {
-    /// Batch, parameters and gradients so far in; figures and new gradients out.
-    pub step: Vec<u8>,
-    /// Batch and parameters in, figures out.
-    pub evaluation: Vec<u8>,
-    /// Segments of parameters, gradients and moments in, new ones and the gradient norm out.
-    pub optimizer: Vec<u8>,
-    /// New segments of gradients out, filled with the input [`SessionNames::zero`].
-    pub clear: Vec<u8>,
-    /// One vector copied.
-    pub copy: Vec<u8>,
-}
-
-/// Where a parameter lies in the segments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slot {
-    /// Its name, also the models' input.
-    pub name: String,
-    /// Its dimensions.
-    pub shape: Vec<usize>,
-    /// Which segment.
-    pub segment: usize,
-    /// Its first element in there.
-    pub offset: usize,
-}
-
-/// What a [`SessionEngine`] is made from.
-#[derive(Debug, Clone)]
+/// How a [`SessionEngine`] is to run beside what its plan says.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct SessionOptions {
-    /// The models.
-    pub models: SessionModels,
-    /// How their inputs and outputs are called.
-    pub names: SessionNames,
-    /// Length of each segment, in elements.
-    pub segments: Vec<usize>,
-    /// Every trainable parameter, in the order in which parameters and moments are to be returned.
-    pub parameters: Vec<Slot>,
-    /// AdamW's β1.
-    pub beta1: f32,
-    /// AdamW's β2.
-    pub beta2: f32,
-    /// AdamW's weight decay.
-    pub weight_decay: f32,
-    /// Whether the loss is scaled up so that 16-bit gradients don't vanish, and updates that overflow are skipped.
-    pub scale_loss: bool,
-    /// Where to execute.
-    pub provider: Provider,
     /// Which of the provider's devices.
     pub device_id: i32,
     /// Threads of one operation on the processor; all cores if absent.
@@ -93,7 +45,7 @@ pub struct SessionEngine {
     optimizer: BoundSession,
     clear: BoundSession,
     copy: BoundSession,
-    options: SessionOptions,
+    plan: Plan,
     /// Updates made.
     updates: i64,
     has_gradients: bool,
@@ -188,22 +140,20 @@ impl SessionEngine {
     /// # Errors
     /// The provider is not in the build or lacks an operator, there is no room on the device, or `initial` is not
     /// every parameter.
-    pub fn new(loaded: &Loaded, options: SessionOptions, initial: &[NamedArray]) -> Result<Self> {
-        match options.provider {
-            Provider::Cuda => {
-                crate::library::preload_cuda(&loaded.path)?;
-                arena::share(loaded.environment(), options.device_id)
-                    .map_err(EngineError::runtime("set up the GPU's memory"))?;
-            }
-            Provider::Cpu
-            | Provider::Rocm
-            | Provider::MigraphX
-            | Provider::DirectMl
-            | Provider::OpenVino
-            | Provider::WebGpu => {}
+    pub fn new(
+        loaded: &Loaded,
+        plan: Plan,
+        options: SessionOptions,
+        initial: &[NamedArray],
+    ) -> Result<Self> {
+        let provider = plan.provider;
+        if provider == Provider::Cuda {
+            crate::library::preload_cuda(&loaded.path)?;
+            arena::share(loaded.environment(), options.device_id)
+                .map_err(EngineError::runtime("set up the GPU's memory"))?;
         }
-        let load = |model: &[u8], which| load(loaded, &options, model, which);
-        let models = &options.models;
+        let load = |model: &[u8], which| load(loaded, provider, options, model, which);
+        let models = &plan.models;
         let step = load(&models.step, "training")?;
         let evaluation = load(&models.evaluation, "evaluation")?;
         let optimizer = load(&models.optimizer, "optimizer")?;
@@ -211,18 +161,23 @@ impl SessionEngine {
         let copy = load(&models.copy, "copying")?;
 
         let room = || EngineError::runtime("make room for parameters, gradients and moments");
-        let allocator = allocator(step.session(), &options).map_err(room())?;
-        let in_place = options.provider.updates_in_place();
-        let segments = options
+        let allocator = allocator(step.session(), provider, options.device_id).map_err(room())?;
+        let in_place = provider.info().updates_in_place;
+        let segments = plan
             .segments
             .iter()
-            .map(|&len| SegmentMemory::new(&allocator, len, in_place))
+            .map(|segment| SegmentMemory::new(&allocator, segment.len, in_place))
             .collect::<ort::Result<Vec<_>>>()
             .map_err(room())?;
-        let taken = |name: &str| options.names.is_bound(name, &options.parameters);
-        let step = Model::new("training", step, taken)?;
-        let evaluation = Model::new("evaluation", evaluation, taken)?;
-        let scaling = options.scale_loss.then(LossScaler::default);
+        let bound = plan.slots.iter().flat_map(|slot| {
+            let Link { input, output } = &slot.gradient;
+            [slot.name.as_str(), input, output]
+        });
+        let bound: HashSet<&str> = bound.collect();
+        let step = Model::new("training", step, &bound)?;
+        let evaluation = Model::new("evaluation", evaluation, &bound)?;
+        // Gradients in f16 vanish unless the loss is scaled up.
+        let scaling = (plan.precision == Precision::F16).then(LossScaler::default);
         let mut engine = Self {
             step,
             evaluation,
@@ -230,14 +185,14 @@ impl SessionEngine {
             clear,
             copy,
             segments,
-            options,
+            plan,
             updates: 0,
             has_gradients: false,
             scaling,
         };
         engine
             .optimizer
-            .fetch([engine.options.names.gradient_norm.clone()])
+            .fetch([names::GRADIENT_NORM.to_owned()])
             .and_then(|()| engine.bind_state())
             .and_then(|()| engine.bind_gradients())
             .map_err(EngineError::runtime("bind the parameters"))?;
@@ -245,7 +200,7 @@ impl SessionEngine {
         engine.check_complete(initial, |name| EngineError::MissingParameter { name })?;
         engine.set_parameters(initial)?;
         engine.clear_gradients()?;
-        if let (Provider::Cuda, Some(bytes)) = (engine.options.provider, engine.options.reserve) {
+        if let (Provider::Cuda, Some(bytes)) = (provider, options.reserve) {
             // What is freed stays with the arena. Without room for it, steps take what they find.
             match allocator.alloc::<u8>(bytes) {
                 Ok(block) => drop(block),
@@ -257,26 +212,24 @@ impl SessionEngine {
 
     /// Binds parameters and moments, new ones over old ones or beside them.
     fn bind_state(&mut self) -> ort::Result<()> {
-        let names = &self.options.names;
-        for slot in &self.options.parameters {
+        for slot in &self.plan.slots {
             let current = &self.segments[slot.segment].parameters.current;
             let parameter = current.view(slot.offset, &slot.shape)?;
             for model in [&mut self.step, &mut self.evaluation] {
                 model.session.bind_input(&slot.name, &*parameter)?;
             }
         }
-        for (index, memory) in self.segments.iter().enumerate() {
-            let shape = [self.options.segments[index]];
-            for (kind, vector) in [
-                (&names.parameters, &memory.parameters),
-                (&names.first_moments, &memory.first_moments),
-                (&names.second_moments, &memory.second_moments),
+        for (segment, memory) in self.plan.segments.iter().zip(&self.segments) {
+            let shape = [segment.len];
+            for (link, vector) in [
+                (&segment.parameters, &memory.parameters),
+                (&segment.first_moments, &memory.first_moments),
+                (&segment.second_moments, &memory.second_moments),
             ] {
-                let name = names.segment(index, kind);
                 let (current, next) = (vector.current.view(0, &shape)?, vector.next());
-                self.optimizer.bind_input(&name, &*current)?;
+                self.optimizer.bind_input(&link.input, &*current)?;
                 self.optimizer
-                    .bind_output(&names.replacement(&name), &*next.view(0, &shape)?)?;
+                    .bind_output(&link.output, &*next.view(0, &shape)?)?;
             }
         }
         Ok(())
@@ -284,31 +237,26 @@ impl SessionEngine {
 
     /// Binds gradients, new ones over old ones or beside them.
     fn bind_gradients(&mut self) -> ort::Result<()> {
-        let names = &self.options.names;
-        for slot in &self.options.parameters {
+        for slot in &self.plan.slots {
             let gradients = &self.segments[slot.segment].gradients;
-            let name = names.gradient(&slot.name);
+            let session = &mut self.step.session;
             let current = gradients.current.view(slot.offset, &slot.shape)?;
-            self.step.session.bind_input(&name, &*current)?;
+            session.bind_input(&slot.gradient.input, &*current)?;
             let next = gradients.next().view(slot.offset, &slot.shape)?;
-            self.step
-                .session
-                .bind_output(&names.replacement(&name), &*next)?;
+            session.bind_output(&slot.gradient.output, &*next)?;
         }
-        for (index, memory) in self.segments.iter().enumerate() {
-            let shape = [self.options.segments[index]];
-            let gradients = memory.gradients.current.view(0, &shape)?;
-            let name = names.segment(index, &names.gradients);
-            self.optimizer.bind_input(&name, &*gradients)?;
-            self.clear
-                .bind_output(&names.replacement(&name), &*gradients)?;
+        for (segment, memory) in self.plan.segments.iter().zip(&self.segments) {
+            let gradients = memory.gradients.current.view(0, &[segment.len])?;
+            let Link { input, output } = &segment.gradients;
+            self.optimizer.bind_input(input, &*gradients)?;
+            self.clear.bind_output(output, &*gradients)?;
         }
         Ok(())
     }
 
     /// Makes the gradients that a step has written the current ones.
     fn swap_gradients(&mut self) -> ort::Result<()> {
-        if self.options.provider.updates_in_place() {
+        if self.plan.provider.info().updates_in_place {
             return Ok(());
         }
         self.segments.iter_mut().for_each(|s| s.gradients.swap());
@@ -317,7 +265,7 @@ impl SessionEngine {
 
     /// Makes the parameters and moments that the optimizer has written the current ones.
     fn swap_state(&mut self) -> ort::Result<()> {
-        if self.options.provider.updates_in_place() {
+        if self.plan.provider.info().updates_in_place {
             return Ok(());
         }
         for segment in &mut self.segments {
@@ -330,15 +278,15 @@ impl SessionEngine {
 
     /// Fills everything with zeros, the gaps between parameters included.
     fn zero(&mut self) -> Result<()> {
-        let zeros = vec![0.0; self.options.segments.iter().copied().max().unwrap_or(0)];
-        let names = &self.options.names.copy;
-        for (segment, &len) in self.segments.iter().zip(&self.options.segments) {
+        let lengths = self.plan.segments.iter().map(|segment| segment.len);
+        let zeros = vec![0.0; lengths.clone().max().unwrap_or(0)];
+        for (segment, len) in self.segments.iter().zip(lengths) {
             for vector in segment.all() {
                 for vector in [Some(&vector.current), vector.next.as_ref()]
                     .into_iter()
                     .flatten()
                 {
-                    upload(&mut self.copy, names, vector, 0, &zeros[..len])
+                    upload(&mut self.copy, vector, 0, &zeros[..len])
                         .map_err(EngineError::runtime("clear the parameters"))?;
                 }
             }
@@ -349,26 +297,25 @@ impl SessionEngine {
     fn clear_gradients(&mut self) -> Result<()> {
         self.has_gradients = false;
         self.clear
-            .bind_scalar(&self.options.names.zero, 0.0)
+            .bind_scalar(names::ZERO, 0.0)
             .and_then(|()| self.clear.run())
             .map_err(EngineError::runtime("clear the gradients"))?;
         Ok(())
     }
 
     fn download(&mut self, kind: Kind, slot: usize) -> Result<Vec<f32>> {
-        let slot = &self.options.parameters[slot];
-        let (from, to) = self.options.names.copy.clone();
+        let slot = &self.plan.slots[slot];
         let shape = [slot.shape.iter().product::<usize>()];
         let vector = self.segments[slot.segment].current(kind);
         let mut copy = || {
             let source = vector.view(slot.offset, &shape)?;
-            self.copy.bind_input(&from, &*source)?;
-            self.copy.fetch([to.clone()])?;
+            self.copy.bind_input(names::COPY_SOURCE, &*source)?;
+            self.copy.fetch([names::COPY_TARGET.to_owned()])?;
             self.copy.run()
         };
         let values = copy().map_err(EngineError::runtime(format!("read '{}'", slot.name)))?;
         let value = values.first().ok_or_else(|| EngineError::NotScalar {
-            name: to.clone(),
+            name: slot.name.clone(),
             shape: Vec::new(),
         })?;
         match copy_out(&slot.name, value)?.data {
@@ -382,8 +329,8 @@ impl SessionEngine {
     }
 
     fn slot(&self, name: &str) -> Result<usize> {
-        self.options
-            .parameters
+        self.plan
+            .slots
             .iter()
             .position(|slot| slot.name == name)
             .ok_or_else(|| EngineError::UnknownParameter {
@@ -393,7 +340,7 @@ impl SessionEngine {
 
     fn array(&mut self, kind: Kind, slot: usize) -> Result<NamedArray> {
         let values = self.download(kind, slot)?;
-        let slot = &self.options.parameters[slot];
+        let slot = &self.plan.slots[slot];
         Ok(NamedArray {
             name: slot.name.clone(),
             shape: slot.shape.clone(),
@@ -402,7 +349,7 @@ impl SessionEngine {
     }
 
     fn arrays(&mut self, kind: Kind) -> Result<Vec<NamedArray>> {
-        (0..self.options.parameters.len())
+        (0..self.plan.slots.len())
             .map(|slot| self.array(kind, slot))
             .collect()
     }
@@ -411,7 +358,7 @@ impl SessionEngine {
     fn check_arrays(&self, arrays: &[NamedArray]) -> Result<()> {
         by_name(arrays, |array| &array.name)?;
         for array in arrays {
-            let slot = &self.options.parameters[self.slot(&array.name)?];
+            let slot = &self.plan.slots[self.slot(&array.name)?];
             if array.shape != slot.shape {
                 return Err(EngineError::ParameterShape {
                     name: array.name.clone(),
@@ -431,8 +378,8 @@ impl SessionEngine {
     ) -> Result<()> {
         let given = by_name(arrays, |array| &array.name)?;
         match self
-            .options
-            .parameters
+            .plan
+            .slots
             .iter()
             .find(|slot| !given.contains_key(slot.name.as_str()))
         {
@@ -443,66 +390,58 @@ impl SessionEngine {
 
     fn write(&mut self, kind: Kind, arrays: &[NamedArray]) -> Result<()> {
         for array in arrays {
-            let slot = &self.options.parameters[self.slot(&array.name)?];
+            let slot = &self.plan.slots[self.slot(&array.name)?];
             let vector = self.segments[slot.segment].current(kind);
-            let names = &self.options.names.copy;
-            upload(&mut self.copy, names, vector, slot.offset, &array.values)
+            upload(&mut self.copy, vector, slot.offset, &array.values)
                 .map_err(EngineError::runtime(format!("write '{}'", array.name)))?;
         }
         Ok(())
     }
 
     /// AdamW's numbers of the next update.
-    fn optimizer_scalars(&self, learning_rate: f32) -> [(String, f32); 4] {
-        let (options, names) = (&self.options, &self.options.names);
+    fn optimizer_scalars(&self, learning_rate: f32) -> [(&'static str, f32); 4] {
+        let optimizer = &self.plan.optimizer;
         let update = (self.updates + 1) as f64;
         let learning_rate = f64::from(learning_rate);
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(update);
         let scale = self.scaling.as_ref().map_or(1.0, LossScaler::scale);
         [
             (
-                names.step_size.clone(),
-                (learning_rate / correction(options.beta1)) as f32,
+                names::STEP_SIZE,
+                (learning_rate / correction(optimizer.beta1)) as f32,
             ),
             (
-                names.decay.clone(),
-                (1.0 - learning_rate * f64::from(options.weight_decay)) as f32,
+                names::DECAY,
+                (1.0 - learning_rate * f64::from(optimizer.weight_decay)) as f32,
             ),
             (
-                names.second_correction.clone(),
-                (1.0 / correction(options.beta2).sqrt()) as f32,
+                names::SECOND_CORRECTION,
+                (1.0 / correction(optimizer.beta2).sqrt()) as f32,
             ),
-            (names.gradient_scale.clone(), 1.0 / scale),
+            (names::GRADIENT_SCALE, 1.0 / scale),
         ]
     }
+}
 
-    /// [`Engine::train_step`] for inputs from several places.
-    ///
-    /// # Errors
-    /// As [`Engine::train_step`].
-    pub fn run_train_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
-        let names = &self.options.names;
-        let mut outputs = match &self.scaling {
-            None => self.step.run(inputs)?,
-            Some(scaling) => {
-                let mut inputs = inputs.to_vec();
-                let scaled: Vec<(usize, Tensor)> = inputs
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, input)| input.name == names.loss_scale)
-                    .map(|(index, input)| (index, scaling.scaled(input)))
-                    .collect();
-                for (index, tensor) in &scaled {
-                    inputs[*index] = tensor;
-                }
-                self.step.run(&inputs)?
-            }
-        };
+impl Engine for SessionEngine {
+    fn train_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let scaled = self.scaling.as_ref().and_then(|scaling| {
+            let scale = inputs.iter().find(|input| input.name == names::LOSS_SCALE);
+            scale.map(|input| scaling.scaled(input))
+        });
+        let inputs: Vec<&Tensor> = inputs
+            .iter()
+            .map(|&input| match &scaled {
+                Some(scaled) if input.name == scaled.name => scaled,
+                Some(_) | None => input,
+            })
+            .collect();
+        let mut outputs = self.step.run(&inputs)?;
         if let Some(scaling) = &self.scaling {
+            let exposed = self.plan.slots.iter().filter_map(|s| s.exposed.as_deref());
+            let scaled: HashSet<&str> = exposed.chain([names::LOSS]).collect();
             for output in &mut outputs {
-                if output.name == names.loss
-                    || output.name.starts_with(&names.exposed_gradient_prefix)
-                {
+                if scaled.contains(output.name.as_str()) {
                     *output = scaling.unscaled(output);
                 }
             }
@@ -513,22 +452,8 @@ impl SessionEngine {
         Ok(outputs)
     }
 
-    /// [`Engine::eval_step`] for inputs from several places.
-    ///
-    /// # Errors
-    /// As [`Engine::eval_step`].
-    pub fn run_eval_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    fn eval_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         self.evaluation.run(inputs)
-    }
-}
-
-impl Engine for SessionEngine {
-    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.run_train_step(&inputs.iter().collect::<Vec<_>>())
-    }
-
-    fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.run_eval_step(&inputs.iter().collect::<Vec<_>>())
     }
 
     fn optimizer_step(&mut self, learning_rate: f32) -> Result<f32> {
@@ -543,14 +468,13 @@ impl Engine for SessionEngine {
             self.optimizer.run()
         };
         let outputs = update().map_err(EngineError::runtime("update the parameters"))?;
-        let name = &self.options.names.gradient_norm;
         let norm = outputs
             .first()
-            .map(|output| copy_out(name, output))
+            .map(|output| copy_out(names::GRADIENT_NORM, output))
             .transpose()?
             .and_then(|tensor| tensor.scalar())
             .ok_or_else(|| EngineError::NotScalar {
-                name: name.clone(),
+                name: names::GRADIENT_NORM.to_owned(),
                 shape: Vec::new(),
             })?;
         self.swap_state()
@@ -614,14 +538,10 @@ impl Engine for SessionEngine {
 
 impl Model {
     /// Splits the session's values into those of a batch and those that are `bound` once and for all.
-    fn new(
-        graph: &'static str,
-        mut session: BoundSession,
-        bound: impl Fn(&str) -> bool,
-    ) -> Result<Self> {
+    fn new(graph: &'static str, mut session: BoundSession, bound: &HashSet<&str>) -> Result<Self> {
         let own = |names: &mut dyn Iterator<Item = &str>| -> Vec<String> {
             names
-                .filter(|name| !bound(name))
+                .filter(|name| !bound.contains(name))
                 .map(str::to_owned)
                 .collect()
         };
@@ -672,10 +592,9 @@ impl Model {
     }
 }
 
-/// Copies floats to a device by way of the session of the copying model, whose input and output `names` are.
+/// Copies floats to a device by way of the session of the copying model.
 fn upload(
     copy: &mut BoundSession,
-    names: &(String, String),
     target: &DeviceVector,
     offset: usize,
     values: &[f32],
@@ -683,38 +602,46 @@ fn upload(
     let shape = [values.len()];
     let source = TensorRef::from_array_view((shape, values))?;
     let target = target.view(offset, &shape)?;
-    let (from, to) = names;
-    copy.bind_input(from, &*source)?;
+    copy.bind_input(names::COPY_SOURCE, &*source)?;
     copy.fetch([])?;
-    copy.bind_output(to, &*target)?;
+    copy.bind_output(names::COPY_TARGET, &*target)?;
     copy.run().map(drop)
 }
 
 /// Loads a model on the provider; where some of its nodes do not run there, says which.
 fn load(
     loaded: &Loaded,
-    options: &SessionOptions,
+    provider: Provider,
+    options: SessionOptions,
     model: &[u8],
     which: &'static str,
 ) -> Result<BoundSession> {
-    let builder = |allow| session_options(loaded, options, allow);
+    let builder = |allow_cpu_nodes| {
+        let options = SessionOptions {
+            allow_cpu_nodes,
+            ..options
+        };
+        session_options(loaded, provider, options)
+    };
     builder(options.allow_cpu_nodes)
         .and_then(|builder| BoundSession::new(builder, model))
         .map_err(|source| {
-            let accepted = options.allow_cpu_nodes || options.provider == Provider::Cpu;
+            let accepted = options.allow_cpu_nodes || provider == Provider::Cpu;
             let elsewhere = match builder(true) {
                 Ok(builder) if !accepted => placement::on_processor(builder, model),
                 Ok(_) | Err(_) => String::new(),
             };
+            let hint = if elsewhere.is_empty() {
+                String::new()
+            } else {
+                format!(
+                    "; these nodes would run on the processor: {elsewhere}; --allow-cpu-nodes accepts that"
+                )
+            };
             EngineError::Load {
                 which,
-                provider: options.provider,
-                hint: match elsewhere.is_empty() {
-                    true => String::new(),
-                    false => format!(
-                        "; these nodes would run on the processor: {elsewhere}; --allow-cpu-nodes accepts that"
-                    ),
-                },
+                provider,
+                hint,
                 source,
             }
         })
@@ -722,8 +649,8 @@ fn load(
 
 fn session_options(
     loaded: &Loaded,
-    options: &SessionOptions,
-    allow_cpu_nodes: bool,
+    provider: Provider,
+    options: SessionOptions,
 ) -> ort::Result<SessionBuilder> {
     let mut builder = Session::builder(loaded.environment())?
         // Five sessions, each with its own threads: those of a model that rests must not spin.
@@ -733,30 +660,22 @@ fn session_options(
     if let Some(threads) = options.threads {
         builder = builder.with_intra_threads(threads)?;
     }
-    if options.provider == Provider::Cuda {
+    if provider == Provider::Cuda {
         builder = builder.with_config_entry(arena::SHARED.0, arena::SHARED.1)?;
     }
-    let builder = crate::kernels::register(builder, options.provider, options.device_id)?;
-    crate::provider::register(
-        builder,
-        options.provider,
-        options.device_id,
-        allow_cpu_nodes,
-    )
+    let builder = crate::kernels::register(builder, provider, options.device_id)?;
+    let allow_cpu_nodes = options.allow_cpu_nodes;
+    crate::provider::register(builder, provider, options.device_id, allow_cpu_nodes)
 }
 
 /// The allocator of the memory in which the provider works.
-fn allocator(session: &Session, options: &SessionOptions) -> ort::Result<Rc<Allocator>> {
-    let device = match options.provider {
-        Provider::Cpu | Provider::OpenVino => return Ok(Rc::new(Allocator::default())),
-        Provider::Cuda => AllocationDevice::CUDA,
-        Provider::Rocm | Provider::MigraphX => AllocationDevice::HIP,
-        Provider::DirectMl => AllocationDevice::DIRECTML,
-        Provider::WebGpu => AllocationDevice::WEBGPU_BUFFER,
+fn allocator(session: &Session, provider: Provider, device_id: i32) -> ort::Result<Rc<Allocator>> {
+    let Some(memory) = provider.info().memory else {
+        return Ok(Rc::new(Allocator::default()));
     };
     let info = MemoryInfo::new(
-        device,
-        options.device_id,
+        AllocationDevice::new(memory),
+        device_id,
         AllocatorType::Device,
         MemoryType::Default,
     )?;

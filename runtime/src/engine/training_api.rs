@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+use mpnet_plan::Provider;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::training::Checkpoint;
@@ -12,10 +13,11 @@ use ort::value::{DynTensor, DynValueRef, TensorElementType, TensorRef, ValueType
 
 use super::error::EngineError;
 use super::session_handle::{Graph, Models, SessionHandle};
+use super::tensor::{borrow, by_name, check_length, copy_out};
 use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
 use crate::checkpoint_file;
 use crate::library::{self, Loaded};
-use crate::provider::Provider;
+use crate::provider::{self, require_training_api};
 use crate::scratch::Scratch;
 
 /// What a [`TrainingApiEngine`] is made from.
@@ -71,7 +73,7 @@ impl TrainingApiEngine {
     /// The build has no training API, an artifact is missing or refused, or the options name parameters or
     /// outputs that the artifacts don't have.
     pub fn new(loaded: &Loaded, options: TrainingApiOptions) -> Result<Self> {
-        options.provider.require_training_api()?;
+        require_training_api(options.provider)?;
         loaded.require_training_api()?;
         if options.provider == Provider::Cuda {
             library::preload_cuda(&loaded.path)?;
@@ -231,14 +233,14 @@ impl TrainingApiEngine {
 }
 
 impl Engine for TrainingApiEngine {
-    fn train_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn train_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let outputs = self.training.run(&mut self.session, inputs)?;
         let norm = &outputs[self.norm_index];
         self.norm = Some(scalar(&self.options.gradient_norm_output, norm)?);
         self.training.copy_out(&outputs)
     }
 
-    fn eval_step(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn eval_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
         let outputs = self.evaluation.run(&mut self.session, inputs)?;
         self.evaluation.copy_out(&outputs)
     }
@@ -370,7 +372,7 @@ impl Signature {
         })
     }
 
-    fn run(&self, session: &mut SessionHandle, inputs: &[Tensor]) -> Result<Vec<DynTensor>> {
+    fn run(&self, session: &mut SessionHandle, inputs: &[&Tensor]) -> Result<Vec<DynTensor>> {
         let values = self.order(inputs)?;
         session
             .run(self.graph, &values, self.outputs.len())
@@ -389,7 +391,7 @@ impl Signature {
     }
 
     /// The inputs as ONNX Runtime's values over the caller's memory, in the graph's order.
-    fn order<'a>(&self, inputs: &'a [Tensor]) -> Result<Vec<DynValueRef<'a>>> {
+    fn order<'a>(&self, inputs: &[&'a Tensor]) -> Result<Vec<DynValueRef<'a>>> {
         let graph = self.graph.name();
         let given = by_name(inputs, |input| &input.name)?;
         if let Some(input) = inputs
@@ -416,27 +418,6 @@ impl Signature {
             })
             .collect()
     }
-}
-
-pub(super) fn borrow(tensor: &Tensor) -> ort::Result<DynValueRef<'_>> {
-    let shape = tensor.shape.as_slice();
-    Ok(match &tensor.data {
-        TensorData::F32(values) => {
-            TensorRef::from_array_view((shape, values.as_slice()))?.into_dyn()
-        }
-        TensorData::I64(values) => {
-            TensorRef::from_array_view((shape, values.as_slice()))?.into_dyn()
-        }
-        TensorData::U8(values) => {
-            TensorRef::from_array_view((shape, values.as_slice()))?.into_dyn()
-        }
-        TensorData::U32(values) => {
-            TensorRef::from_array_view((shape, values.as_slice()))?.into_dyn()
-        }
-        TensorData::Bool(values) => {
-            TensorRef::from_array_view((shape, values.as_slice()))?.into_dyn()
-        }
-    })
 }
 
 fn scalar(name: &str, output: &DynTensor) -> Result<f32> {
@@ -466,70 +447,6 @@ fn scalar(name: &str, output: &DynTensor) -> Result<f32> {
     })
 }
 
-pub(super) fn copy_out(name: &str, output: &DynTensor) -> Result<Tensor> {
-    let shape = output
-        .shape()
-        .iter()
-        .map(|&dimension| usize::try_from(dimension).unwrap_or(0))
-        .collect();
-    let read = EngineError::runtime(format!("read the output '{name}'"));
-    let data = match output.data_type() {
-        TensorElementType::Float32 => output
-            .try_extract_tensor()
-            .map(|(_, values)| TensorData::F32(values.to_vec())),
-        TensorElementType::Int64 => output
-            .try_extract_tensor()
-            .map(|(_, values)| TensorData::I64(values.to_vec())),
-        TensorElementType::Uint8 => output
-            .try_extract_tensor()
-            .map(|(_, values)| TensorData::U8(values.to_vec())),
-        TensorElementType::Bool => output
-            .try_extract_tensor()
-            .map(|(_, values)| TensorData::Bool(values.to_vec())),
-        other => {
-            return Err(EngineError::OutputType {
-                name: name.to_owned(),
-                found: other.to_string(),
-            });
-        }
-    };
-    Ok(Tensor {
-        name: name.to_owned(),
-        shape,
-        data: data.map_err(read)?,
-    })
-}
-
-pub(super) fn check_length(name: &str, shape: &[usize], length: usize) -> Result<()> {
-    let expected = shape
-        .iter()
-        .try_fold(1usize, |product, &dimension| product.checked_mul(dimension));
-    if expected == Some(length) {
-        return Ok(());
-    }
-    Err(EngineError::Length {
-        name: name.to_owned(),
-        shape: shape.to_vec(),
-        length,
-    })
-}
-
-pub(super) fn by_name<'a, T>(
-    items: &'a [T],
-    name: impl Fn(&'a T) -> &'a String,
-) -> Result<HashMap<&'a str, &'a T>> {
-    let mut found = HashMap::with_capacity(items.len());
-    for item in items {
-        if found.insert(name(item).as_str(), item).is_some() {
-            return Err(EngineError::Duplicate {
-                name: name(item).clone(),
-            });
-        }
-    }
-    Ok(found)
-}
-
-/// Checks that the checkpoint has exactly these parameters.
 /// What a hidden parameter holds at the start.
 pub fn hidden_parameter(name: &str) -> NamedArray {
     NamedArray {
@@ -539,6 +456,7 @@ pub fn hidden_parameter(name: &str) -> NamedArray {
     }
 }
 
+/// Checks that the checkpoint has exactly these parameters.
 fn check_parameters(checkpoint: &Path, listed: &[String]) -> Result<()> {
     let found = checkpoint_file::parameter_names(&map(checkpoint)?)?;
     let absent = |name: &str, names: &[String]| !names.iter().any(|other| other == name);
@@ -598,7 +516,7 @@ fn session_options(loaded: &Loaded, options: &TrainingApiOptions) -> ort::Result
     }
     let builder = crate::kernels::register(builder, options.provider, options.device_id)?;
     // The graphs compute shapes, which ONNX Runtime does on the processor.
-    crate::provider::register(builder, options.provider, options.device_id, true)
+    provider::register(builder, options.provider, options.device_id, true)
 }
 
 fn read_models(artifacts: &Path) -> Result<Models> {

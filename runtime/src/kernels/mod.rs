@@ -6,13 +6,25 @@ mod attention;
 mod cpu;
 mod cuda;
 
-use ort::operator::OperatorDomain;
+use mpnet_plan::{KernelId, OWN_DOMAIN, Precision, Provider};
+use ort::operator::{Operator, OperatorDomain};
 use ort::session::builder::SessionBuilder;
+use ort::value::TensorElementType;
 
-use crate::provider::Provider;
+/// Where kernels are registered.
+trait Registry: Sized {
+    /// Adds one.
+    ///
+    /// # Errors
+    /// ONNX Runtime refuses it.
+    fn add(self, operator: impl Operator + 'static) -> ort::Result<Self>;
+}
 
-/// The operators' domain in models.
-const DOMAIN: &str = "mpnet";
+impl Registry for OperatorDomain {
+    fn add(self, operator: impl Operator + 'static) -> ort::Result<Self> {
+        Self::add(self, operator)
+    }
+}
 
 /// Adds the operators that have kernels for `provider` to a session's options.
 ///
@@ -23,15 +35,65 @@ pub(crate) fn register(
     provider: Provider,
     device_id: i32,
 ) -> ort::Result<SessionBuilder> {
-    let domain = OperatorDomain::new(DOMAIN)?;
-    let domain = match provider {
-        Provider::Cpu => cpu::add(domain)?,
-        Provider::Cuda => cuda::add(domain, device_id)?,
-        Provider::Rocm
-        | Provider::MigraphX
-        | Provider::DirectMl
-        | Provider::OpenVino
-        | Provider::WebGpu => return Ok(builder),
-    };
-    Ok(builder.with_operators(domain)?)
+    if provider.info().kernels.is_empty() {
+        return Ok(builder);
+    }
+    let domain = OperatorDomain::new(OWN_DOMAIN)?;
+    Ok(builder.with_operators(add_all(domain, provider, device_id)?)?)
+}
+
+/// Adds every kernel that the table of providers promises.
+fn add_all<R: Registry>(registry: R, provider: Provider, device_id: i32) -> ort::Result<R> {
+    let mut kernels = provider.registrations().into_iter();
+    kernels.try_fold(registry, |registry, (kernel, precision)| {
+        let element = element(precision);
+        match provider {
+            Provider::Cpu => cpu::add(registry, kernel, element),
+            Provider::Cuda => cuda::add(registry, kernel, element, device_id),
+            Provider::Rocm
+            | Provider::MigraphX
+            | Provider::DirectMl
+            | Provider::OpenVino
+            | Provider::WebGpu => Err(missing(kernel, element)),
+        }
+    })
+}
+
+/// The element type of that precision's floats.
+fn element(precision: Precision) -> TensorElementType {
+    match precision {
+        Precision::F32 => TensorElementType::Float32,
+        Precision::BF16 => TensorElementType::Bfloat16,
+        Precision::F16 => TensorElementType::Float16,
+    }
+}
+
+/// The error of a kernel that the table of providers promises and nobody has written.
+fn missing(kernel: KernelId, element: TensorElementType) -> ort::Error {
+    ort::Error::new(format!("there is no kernel of {kernel} for {element}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Notes the names of what is added.
+    struct Names(Vec<String>);
+
+    impl Registry for Names {
+        fn add(mut self, operator: impl Operator + 'static) -> ort::Result<Self> {
+            self.0.push(operator.name().to_owned());
+            Ok(self)
+        }
+    }
+
+    #[test]
+    fn what_the_table_of_providers_promises_is_registered_under_its_name() {
+        for &provider in Provider::ALL {
+            let names = add_all(Names(Vec::new()), provider, 0).unwrap().0;
+            let promised = provider.registrations();
+            let promised: Vec<&str> = promised.iter().map(|(id, _)| id.op_type()).collect();
+            assert_eq!(names, promised, "{provider}");
+        }
+    }
 }

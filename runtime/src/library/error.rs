@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::provider::Provider;
+use mpnet_plan::Provider;
 
 /// An error of [`crate::library`]. Every message says what to do about it.
 #[derive(Debug, thiserror::Error)]

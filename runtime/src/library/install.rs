@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mpnet_plan::Provider;
+
 use super::cache::{Cache, Installed, Manifest, cache_folder};
 use super::client::{self, Client, ClientKind, Fetched};
 use super::error::{LibraryError, Result, io};
 use super::pinned::{PinnedWheel, default_wheel};
 use super::{digest, files, wheel};
 use crate::digest::sha256_file;
-use crate::provider::Provider;
 
 /// How to install.
 #[derive(Debug, Clone)]
@@ -51,7 +52,7 @@ pub fn install(wheel: Option<&'static PinnedWheel>, options: &InstallOptions) ->
         .or_else(default_wheel)
         .ok_or(LibraryError::NothingPublished {
             provider: Provider::Cpu,
-            package: Provider::Cpu.entry().package,
+            package: Provider::Cpu.info().package,
             os: std::env::consts::OS,
             arch: std::env::consts::ARCH,
         })?;

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mpnet_plan::Provider;
+
 use super::cache::Cache;
 use super::error::{LibraryError, Result};
 use super::files::{files_below, is_wheel, library_in};
 use super::install::{self, InstallOptions};
 use super::pinned::{PinnedWheel, default_wheel, wheel_of};
-use crate::provider::Provider;
 
 /// Where to look for a build.
 #[derive(Debug, Clone)]
@@ -65,9 +66,9 @@ impl LocateOptions {
 
 /// The pinned build for this machine that has `provider`, with the training API or without.
 fn wheel_for(provider: Provider, training_api: bool) -> Result<&'static PinnedWheel> {
-    let entry = provider.entry();
-    let training_package = entry.training_package.filter(|_| training_api);
-    let package = training_package.unwrap_or(entry.package);
+    let info = provider.info();
+    let training_package = info.training_package.filter(|_| training_api);
+    let package = training_package.unwrap_or(info.package);
     wheel_of(package).ok_or(LibraryError::NothingPublished {
         provider,
         package,

@@ -3,7 +3,9 @@
 //! The update is elementwise, so it sees parameters, gradients and moments as vectors: a handful of
 //! long ones instead of hundreds of small ones, a kernel launch each. The step sees views of them.
 
+use super::{gradient, replaced};
 use crate::model::parameters::Parameter;
+use mpnet_plan::{Segment, Slot, names};
 
 /// Every parameter starts at a multiple of so many elements (256 bytes), as allocators align.
 const ALIGNMENT: usize = 64;
@@ -11,38 +13,16 @@ const ALIGNMENT: usize = 64;
 /// needs beside the buffers themselves.
 const MAX_ELEMENTS: usize = 1 << 24;
 
-/// One long buffer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    /// Elements.
-    pub len: usize,
-    /// Whether the parameters in it decay.
-    pub decays: bool,
-}
-
-/// A parameter's place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slot {
-    /// Native name: the step's input.
-    pub name: String,
-    pub shape: Vec<usize>,
-    /// Index of its segment.
-    pub segment: usize,
-    /// Its first element there.
-    pub offset: usize,
-}
-
 /// All parameters, in their order, in segments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
+pub(super) struct Layout {
     pub segments: Vec<Segment>,
     pub slots: Vec<Slot>,
 }
 
 impl Layout {
     /// Lays out `parameters`, those that decay apart from those that don't; with `shared` segments
-    /// several to one buffer, else each in its own.
-    pub fn new(parameters: &[Parameter], shared: bool) -> Layout {
+    /// several to one buffer, else each in its own. With `expose` the step shows every gradient.
+    pub fn new(parameters: &[Parameter], shared: bool, expose: bool) -> Layout {
         let mut segments: Vec<Segment> = Vec::new();
         let mut open: [Option<usize>; 2] = [None, None];
         let slots = parameters
@@ -53,10 +33,7 @@ impl Layout {
                 let index = match *open {
                     Some(index) if shared && segments[index].len + size <= MAX_ELEMENTS => index,
                     Some(_) | None => {
-                        segments.push(Segment {
-                            len: 0,
-                            decays: parameter.decays(),
-                        });
+                        segments.push(segment(segments.len(), 0, parameter.decays()));
                         segments.len() - 1
                     }
                 };
@@ -68,10 +45,25 @@ impl Layout {
                     shape: parameter.shape.clone(),
                     segment: index,
                     offset,
+                    gradient: gradient(&parameter.name),
+                    exposed: expose.then(|| names::exposed_gradient(&parameter.name)),
                 }
             })
             .collect();
         Layout { segments, slots }
+    }
+}
+
+/// Segment `index` of so many elements.
+pub(super) fn segment(index: usize, len: usize, decays: bool) -> Segment {
+    let vector = |kind: &str| replaced(format!("segment.{index}.{kind}"));
+    Segment {
+        len,
+        decays,
+        parameters: vector("parameter"),
+        gradients: vector("gradient"),
+        first_moments: vector("first_moment"),
+        second_moments: vector("second_moment"),
     }
 }
 
@@ -97,12 +89,12 @@ mod tests {
             parameter("c.weight", &[2, 2]),
             parameter("b.bias", &[200]),
         ];
-        let alone = Layout::new(&list, false);
+        let alone = Layout::new(&list, false, false);
         for (index, slot) in alone.slots.iter().enumerate() {
             assert_eq!((slot.segment, slot.offset), (index, 0));
             assert_eq!(alone.segments[index].decays, list[index].decays());
         }
-        let layout = Layout::new(&list, true);
+        let layout = Layout::new(&list, true, false);
         for (slot, parameter) in layout.slots.iter().zip(&list) {
             let segment = &layout.segments[slot.segment];
             assert_eq!(segment.decays, parameter.decays());

@@ -2,155 +2,116 @@
 //! builds of ONNX Runtime have, each provider with the fused kernels it knows.
 
 pub mod coverage;
+mod kernels;
 mod layout;
 mod optimizer;
-mod target;
 
-pub use layout::{Layout, Segment, Slot};
-pub use optimizer::{COPY, SegmentNames, new_name, scalars};
-pub use target::{Target, UnknownTarget};
-
-pub use crate::onnx::emitter::SizeInput;
 pub use crate::onnx::usage::OperatorUse;
-pub use crate::passes::device_dropout::Factor;
+pub use kernels::attends;
 
-use super::ort_training::{self, CORRECT, GRADIENT_NORM, LOSS_SCALE, LOSS_SUM, TRAIN_OUTPUTS};
+use super::ort_training::{self, CORRECT, LOSS_SUM};
 use crate::autodiff;
-use crate::ir::memory::{execution_order, memory};
-use crate::ir::{Bindings, DType, Dim, Graph, GraphError, Type, ValueId, verify};
+use crate::ir::{DType, Graph, GraphError, Type, ValueId, verify};
+use crate::model::AttentionForm;
 use crate::model::config::ModelConfig;
 use crate::model::parameters::parameters;
 use crate::model::pretraining::pretraining_with;
-use crate::model::{AttentionForm, DropoutSite};
 use crate::onnx::model::to_onnx_with_sizes;
 use crate::ops::Op;
 use crate::ops::matmul::MatMul;
 use crate::ops::softmax_grad::SoftmaxGrad;
-use crate::optimizer::adamw::AdamW;
 use crate::passes;
 use crate::passes::absorb_scale::absorb_scale;
 use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
 use crate::passes::precision::lower_precision;
 use crate::passes::softmax_row_sum::softmax_row_sum;
+use kernels::{own_kernel, runs};
+use layout::Layout;
+use mpnet_plan::{
+    AdamW, Dim, KernelId, Link, Models, Plan, Precision, Provider, Randomness, names,
+};
 use std::collections::BTreeMap;
-
-/// Arithmetic of the step. Parameters, accumulated gradients, the loss and the optimizer are always
-/// f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// f32 throughout.
-    #[default]
-    F32,
-    /// Matrix products and activations in bf16.
-    BF16,
-    /// Matrix products and activations in f16; the loss has to be scaled up.
-    F16,
-}
-
-impl Precision {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Precision::F32 => "fp32",
-            Precision::BF16 => "bf16",
-            Precision::F16 => "fp16",
-        }
-    }
-}
 
 /// What to compile beside the model itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
+    /// What the optimizer is made for.
     pub optimizer: AdamW,
-    pub target: Target,
+    /// Where the models run.
+    pub provider: Provider,
+    /// The arithmetic of step and evaluation.
     pub precision: Precision,
-    /// Whether attention is one operator, where the target has a kernel of it.
+    /// Whether attention is one operator, where the provider has a kernel of it.
     pub fused_attention: bool,
     /// Whether what lies between matrix products, and the optimizer, are kernels of the runtime, where it
     /// has them.
     pub own_kernels: bool,
     /// Whether layers are computed once more by the derivative, which then keeps less.
     pub gradient_checkpointing: bool,
-    /// Gradients as further outputs `grad.<parameter>` of the step, and logits of the evaluation:
-    /// for verification, not for training.
+    /// Gradients as further outputs of the step ([`names::exposed_gradient`]), and logits of the
+    /// evaluation: for verification, not for training.
     pub expose: bool,
 }
 
 impl Options {
+    /// Whether the models may use the runtime's kernel.
+    fn may_use(&self, kernel: KernelId) -> bool {
+        let asked_for = match kernel {
+            // Where a model has them it was asked for: `form` looks after that.
+            KernelId::TwoStreamAttention | KernelId::TwoStreamAttentionGrad => true,
+            _ => self.own_kernels,
+        };
+        asked_for && self.provider.has_kernel(kernel, self.precision)
+    }
+
+    /// The runtime's kernels that the models may use.
+    fn kernels(&self) -> Vec<KernelId> {
+        let all = KernelId::ALL.iter().copied();
+        all.filter(|kernel| self.may_use(*kernel)).collect()
+    }
+
     /// Whether there is a kernel of `op` as it is emitted.
     fn has(&self, op: &Op) -> bool {
-        self.target.has(op)
-            || (self.own_kernels && self.target.brings(op))
-            || (self.on_processor() && matches!(op, Op::GeluGrad(_) | Op::LayerNormGrad(_)))
+        runs(self.provider, op) || own_kernel(op).is_some_and(|kernel| self.may_use(kernel))
     }
 
-    /// Whether the runtime's kernels for the processor are used.
-    fn on_processor(&self) -> bool {
-        self.target == Target::Cpu && self.precision == Precision::F32
-    }
-
-    /// Whether the target's graphs are fused for kernels of the runtime.
+    /// Whether graphs are fused for kernels of the runtime.
     fn fuses(&self) -> bool {
-        self.own_kernels && self.target.has_own_kernels()
+        self.may_use(KernelId::ResidualNorm)
     }
 
     /// How attention is written down for `config`.
     fn form(&self, config: &ModelConfig) -> AttentionForm {
-        match self.fused_attention && self.target.attends(config, self.precision) {
-            true => AttentionForm::Fused,
-            false => AttentionForm::Expanded,
+        if self.fused_attention && attends(self.provider, config, self.precision) {
+            AttentionForm::Fused
+        } else {
+            AttentionForm::Expanded
         }
     }
 }
 
-/// The compiled models and what a caller has to know of them.
+/// The plan of a training run and what else is known of its models.
 pub struct Artifacts {
-    /// Batch, masks, parameters and gradients in; figures and new gradients out.
-    pub step: Vec<u8>,
-    pub eval: Vec<u8>,
-    /// Further inputs of the step.
-    pub step_sizes: Vec<SizeInput>,
-    /// Further inputs of the evaluation.
-    pub eval_sizes: Vec<SizeInput>,
-    /// Segments in, new segments and the gradient norm out.
-    pub optimizer: Vec<u8>,
-    /// Gradient segments of zeros.
-    pub clear: Vec<u8>,
-    /// One vector copied.
-    pub copy: Vec<u8>,
+    /// What the runtime executes.
+    pub plan: Plan,
     /// What the models need kernels for, with the number of nodes.
     pub operators: BTreeMap<OperatorUse, usize>,
-    pub layout: Layout,
-    /// What the step takes for its dropout.
-    pub randomness: Randomness,
     /// The step before it was written down, for figures about it.
     pub step_graph: Graph,
 }
 
-impl Artifacts {
-    /// Bytes of intermediate values that a step holds at most, for a batch of these sizes.
-    pub fn step_memory(&self, sizes: &Bindings) -> u64 {
-        let order = execution_order(&self.step_graph);
-        memory(&self.step_graph, &order, sizes).peak
+/// A parameter's gradient in the step: what has been gathered so far, and what replaces it.
+fn gradient(parameter: &str) -> Link {
+    replaced(format!("gradient.{parameter}"))
+}
+
+/// An input and the output that replaces it.
+fn replaced(input: String) -> Link {
+    Link {
+        output: format!("{input}.new"),
+        input,
     }
-}
-
-/// The step's inputs for dropout.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Randomness {
-    /// A mask of bytes for each site.
-    Masks(Vec<DropoutSite>),
-    /// Factors from which the device computes the masks.
-    Factors(Vec<Factor>),
-}
-
-/// Before a parameter's name: its gradient as an output of a step that exposes it.
-pub const EXPOSED_GRADIENT: &str = "grad.";
-
-/// The step's input that holds a parameter's gradient so far; its output is [`new_name`] of it.
-pub fn gradient_name(parameter: &str) -> String {
-    format!("gradient.{parameter}")
 }
 
 /// Compiles the session engine's models for `config`.
@@ -158,26 +119,30 @@ pub fn gradient_name(parameter: &str) -> String {
 /// # Errors
 /// Where the configuration is not valid or the target lacks an operator.
 pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, GraphError> {
-    let target = options.target;
+    let provider = options.provider;
     let check = |op: &Op| match options.has(op) {
         true => Ok(()),
-        false => Err(format!("the target {target} has no kernel for it")),
+        false => Err(format!("the target {provider} has no kernel for it")),
     };
     let emit = |graph: Graph, name: &str| {
         let inputs = [graph.inputs(), graph.parameters()].concat();
-        to_onnx_with_sizes(&graph, name, &inputs, &check, options.on_processor())
+        to_onnx_with_sizes(&graph, name, &inputs, &check, options.kernels())
     };
     let plain = |mut graph: Graph| {
         simplify(&mut graph, options)?;
         Ok::<_, GraphError>(graph)
     };
-    let layout = Layout::new(&parameters(config), target.has_addresses());
+    let shared = provider.info().addresses;
+    let layout = Layout::new(&parameters(config), shared, options.expose);
     let step = step_graph(config, options)?;
-    let optimizer = optimizer::optimizer_graph(&options.optimizer, &layout, GRADIENT_NORM)?;
+    let optimizer = optimizer::optimizer_graph(&options.optimizer, &layout.segments)?;
     let step_model = emit(step.graph.clone(), "mpnet_step")?;
     let eval = emit(eval_graph(config, options)?, "mpnet_eval")?;
     let optimizer = emit(plain(optimizer)?, "mpnet_optimizer")?;
-    let clear = emit(plain(optimizer::clear_graph(&layout)?)?, "mpnet_clear")?;
+    let clear = emit(
+        plain(optimizer::clear_graph(&layout.segments)?)?,
+        "mpnet_clear",
+    )?;
     let copy = emit(optimizer::copy_graph()?, "copy")?;
     let mut uses = BTreeMap::new();
     for model in [&step_model, &eval, &optimizer, &clear, &copy] {
@@ -186,16 +151,24 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
         }
     }
     Ok(Artifacts {
-        step: step_model.bytes,
-        step_sizes: step_model.sizes,
-        eval: eval.bytes,
-        eval_sizes: eval.sizes,
-        optimizer: optimizer.bytes,
-        clear: clear.bytes,
-        copy: copy.bytes,
+        plan: Plan {
+            provider,
+            precision: options.precision,
+            optimizer: options.optimizer,
+            models: Models {
+                step: step_model.bytes,
+                evaluation: eval.bytes,
+                optimizer: optimizer.bytes,
+                clear: clear.bytes,
+                copy: copy.bytes,
+            },
+            slots: layout.slots,
+            segments: layout.segments,
+            step_sizes: step_model.sizes,
+            evaluation_sizes: eval.sizes,
+            dropout: step.randomness,
+        },
         operators: uses,
-        layout,
-        randomness: step.randomness,
         step_graph: step.graph,
     })
 }
@@ -254,11 +227,11 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
         unreachable!("two outputs were named")
     };
     let checkpoints: Vec<ValueId> = checkpoints.iter().map(|(_, v)| *v).collect();
-    let scale = graph.input(LOSS_SCALE, Type::f32([Dim::from(1)]));
+    let scale = graph.input(names::LOSS_SCALE, Type::f32([Dim::from(1)]));
     let scale = graph.reshape(scale, [])?;
     let loss = graph.mul(loss_sum, scale)?;
     let grads = autodiff::gradients_from_checkpoints(&mut graph, loss, &checkpoints)?;
-    graph.output(TRAIN_OUTPUTS[0], loss);
+    graph.output(names::LOSS, loss);
     graph.output(LOSS_SUM, loss_sum);
     graph.output(CORRECT, correct);
     let figures = graph.outputs().len();
@@ -268,17 +241,17 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
             op: "parameter",
             reason: format!("the loss does not depend on '{name}'"),
         })?;
-        graph.output(format!("{EXPOSED_GRADIENT}{name}"), grad);
+        graph.output(names::exposed_gradient(&name), grad);
     }
     passes::run(&mut graph, passes::PASSES)?;
     if options.fuses() {
         passes::run(&mut graph, passes::LIGHTER_DERIVATIVES)?;
     }
-    if !options.target.has(&SoftmaxGrad.into()) {
+    if !options.has(&SoftmaxGrad.into()) {
         softmax_row_sum(&mut graph)?;
         verify(&graph, "softmax_row_sum")?;
     }
-    let randomness = match options.target.dropout_on_device() {
+    let randomness = match options.provider.info().dropout_on_device {
         true => Randomness::Factors(device_dropout(&mut graph, &model.sites)?),
         false => Randomness::Masks(model.sites),
     };
@@ -303,20 +276,20 @@ fn eval_graph(config: &ModelConfig, options: &Options) -> Result<Graph, GraphErr
     Ok(graph)
 }
 
-/// Adds every gradient, an output, to what has been gathered so far.
+/// Adds every gradient, an output in the order of the parameters, to what has been gathered so far.
 fn accumulate(
     graph: &mut Graph,
     gradients: Vec<(String, ValueId)>,
     expose: bool,
 ) -> Result<(), GraphError> {
-    for (output, grad) in gradients {
-        let name = output.trim_start_matches(EXPOSED_GRADIENT);
-        let so_far = gradient_name(name);
-        let buffer = graph.input(&so_far, graph.ty(grad).clone());
-        let sum = graph.add(buffer, grad)?;
-        graph.output(new_name(&so_far), sum);
+    let parameters = graph.parameters().to_vec();
+    for (parameter, (exposed, grad)) in parameters.into_iter().zip(gradients) {
+        let Link { input, output } = gradient(&graph.label(parameter));
+        let so_far = graph.input(input, graph.ty(grad).clone());
+        let sum = graph.add(so_far, grad)?;
+        graph.output(output, sum);
         if expose {
-            graph.output(output, sum);
+            graph.output(exposed, sum);
         }
     }
     Ok(())

@@ -2,7 +2,8 @@
 //! API's graph in the reference interpreter, whatever was expanded, fused or moved to the device.
 
 use super::*;
-use crate::ir::{Array, Bindings, interpret};
+use crate::ir::memory::peak;
+use crate::ir::{Array, Bindings, Symbol, interpret};
 use crate::model::Objective;
 use crate::model::config::Activation;
 use ndarray::IxDyn;
@@ -35,8 +36,8 @@ fn config(activation_fn: Activation, normalize_before: bool) -> ModelConfig {
     }
 }
 
-/// Operators of every model for `target` that its list of kernels lacks.
-fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
+/// Operators of every model for `provider` that its list of kernels lacks.
+fn uncovered(provider: Provider, precision: Precision) -> Vec<OperatorUse> {
     let mut found = Vec::new();
     let variants = Activation::ALL
         .map(|a| [(a, false, Objective::Mpnet), (a, true, Objective::Mpnet)])
@@ -51,7 +52,7 @@ fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
                 weight_decay: 0.01,
                 clip_grad_norm: 1.0,
             },
-            target,
+            provider,
             precision,
             fused_attention: true,
             own_kernels: true,
@@ -64,7 +65,7 @@ fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
         };
         let artifacts = compile(&config, &options).unwrap();
         let uses = artifacts.operators.into_keys();
-        found.extend(uses.filter(|used| !coverage::covers(target, used)));
+        found.extend(uses.filter(|used| !coverage::covers(provider, used)));
     }
     found
 }
@@ -72,27 +73,27 @@ fn uncovered(target: Target, precision: Precision) -> Vec<OperatorUse> {
 #[test]
 fn directml_has_a_kernel_for_every_node() {
     for precision in [Precision::F32, Precision::F16] {
-        assert_eq!(uncovered(Target::DirectMl, precision), []);
+        assert_eq!(uncovered(Provider::DirectMl, precision), []);
     }
 }
 
 #[test]
 fn cuda_has_a_kernel_for_every_node_in_every_precision() {
     for precision in [Precision::F32, Precision::BF16, Precision::F16] {
-        assert_eq!(uncovered(Target::Cuda, precision), []);
+        assert_eq!(uncovered(Provider::Cuda, precision), []);
     }
 }
 
 #[test]
 fn cpu_and_openvino_have_a_kernel_for_every_node() {
-    for target in [Target::Cpu, Target::OpenVino] {
-        assert_eq!(uncovered(target, Precision::F32), []);
+    for provider in [Provider::Cpu, Provider::OpenVino] {
+        assert_eq!(uncovered(provider, Precision::F32), []);
     }
 }
 
 #[test]
 fn webgpu_lacks_64_bit_integers_moves_of_other_types_and_one_loss() {
-    let found = uncovered(Target::WebGpu, Precision::F32);
+    let found = uncovered(Provider::WebGpu, Precision::F32);
     assert!(found.iter().any(|used| used.op_type == "LogSoftmax"));
     for used in found {
         let moves = matches!(used.op_type.as_str(), "Reshape" | "Slice" | "Transpose");
@@ -109,26 +110,19 @@ fn webgpu_lacks_64_bit_integers_moves_of_other_types_and_one_loss() {
 #[test]
 fn migraphx_lacks_only_sizes_that_are_not_constant() {
     for precision in [Precision::F32, Precision::BF16, Precision::F16] {
-        let found = uncovered(Target::MigraphX, precision);
+        let found = uncovered(Provider::MigraphX, precision);
         assert!(!found.is_empty());
         assert!(found.iter().all(|used| used.open_sizes), "{found:?}");
     }
 }
 
-const SIZES: Bindings = Bindings {
-    batch: 2,
-    length: 9,
-    predicted: 2,
-};
-const TARGETS: [Target; 7] = [
-    Target::Cpu,
-    Target::Cuda,
-    Target::Rocm,
-    Target::MigraphX,
-    Target::DirectMl,
-    Target::OpenVino,
-    Target::WebGpu,
-];
+/// Tokens of a row.
+const LENGTH: usize = 9;
+const SIZES: Bindings = Bindings::new([
+    (Symbol::BATCH, 2),
+    (Symbol::LENGTH, LENGTH),
+    (Symbol::PREDICTED, 2),
+]);
 
 fn adamw() -> AdamW {
     AdamW {
@@ -140,10 +134,10 @@ fn adamw() -> AdamW {
     }
 }
 
-fn options(target: Target, precision: Precision) -> Options {
+fn options(provider: Provider, precision: Precision) -> Options {
     Options {
         optimizer: adamw(),
-        target,
+        provider,
         precision,
         fused_attention: true,
         own_kernels: true,
@@ -176,7 +170,7 @@ fn feeds(graph: &Graph) -> HashMap<String, Array> {
                 ("loss_scale", _) => 0.25,
                 // The second row ends in padding.
                 ("attention_mask", _) => f64::from(i / width == 0 || i % width != 6),
-                ("positions", _) => (i % width % SIZES.length) as f64,
+                ("positions", _) => (i % width % LENGTH) as f64,
                 ("input_ids" | "targets", _) => f64::from(rng.random_range(5..500)),
                 (_, DType::U32) => f64::from(rng.random::<u32>() | 1),
                 (_, DType::U8) => f64::from(rng.random_range(0..10) != 0),
@@ -239,15 +233,15 @@ fn every_target_and_precision_computes_the_same_gradients() {
             config.attention_dropout,
             config.activation_dropout,
         ) = (0.0, 0.0, 0.0);
-        let (reference, _, _) = ort_training::training_graph(&config, true, Target::Cpu).unwrap();
+        let (reference, _, _) = ort_training::training_graph(&config, true, Provider::Cpu).unwrap();
         let expected = run(&reference, &feeds(&reference));
-        for target in TARGETS {
+        for &provider in Provider::ALL {
             for precision in [Precision::F32, Precision::BF16, Precision::F16] {
-                let step = step_graph(&config, &options(target, precision)).unwrap();
+                let step = step_graph(&config, &options(provider, precision)).unwrap();
                 let found = run(&step.graph, &feeds(&step.graph));
-                assert_eq!(is_fused(&step.graph), target.attends(&config, precision));
+                assert_eq!(is_fused(&step.graph), attends(provider, &config, precision));
                 let what = format!(
-                    "{objective:?} on {target} in {} with {activation:?}",
+                    "{objective:?} on {provider} in {} with {activation:?}",
                     precision.name()
                 );
                 assert_same(&found, &expected, &what);
@@ -273,11 +267,12 @@ fn dropout_on_the_device_is_dropout_with_the_masks_of_its_factors() {
 }
 
 fn check_device_dropout(config: &ModelConfig, precision: Precision) {
-    let step = step_graph(config, &options(Target::Cuda, precision)).unwrap();
-    let fused = Target::Cuda.attends(config, precision);
+    let step = step_graph(config, &options(Provider::Cuda, precision)).unwrap();
+    let fused = attends(Provider::Cuda, config, precision);
     assert_eq!(is_fused(&step.graph), fused);
     let device = feeds(&step.graph);
-    let (reference, _, dropout) = ort_training::training_graph(config, true, Target::Cpu).unwrap();
+    let (reference, _, dropout) =
+        ort_training::training_graph(config, true, Provider::Cpu).unwrap();
     let Randomness::Masks(sites) = dropout else {
         panic!("the CPU takes masks");
     };
@@ -354,66 +349,62 @@ fn masks_of_factors_are_uniform_and_pairwise_independent() {
 /// One update of the segments against AdamW spelled out for single numbers.
 #[test]
 fn the_optimizer_clips_decays_and_corrects_as_pytorch_does() {
-    let layout = Layout {
-        segments: [true, false]
-            .map(|decays| Segment { len: 3, decays })
-            .to_vec(),
-        slots: Vec::new(),
-    };
+    let segments = [layout::segment(0, 3, true), layout::segment(1, 3, false)];
     let (lr, update, a) = (0.01_f64, 3, adamw());
     let (b1, b2) = (f64::from(a.beta1), f64::from(a.beta2));
     let corrections = (1.0 - b1.powi(update), 1.0 - b2.powi(update));
     for overflow in [0.0, f64::INFINITY, f64::NAN] {
-        let graph = optimizer::optimizer_graph(&a, &layout, "norm").unwrap();
+        let graph = optimizer::optimizer_graph(&a, &segments).unwrap();
         let mut feeds: HashMap<String, Array> = [
-            (scalars::STEP_SIZE, lr / corrections.0),
-            (scalars::DECAY, 1.0 - lr * f64::from(a.weight_decay)),
-            (scalars::SECOND_CORRECTION, 1.0 / corrections.1.sqrt()),
-            (scalars::GRADIENT_SCALE, 0.5),
+            (names::STEP_SIZE, lr / corrections.0),
+            (names::DECAY, 1.0 - lr * f64::from(a.weight_decay)),
+            (names::SECOND_CORRECTION, 1.0 / corrections.1.sqrt()),
+            (names::GRADIENT_SCALE, 0.5),
         ]
         .map(|(name, value)| (name.to_owned(), ndarray::arr0(value).into_dyn()))
         .into();
         let vector = |values: [f64; 3]| ndarray::arr1(&values).into_dyn();
-        for index in 0..2 {
-            let names = SegmentNames::new(index);
-            feeds.insert(names.parameter, vector([1.0, -2.0, 0.5]));
-            feeds.insert(names.gradient, vector([3.0, -4.0, overflow]));
-            feeds.insert(names.first_moment, vector([0.1, 0.2, 0.0]));
-            feeds.insert(names.second_moment, vector([0.01, 0.02, 0.0]));
+        for segment in &segments {
+            for (link, values) in [
+                (&segment.parameters, [1.0, -2.0, 0.5]),
+                (&segment.gradients, [3.0, -4.0, overflow]),
+                (&segment.first_moments, [0.1, 0.2, 0.0]),
+                (&segment.second_moments, [0.01, 0.02, 0.0]),
+            ] {
+                feeds.insert(link.input.clone(), vector(values));
+            }
         }
         let found = run(&graph, &feeds);
         if overflow != 0.0 {
-            for index in 0..2 {
-                let names = SegmentNames::new(index);
-                for name in [names.parameter, names.first_moment, names.second_moment] {
-                    let new = &found[&new_name(&name)];
-                    assert_eq!(new, &feeds[&name], "an overflow is skipped");
+            for s in &segments {
+                for link in [&s.parameters, &s.first_moments, &s.second_moments] {
+                    let (new, old) = (&found[&link.output], &feeds[&link.input]);
+                    assert_eq!(new, old, "an overflow is skipped");
                 }
             }
             continue;
         }
         let norm = 0.5 * (2.0 * 25.0_f64).sqrt();
-        assert!((found["norm"].sum() - norm).abs() < 1e-9);
+        assert!((found[names::GRADIENT_NORM].sum() - norm).abs() < 1e-9);
         let clip = 0.5 * (1.0 / (norm + 1e-6)).min(1.0);
-        for (index, decays) in [(0, true), (1, false)] {
-            let names = SegmentNames::new(index);
-            let value = |name: &str, i: usize| feeds[name][[i]];
+        for segment in &segments {
+            let value = |link: &Link, i: usize| feeds[&link.input][[i]];
             for i in 0..3 {
-                let g = value(&names.gradient, i) * clip;
-                let m = b1 * value(&names.first_moment, i) + (1.0 - b1) * g;
-                let v = b2 * value(&names.second_moment, i) + (1.0 - b2) * g * g;
-                let decay = if decays {
+                let g = value(&segment.gradients, i) * clip;
+                let m = b1 * value(&segment.first_moments, i) + (1.0 - b1) * g;
+                let v = b2 * value(&segment.second_moments, i) + (1.0 - b2) * g * g;
+                let decay = if segment.decays {
                     lr * f64::from(a.weight_decay)
                 } else {
                     0.0
                 };
-                let p = value(&names.parameter, i) * (1.0 - decay)
+                let p = value(&segment.parameters, i) * (1.0 - decay)
                     - lr * (m / corrections.0)
                         / (v.sqrt() / corrections.1.sqrt() + f64::from(a.epsilon));
-                let new = |name: &str| found[&new_name(name)][[i]];
-                assert!((new(&names.parameter) - p).abs() < 1e-9);
-                assert!((new(&names.first_moment) - m).abs() < 1e-9);
-                assert!((new(&names.second_moment) - v).abs() < 1e-9);
+                let new = |link: &Link| found[&link.output][[i]];
+                assert!((new(&segment.parameters) - p).abs() < 1e-9);
+                assert!((new(&segment.first_moments) - m).abs() < 1e-9);
+                assert!((new(&segment.second_moments) - v).abs() < 1e-9);
             }
         }
     }
@@ -433,9 +424,9 @@ fn checkpointing_changes_no_gradient() {
             ..config(Activation::Gelu, pre)
         };
         for (target, precision) in [
-            (Target::Cpu, Precision::F32),
-            (Target::Cuda, Precision::BF16),
-            (Target::WebGpu, Precision::F32),
+            (Provider::Cpu, Precision::F32),
+            (Provider::Cuda, Precision::BF16),
+            (Provider::WebGpu, Precision::F32),
         ] {
             let kept = options(target, precision);
             let again = Options {
@@ -466,15 +457,15 @@ fn checkpointing_keeps_less() {
         mask_token_id: 30_526,
         ..config(Activation::Gelu, false)
     };
-    let large = Bindings {
-        batch: 64,
-        length: 512,
-        predicted: 77,
-    };
+    let large = Bindings::new([
+        (Symbol::BATCH, 64),
+        (Symbol::LENGTH, 512),
+        (Symbol::PREDICTED, 77),
+    ]);
     for (target, precision) in [
-        (Target::Cuda, Precision::BF16),
-        (Target::Cuda, Precision::F32),
-        (Target::Cpu, Precision::F32),
+        (Provider::Cuda, Precision::BF16),
+        (Provider::Cuda, Precision::F32),
+        (Provider::Cpu, Precision::F32),
     ] {
         let peak = |gradient_checkpointing| {
             let options = Options {
@@ -482,7 +473,7 @@ fn checkpointing_keeps_less() {
                 ..options(target, precision)
             };
             let graph = step_graph(&config, &options).unwrap().graph;
-            memory(&graph, &execution_order(&graph), &large).peak as f64
+            peak(&graph, &large) as f64
         };
         let (again, kept) = (peak(true), peak(false));
         assert!(again < 0.4 * kept, "{again} of {kept} on {target}");

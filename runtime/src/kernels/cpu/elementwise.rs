@@ -21,15 +21,6 @@ pub(super) enum Kind {
     LayerNormGrad,
 }
 
-impl Kind {
-    pub(super) const ALL: [Self; 4] = [
-        Self::Dropout,
-        Self::GeluGrad,
-        Self::FastGeluGrad,
-        Self::LayerNormGrad,
-    ];
-}
-
 /// The operator, in f32.
 pub(super) struct Elementwise(pub Kind);
 

@@ -1,4 +1,4 @@
-//! Kernels for the processor: the reference of those for GPUs.
+//! Kernels for the processor, in f32: the reference of those for GPUs.
 
 mod adamw;
 mod attention;
@@ -10,20 +10,44 @@ mod product;
 mod rows;
 mod vector;
 
-use ort::operator::OperatorDomain;
+use mpnet_plan::KernelId;
+use ort::value::TensorElementType;
 
 use super::attention::Pass;
+use super::{Registry, missing};
+use elementwise::{Elementwise, Kind};
 
-pub(super) fn add(domain: OperatorDomain) -> ort::Result<OperatorDomain> {
-    let domain = elementwise::Kind::ALL
-        .into_iter()
-        .try_fold(domain, |domain, kind| {
-            domain.add(elementwise::Elementwise(kind))
-        })?
-        .add(adamw::AdamWUpdate)?
-        .add(cross_entropy::CrossEntropy(Pass::Forward))?
-        .add(cross_entropy::CrossEntropy(Pass::Backward))?;
-    domain
-        .add(attention::Attention::new(Pass::Forward))?
-        .add(attention::Attention::new(Pass::Backward))
+/// Adds the kernel of an operator for floats of the type `element`.
+///
+/// # Errors
+/// There is none, or ONNX Runtime refuses it.
+pub(super) fn add<R: Registry>(
+    registry: R,
+    kernel: KernelId,
+    element: TensorElementType,
+) -> ort::Result<R> {
+    if element != TensorElementType::Float32 {
+        return Err(missing(kernel, element));
+    }
+    match kernel {
+        KernelId::AdamWUpdate => registry.add(adamw::AdamWUpdate),
+        KernelId::CrossEntropy => registry.add(cross_entropy::CrossEntropy(Pass::Forward)),
+        KernelId::CrossEntropyGrad => registry.add(cross_entropy::CrossEntropy(Pass::Backward)),
+        KernelId::FastGeluGrad => registry.add(Elementwise(Kind::FastGeluGrad)),
+        KernelId::GeluGrad => registry.add(Elementwise(Kind::GeluGrad)),
+        KernelId::LayerNormalizationGrad => registry.add(Elementwise(Kind::LayerNormGrad)),
+        KernelId::MaskDropout => registry.add(Elementwise(Kind::Dropout)),
+        KernelId::TwoStreamAttention => registry.add(attention::Attention::new(Pass::Forward)),
+        KernelId::TwoStreamAttentionGrad => registry.add(attention::Attention::new(Pass::Backward)),
+        KernelId::BiasCrossEntropy
+        | KernelId::BiasCrossEntropyGrad
+        | KernelId::BiasGelu
+        | KernelId::BiasGeluGrad
+        | KernelId::FactorDropout
+        | KernelId::NormalizedAgain
+        | KernelId::PackedAttention
+        | KernelId::PackedAttentionGrad
+        | KernelId::ResidualNorm
+        | KernelId::ResidualNormGrad => Err(missing(kernel, element)),
+    }
 }

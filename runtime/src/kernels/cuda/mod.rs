@@ -11,10 +11,11 @@ mod memory;
 mod module;
 mod residual_norm;
 
-use ort::operator::OperatorDomain;
+use mpnet_plan::KernelId;
 use ort::value::TensorElementType;
 
 use super::attention::{Attributes, Pass};
+use super::{Registry, missing};
 use attention::{Attention, Layout};
 use definition::{Defined, Definition, RowDropout};
 
@@ -24,73 +25,79 @@ const PROVIDER: &str = "CUDAExecutionProvider";
 /// The flags with which a run starts no kernel of ours.
 const WITHOUT_KERNELS: &str = "--attention expanded --no-own-kernels";
 
-pub(super) fn add(mut domain: OperatorDomain, device_id: i32) -> ort::Result<OperatorDomain> {
-    use TensorElementType::{Bfloat16, Float16, Float32};
-    let dropout = RowDropout::default();
-    for element in [Float32, Bfloat16, Float16] {
-        domain = with(
-            domain,
-            device_id,
-            elementwise::FactorDropout { element, dropout },
-        )?;
-        for approximate in [false, true] {
-            let definition = elementwise::GeluGrad {
-                element,
-                approximate,
-            };
-            domain = with(domain, device_id, definition)?;
+/// Adds the kernel of an operator for floats of the type `element`.
+///
+/// # Errors
+/// There is none, or ONNX Runtime refuses it.
+pub(super) fn add<R: Registry>(
+    registry: R,
+    kernel: KernelId,
+    element: TensorElementType,
+    device_id: i32,
+) -> ort::Result<R> {
+    let adding = Adding {
+        registry,
+        device_id,
+    };
+    let (dropout, ignored) = (RowDropout::default(), 0);
+    let attention = |pass, layout| Attention {
+        pass,
+        layout,
+        element,
+        attributes: Attributes::default(),
+    };
+    let gelu_grad = |approximate| elementwise::GeluGrad {
+        element,
+        approximate,
+    };
+    let bias_gelu = |pass| bias_gelu::BiasGelu {
+        pass,
+        element,
+        dropout,
+        approximate: false,
+    };
+    match kernel {
+        KernelId::AdamWUpdate => adding.with(adamw::AdamW::default()),
+        KernelId::BiasCrossEntropy => adding.with(cross_entropy::CrossEntropy { element, ignored }),
+        KernelId::BiasCrossEntropyGrad => {
+            adding.with(cross_entropy::CrossEntropyGrad { element, ignored })
         }
-        let norm = residual_norm::ResidualNorm {
+        KernelId::BiasGelu => adding.with(bias_gelu(bias_gelu::Pass::Forward)),
+        KernelId::BiasGeluGrad => adding.with(bias_gelu(bias_gelu::Pass::Backward)),
+        KernelId::FactorDropout => adding.with(elementwise::FactorDropout { element, dropout }),
+        KernelId::FastGeluGrad => adding.with(gelu_grad(true)),
+        KernelId::GeluGrad => adding.with(gelu_grad(false)),
+        KernelId::LayerNormalizationGrad => adding.with(elementwise::LayerNormGrad),
+        KernelId::NormalizedAgain => adding.with(residual_norm::NormalizedAgain { element }),
+        KernelId::PackedAttention => adding.with(attention(Pass::Forward, Layout::Packed)),
+        KernelId::PackedAttentionGrad => adding.with(attention(Pass::Backward, Layout::Packed)),
+        KernelId::ResidualNorm => adding.with(residual_norm::ResidualNorm {
             element,
             dropout,
             epsilon: 0.0,
-        };
-        domain = with(domain, device_id, norm)?;
-        let norm = residual_norm::ResidualNormGrad { element, dropout };
-        domain = with(domain, device_id, norm)?;
-        domain = with(
-            domain,
-            device_id,
-            residual_norm::NormalizedAgain { element },
-        )?;
-        for pass in [bias_gelu::Pass::Forward, bias_gelu::Pass::Backward] {
-            let definition = bias_gelu::BiasGelu {
-                pass,
-                element,
-                dropout,
-                approximate: false,
-            };
-            domain = with(domain, device_id, definition)?;
+        }),
+        KernelId::ResidualNormGrad => {
+            adding.with(residual_norm::ResidualNormGrad { element, dropout })
         }
-        for pass in [Pass::Forward, Pass::Backward] {
-            for layout in [Layout::Apart, Layout::Packed] {
-                let attention = Attention {
-                    pass,
-                    layout,
-                    element,
-                    attributes: Attributes::default(),
-                };
-                domain = with(domain, device_id, attention)?;
-            }
+        KernelId::TwoStreamAttention => adding.with(attention(Pass::Forward, Layout::Apart)),
+        KernelId::TwoStreamAttentionGrad => adding.with(attention(Pass::Backward, Layout::Apart)),
+        KernelId::CrossEntropy | KernelId::CrossEntropyGrad | KernelId::MaskDropout => {
+            Err(missing(kernel, element))
         }
-        let ignored = 0;
-        let entropy = cross_entropy::CrossEntropy { element, ignored };
-        domain = with(domain, device_id, entropy)?;
-        let entropy = cross_entropy::CrossEntropyGrad { element, ignored };
-        domain = with(domain, device_id, entropy)?;
     }
-    domain = with(domain, device_id, elementwise::LayerNormGrad)?;
-    domain = with(domain, device_id, adamw::AdamW::default())?;
-    Ok(domain)
 }
 
-fn with(
-    domain: OperatorDomain,
+/// A registry and the device for which kernels are added.
+struct Adding<R> {
+    registry: R,
     device_id: i32,
-    definition: impl Definition,
-) -> ort::Result<OperatorDomain> {
-    domain.add(Defined {
-        definition,
-        device_id,
-    })
+}
+
+impl<R: Registry> Adding<R> {
+    fn with(self, definition: impl Definition) -> ort::Result<R> {
+        self.registry.add(Defined {
+            definition,
+            device_id: self.device_id,
+        })
+    }
 }

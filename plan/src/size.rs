@@ -1,29 +1,65 @@
-//! Symbolic dimensions: polynomials with integer coefficients over the batch's sizes.
+//! Sizes that are known only when a batch arrives: symbols, polynomials in them, and their values.
 
-use super::bindings::Bindings;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Add, Mul, Sub};
 
-/// A size that is known only when a batch arrives.
+use crate::{Tensor, TensorData};
+
+/// A size that is known only when a batch arrives. What is trained decides which symbols its graph has and
+/// declares those that are not here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Symbol {
-    /// B, rows of the batch.
-    Batch,
-    /// L, tokens of a row.
-    Length,
-    /// P, predicted tokens of a row.
-    Predicted,
-}
+pub struct Symbol(&'static str);
 
 impl Symbol {
-    /// The letter used in shapes.
-    pub fn letter(self) -> &'static str {
-        match self {
-            Symbol::Batch => "B",
-            Symbol::Length => "L",
-            Symbol::Predicted => "P",
+    /// B, rows of the batch.
+    pub const BATCH: Self = Self::new("B");
+    /// L, tokens of a row.
+    pub const LENGTH: Self = Self::new("L");
+    /// P, predicted tokens of a row.
+    pub const PREDICTED: Self = Self::new("P");
+
+    /// The symbol with these letters; equal letters are one symbol.
+    pub const fn new(letters: &'static str) -> Self {
+        Self(letters)
+    }
+
+    /// The letters used in shapes.
+    pub fn letters(self) -> &'static str {
+        self.0
+    }
+}
+
+/// Most symbols of one graph.
+const MOST_SYMBOLS: usize = 8;
+
+/// A size for each symbol of a graph: those of one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Bindings {
+    /// The first `len` count.
+    sizes: [(Symbol, usize); MOST_SYMBOLS],
+    len: usize,
+}
+
+impl Bindings {
+    /// These sizes, each symbol's once.
+    pub const fn new<const N: usize>(sizes: [(Symbol, usize); N]) -> Self {
+        const { assert!(N <= MOST_SYMBOLS) };
+        let mut all = [(Symbol(""), 0); MOST_SYMBOLS];
+        let mut index = 0;
+        while index < N {
+            all[index] = sizes[index];
+            index += 1;
         }
+        Self { sizes: all, len: N }
+    }
+
+    /// The size of `symbol`; none where it is not bound.
+    pub fn get(&self, symbol: Symbol) -> Option<usize> {
+        let sizes = self.sizes[..self.len].iter();
+        sizes
+            .copied()
+            .find_map(|(bound, size)| (bound == symbol).then_some(size))
     }
 }
 
@@ -57,12 +93,18 @@ impl Dim {
         !self.terms.is_empty() && self.terms.values().all(|&c| c < 0)
     }
 
-    /// The size under `bindings`.
+    /// The size under `bindings`; a symbol that they don't bind counts as 0.
     pub fn eval(&self, bindings: &Bindings) -> i64 {
+        let size = |symbol| bindings.get(symbol).unwrap_or(0) as i64;
         self.terms
             .iter()
-            .map(|(symbols, c)| symbols.iter().fold(*c, |p, &s| p * bindings.get(s) as i64))
+            .map(|(symbols, c)| symbols.iter().fold(*c, |product, &s| product * size(s)))
             .sum()
+    }
+
+    /// The symbols in it, some of them more than once.
+    pub fn symbols(&self) -> impl Iterator<Item = Symbol> {
+        self.terms.keys().flatten().copied()
     }
 
     /// Products of symbols with their coefficients; the constant has no symbols.
@@ -71,11 +113,11 @@ impl Dim {
     }
 
     /// The product of many dimensions.
-    pub fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
+    pub fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Self {
         dims.into_iter().fold(Dim::from(1), |a, b| a * b.clone())
     }
 
-    fn combine(mut self, other: &Dim, sign: i64) -> Dim {
+    fn combine(mut self, other: &Dim, sign: i64) -> Self {
         for (symbols, c) in &other.terms {
             let entry = self.terms.entry(symbols.clone()).or_default();
             *entry += sign * c;
@@ -88,8 +130,8 @@ impl Dim {
 }
 
 impl From<usize> for Dim {
-    fn from(n: usize) -> Dim {
-        let mut dim = Dim::default();
+    fn from(n: usize) -> Self {
+        let mut dim = Self::default();
         if n != 0 {
             dim.terms.insert(Vec::new(), n as i64);
         }
@@ -98,7 +140,7 @@ impl From<usize> for Dim {
 }
 
 impl From<Symbol> for Dim {
-    fn from(symbol: Symbol) -> Dim {
+    fn from(symbol: Symbol) -> Self {
         Dim {
             terms: BTreeMap::from([(vec![symbol], 1)]),
         }
@@ -107,21 +149,21 @@ impl From<Symbol> for Dim {
 
 impl Add for Dim {
     type Output = Dim;
-    fn add(self, other: Dim) -> Dim {
+    fn add(self, other: Dim) -> Self {
         self.combine(&other, 1)
     }
 }
 
 impl Sub for Dim {
     type Output = Dim;
-    fn sub(self, other: Dim) -> Dim {
+    fn sub(self, other: Dim) -> Self {
         self.combine(&other, -1)
     }
 }
 
 impl Mul for Dim {
     type Output = Dim;
-    fn mul(self, other: Dim) -> Dim {
+    fn mul(self, other: Dim) -> Self {
         let mut product = Dim::default();
         for (a, x) in &self.terms {
             for (b, y) in &other.terms {
@@ -146,7 +188,7 @@ impl fmt::Display for Dim {
         let (constant, symbolic): (Vec<_>, Vec<_>) =
             self.terms.iter().partition(|(s, _)| s.is_empty());
         for (i, (symbols, c)) in symbolic.into_iter().chain(constant).enumerate() {
-            let letters: String = symbols.iter().map(|s| s.letter()).collect();
+            let letters: String = symbols.iter().map(|s| s.letters()).collect();
             match (i, *c < 0) {
                 (0, false) => {}
                 (0, true) => f.write_str("-")?,
@@ -163,24 +205,59 @@ impl fmt::Display for Dim {
     }
 }
 
+/// An input of sizes, i64, computed by the caller instead of by the model: a provider for accelerators would leave
+/// the nodes that compute them to the processor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SizeInput {
+    /// Name of the model's input.
+    pub name: String,
+    /// Its elements.
+    pub dims: Vec<Dim>,
+    /// Whether it has no dimensions; otherwise its shape is `[dims.len()]`.
+    pub scalar: bool,
+}
+
+impl SizeInput {
+    /// The input for a batch of these sizes.
+    pub fn tensor(&self, sizes: &Bindings) -> Tensor {
+        Tensor {
+            name: self.name.clone(),
+            shape: if self.scalar {
+                Vec::new()
+            } else {
+                vec![self.dims.len()]
+            },
+            data: TensorData::I64(self.dims.iter().map(|dim| dim.eval(sizes)).collect()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn equal_polynomials_are_equal_and_print_alike() {
-        let (l, p) = (Dim::from(Symbol::Length), Dim::from(Symbol::Predicted));
+        let (l, p) = (Dim::from(Symbol::LENGTH), Dim::from(Symbol::PREDICTED));
         let s = l.clone() + p.clone();
         let q = s.clone() + p.clone();
         assert_eq!(q.clone() - p.clone(), s);
         assert_eq!(q.to_string(), "L+2P");
         assert_eq!((s.clone() * q.clone()), q.clone() * s.clone());
         assert_eq!((l.clone() - l).as_const(), Some(0));
-        let sizes = Bindings {
-            batch: 2,
-            length: 10,
-            predicted: 3,
-        };
+        let sizes = Bindings::new([(Symbol::LENGTH, 10), (Symbol::PREDICTED, 3)]);
         assert_eq!((s * q).eval(&sizes), 13 * 16);
+    }
+
+    #[test]
+    fn a_task_has_symbols_of_its_own() {
+        let pairs = Symbol::new("N");
+        let sizes = Bindings::new([(pairs, 7), (Symbol::BATCH, 2)]);
+        assert_eq!(sizes.get(Symbol::new("N")), Some(7));
+        assert_eq!(sizes.get(Symbol::LENGTH), None);
+        let both = Dim::from(pairs) * Dim::from(Symbol::BATCH);
+        assert_eq!(both.eval(&sizes), 14);
+        assert_eq!(both.to_string(), "BN");
+        assert_eq!(both.symbols().collect::<Vec<_>>(), [Symbol::BATCH, pairs]);
     }
 }
