@@ -12,7 +12,7 @@ use mpnet::train::config::{Architecture, Vocabulary};
 use mpnet::train::engine::start;
 use mpnet::train::execution::Execution;
 use mpnet::train::initialize::initial_parameters;
-use mpnet::train::inputs::{batch_inputs, borrowed, dropout_inputs, loss_scale};
+use mpnet::train::micro_batch::MicroBatch;
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
@@ -98,10 +98,7 @@ fn main() -> Result<()> {
             micro_batch: 0,
             site: 0,
         };
-        let mut inputs = batch_inputs(batch);
-        inputs.push(loss_scale(batch.predicted_tokens));
-        inputs.extend(dropout_inputs(&running.dropout, batch, key));
-        running.engine.train_step(&borrowed(&inputs))?;
+        running.train_step(batch, batch.items(), key)?;
         running.engine.optimizer_step(1e-4)?;
         if step >= args.warmup {
             step_ms.push(begun.elapsed().as_secs_f64() * 1e3);

@@ -95,7 +95,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let parameters = source.read_all()?;
     let mut running = start(&loaded, model, &graph, &parameters, &execution)?;
     drop(parameters);
-    let Some(found) = evaluate(running.engine.as_mut(), &set, |_| true)? else {
+    let Some(found) = evaluate(&mut running, &set, |_| true)? else {
         bail!("the evaluation ended early");
     };
     for note in &source.notes {

@@ -16,7 +16,7 @@ const LANES: usize = 16;
 const STEP: usize = 2 * LANES;
 
 /// Which mask: the same key gives the same bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct MaskKey {
     /// The run's seed.
     pub seed: u64,

@@ -1,6 +1,6 @@
 //! The batches of an update that gave no finite numbers, saved for inspection.
 
-use super::inputs::batch_inputs;
+use super::micro_batch::MicroBatch;
 use crate::data::Batch;
 use crate::staging::replace_file;
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ pub fn save(dir: &Path, step: u64, batches: &[Batch], figures: &str) -> Result<P
     let path = dir.join(format!("skipped-batch-{step}.safetensors"));
     let mut arrays = Vec::new();
     for (index, batch) in batches.iter().enumerate() {
-        for tensor in batch_inputs(batch) {
+        for tensor in batch.inputs() {
             if let TensorData::I64(values) = tensor.data {
                 let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
                 let name = format!("micro_batch.{index}.{}", tensor.name);

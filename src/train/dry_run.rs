@@ -3,17 +3,15 @@
 use super::config::TrainConfig;
 use super::engine::Running;
 use super::feeder::{Feeder, stalled};
-use super::inputs::{batch_inputs, borrowed, dropout_inputs, loss_scale};
+use super::micro_batch::MicroBatch;
 use super::stop::StopSignal;
 use crate::data::dropout::MaskKey;
 use crate::machine;
 use crate::output::{complain, say};
 use anyhow::{Context, Result};
-use mpnet_graphs::ir::Symbol;
-use mpnet_graphs::ir::cost::costs;
-use mpnet_graphs::lower::ort_training::training_graph;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
+use mpnet_plan::Symbol;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -38,8 +36,7 @@ pub fn dry_run(
     let sizes = config.largest_batch();
     let rows = sizes.get(Symbol::BATCH).unwrap_or_default();
     let activations = running.step_memory(&sizes);
-    let graph = training_graph(model, false, config.execution.provider())?.0;
-    let flops = costs(&graph, &sizes).total.flops;
+    let flops = running.step_cost(&sizes)?;
 
     // Whole updates would change nothing more: gradients are what costs.
     let (mut tokens, mut measured, mut took) = (0, 0, Duration::ZERO);
@@ -62,13 +59,9 @@ pub fn dry_run(
             micro_batch: index,
             site: 0,
         };
-        let mut inputs = batch_inputs(&batch);
-        inputs.push(loss_scale(batch.predicted_tokens));
-        inputs.extend(dropout_inputs(&running.dropout, &batch, key));
         let started = Instant::now();
         running
-            .engine
-            .train_step(&borrowed(&inputs))
+            .train_step(&batch, batch.items(), key)
             .context("measuring a step")?;
         // The first one allocates.
         if index > 0 {

@@ -1,21 +1,25 @@
 //! From a model's configuration to a running engine: compile, write the artifacts, load them.
 
 use super::execution::Execution;
+use super::micro_batch::{MicroBatch, Outputs, training_inputs};
 use super::session;
+use crate::data::MaskKey;
 use anyhow::{Context, Result};
+use mpnet_graphs::ir::Graph;
+use mpnet_graphs::ir::cost::costs;
 use mpnet_graphs::ir::memory::peak;
-use mpnet_graphs::ir::{Bindings, Graph};
-use mpnet_graphs::lower::ort_training::{Artifacts, Options, compile};
+use mpnet_graphs::lower::ort_training::{Artifacts, Options, compile, training_graph};
 use mpnet_graphs::lower::portable::attends;
 use mpnet_graphs::model::AttentionForm;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
-use mpnet_plan::{Precision, Randomness, names};
+use mpnet_plan::{Bindings, Precision, Provider, Randomness, SizeInput, names};
 use mpnet_runtime::checkpoint_file;
 use mpnet_runtime::engine::training_api::hidden_parameter;
-use mpnet_runtime::engine::{Engine, NamedArray, TrainingApiEngine, TrainingApiOptions};
+use mpnet_runtime::engine::{Engine, NamedArray, Tensor, TrainingApiEngine, TrainingApiOptions};
 use mpnet_runtime::library::Loaded;
 use mpnet_runtime::scratch::Scratch;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Writes the four files of the training API into `folder`.
@@ -42,21 +46,91 @@ pub fn write_artifacts(folder: &Path, artifacts: &Artifacts, initial: &[NamedArr
     Ok(())
 }
 
-/// An engine with its model, and what the model's training graph takes for its dropout.
+/// A model on an engine: takes micro-batches and gives figures.
 pub struct Running {
+    /// Parameters, gradients and the optimizer.
     pub engine: Box<dyn Engine>,
-    pub dropout: Randomness,
     /// Engine, provider and arithmetic, in words.
     pub description: String,
-    /// What a micro-batch computes.
-    step_graph: Graph,
+    pub(super) model: ModelConfig,
+    pub(super) provider: Provider,
+    /// What a training step takes for its dropout.
+    pub(super) dropout: Randomness,
+    /// Further inputs of a training step.
+    pub(super) step_sizes: Vec<SizeInput>,
+    /// Further inputs of an evaluation.
+    pub(super) evaluation_sizes: Vec<SizeInput>,
+    /// What a training step executes.
+    pub(super) step_graph: Graph,
+    pub(super) costs: ModelCosts,
+}
+
+/// Operations of training steps by their sizes, and the graph that says so, once it is asked for.
+#[derive(Default)]
+pub(super) struct ModelCosts {
+    graph: Option<Graph>,
+    known: HashMap<Bindings, u64>,
 }
 
 impl Running {
-    /// Bytes of intermediate values that a micro-batch of these sizes holds at most.
+    /// Runs forward and backward on one micro-batch and adds to the gradients. `items` are those of the whole
+    /// update, over which its loss is averaged; `key` names the update and the micro-batch, from which dropout
+    /// follows.
+    ///
+    /// # Errors
+    /// Where the engine fails.
+    pub fn train_step(
+        &mut self,
+        batch: &dyn MicroBatch,
+        items: usize,
+        key: MaskKey,
+    ) -> Result<Outputs> {
+        let mut inputs = training_inputs(batch, items, &self.dropout, key);
+        inputs.extend(sizes(&self.step_sizes, batch));
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        Ok(self.engine.train_step(&inputs)?.into())
+    }
+
+    /// Evaluates one micro-batch; nothing is learnt.
+    ///
+    /// # Errors
+    /// Where the engine fails.
+    pub fn eval_step(&mut self, batch: &dyn MicroBatch) -> Result<Outputs> {
+        let mut inputs = batch.inputs();
+        inputs.extend(sizes(&self.evaluation_sizes, batch));
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        Ok(self.engine.eval_step(&inputs)?.into())
+    }
+
+    /// Bytes of intermediate values that a training step of these sizes holds at most.
     pub fn step_memory(&self, sizes: &Bindings) -> u64 {
         peak(&self.step_graph, sizes)
     }
+
+    /// Floating-point operations of a training step of these sizes, as they are counted for MFU: those of the model
+    /// and its derivative in their plainest form, whatever an engine computes twice or on rows that nobody reads.
+    ///
+    /// # Errors
+    /// Where the model is not valid.
+    pub fn step_cost(&mut self, sizes: &Bindings) -> Result<u64> {
+        let ModelCosts { graph, known } = &mut self.costs;
+        if let Some(flops) = known.get(sizes) {
+            return Ok(*flops);
+        }
+        let graph = match graph {
+            Some(graph) => graph,
+            None => graph.insert(training_graph(&self.model, false, self.provider)?.0),
+        };
+        let flops = costs(graph, sizes).total.flops;
+        known.insert(*sizes, flops);
+        Ok(flops)
+    }
+}
+
+/// The sizes of `batch` that a model takes as inputs.
+fn sizes(inputs: &[SizeInput], batch: &dyn MicroBatch) -> Vec<Tensor> {
+    let sizes = batch.sizes();
+    inputs.iter().map(|input| input.tensor(&sizes)).collect()
 }
 
 /// Compiles `config` and starts it as `execution` says with the parameters `initial`.
@@ -74,24 +148,7 @@ pub fn start(
     execution: &Execution,
 ) -> Result<Running> {
     if execution.uses_sessions(loaded, config)? {
-        let (engine, dropout, step_graph) = session::start(
-            loaded,
-            config,
-            &options.optimizer,
-            options.expose,
-            initial,
-            execution,
-        )?;
-        return Ok(Running {
-            engine: Box::new(engine),
-            dropout,
-            description: format!(
-                "session engine on {} in {}",
-                execution.provider(),
-                execution.precision().name()
-            ),
-            step_graph,
-        });
+        return session::start(loaded, config, options, initial, execution);
     }
     let provider = execution.provider();
     let fused = execution.fused_attention() && attends(provider, config, Precision::F32);
@@ -130,8 +187,14 @@ pub fn start(
     )?;
     Ok(Running {
         engine: Box::new(engine),
-        dropout: artifacts.dropout,
         description: format!("training-api engine on {provider} in fp32"),
+        model: config.clone(),
+        provider,
+        dropout: artifacts.dropout,
+        // These models compute their sizes.
+        step_sizes: Vec::new(),
+        evaluation_sizes: Vec::new(),
         step_graph: artifacts.step_graph,
+        costs: ModelCosts::default(),
     })
 }

@@ -1,10 +1,10 @@
 //! Loss and accuracy over an evaluation set.
 
-use super::inputs::{batch_inputs, borrowed};
+use super::engine::Running;
+use super::micro_batch::{MicroBatch, Outputs};
 use crate::data::EvaluationSet;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use mpnet_graphs::lower::ort_training::{CORRECT, LOSS_SUM};
-use mpnet_runtime::engine::{Engine, Tensor};
 
 /// Averages over predicted tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,15 +21,15 @@ pub struct Evaluation {
 /// # Errors
 /// Where the engine fails.
 pub fn evaluate(
-    engine: &mut dyn Engine,
+    running: &mut Running,
     set: &EvaluationSet,
     mut done: impl FnMut(usize) -> bool,
 ) -> Result<Option<Evaluation>> {
     let mut totals = Totals::default();
     for (index, batch) in set.batches().enumerate() {
         let batch = batch?;
-        let outputs = engine.eval_step(&borrowed(&batch_inputs(&batch)))?;
-        totals.add(&outputs, batch.predicted_tokens)?;
+        let outputs = running.eval_step(&batch)?;
+        totals.add(&outputs, batch.items())?;
         if !done(index + 1) {
             return Ok(None);
         }
@@ -42,34 +42,27 @@ pub fn evaluate(
 pub struct Totals {
     loss: f64,
     correct: f64,
-    predicted: usize,
+    items: usize,
 }
 
 impl Totals {
-    /// Adds the loss and the correct predictions among a step's outputs.
+    /// Adds the loss and the correct predictions of a step over so many items.
     ///
     /// # Errors
     /// Where they are not there.
-    pub fn add(&mut self, outputs: &[Tensor], predicted_tokens: usize) -> Result<()> {
-        let scalar = |name: &str| {
-            outputs
-                .iter()
-                .find(|t| t.name == name)
-                .and_then(Tensor::scalar)
-                .with_context(|| format!("the graph has no scalar output '{name}'"))
-        };
-        self.loss += f64::from(scalar(LOSS_SUM)?);
-        self.correct += f64::from(scalar(CORRECT)?);
-        self.predicted += predicted_tokens;
+    pub fn add(&mut self, outputs: &Outputs, items: usize) -> Result<()> {
+        self.loss += outputs.figure(LOSS_SUM)?;
+        self.correct += outputs.figure(CORRECT)?;
+        self.items += items;
         Ok(())
     }
 
-    /// Per predicted token, the loss in bits.
+    /// Averages over the items, the loss in bits.
     pub fn average(&self) -> Evaluation {
-        let predicted = self.predicted.max(1) as f64;
+        let items = self.items.max(1) as f64;
         Evaluation {
-            loss: self.loss / predicted / std::f64::consts::LN_2,
-            accuracy: self.correct / predicted,
+            loss: self.loss / items / std::f64::consts::LN_2,
+            accuracy: self.correct / items,
         }
     }
 }

@@ -4,11 +4,7 @@ use super::evaluate::Evaluation;
 use super::log::record::{Record, Train, now};
 use super::log::spikes::Spikes;
 use super::log::{Log, UpdateScalars};
-use crate::data::Batch;
 use crate::machine;
-use mpnet_graphs::ir::cost::costs;
-use mpnet_graphs::ir::{Bindings, Graph, Symbol};
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// The figures of one update.
@@ -22,25 +18,18 @@ pub struct UpdateFigures {
     /// Tokens that are not padding.
     pub tokens: usize,
     pub predicted: usize,
+    /// Floating-point operations, where they are counted.
+    pub flops: u64,
     /// Time without a batch.
     pub waited: Duration,
-}
-
-/// The arithmetic of a training step and how much of it the device can do.
-pub struct Peak {
-    /// The training graph.
-    pub graph: Graph,
-    /// Operations a second.
-    pub peak: f64,
 }
 
 /// Gathers figures between two log lines.
 pub struct Figures {
     every: u64,
     total: u64,
-    peak: Option<Peak>,
-    /// Operations of a micro-batch by rows, length and predicted tokens.
-    flops: HashMap<(usize, usize, usize), u64>,
+    /// Floating-point operations a second that the device can do.
+    peak: Option<f64>,
     since: Instant,
     sums: Sums,
     spikes: Spikes,
@@ -59,13 +48,13 @@ struct Sums {
 }
 
 impl Figures {
-    /// A line every `every` of `total` updates.
-    pub fn new(every: u64, total: u64, peak: Option<Peak>) -> Figures {
+    /// A line every `every` of `total` updates; `peak` floating-point operations a second are what the device
+    /// can do, where that is known.
+    pub fn new(every: u64, total: u64, peak: Option<f64>) -> Figures {
         Figures {
             every: every.max(1),
             total,
             peak,
-            flops: HashMap::new(),
             since: Instant::now(),
             sums: Sums::default(),
             spikes: Spikes::default(),
@@ -75,13 +64,11 @@ impl Figures {
 
     /// After an update. Loss and accuracy of a line are means over the updates since the line before
     /// that were not skipped.
-    pub fn update(&mut self, update: &UpdateFigures, batches: &[Batch], log: &mut Log) {
+    pub fn update(&mut self, update: &UpdateFigures, log: &mut Log) {
         let (loss, accuracy) = (update.average.loss, update.average.accuracy);
         self.sums.tokens += update.tokens;
         self.sums.waited += update.waited;
-        for batch in batches {
-            self.sums.flops += self.cost(batch);
-        }
+        self.sums.flops += update.flops;
         if update.gradient_norm.is_finite() {
             self.sums.updates += 1.0;
             self.sums.loss += loss;
@@ -116,10 +103,7 @@ impl Figures {
                 lr: update.lr,
                 gnorm: update.gradient_norm.into(),
                 tokens_per_second: sums.tokens as f64 / elapsed,
-                mfu: self
-                    .peak
-                    .as_ref()
-                    .map(|peak| sums.flops as f64 / elapsed / peak.peak),
+                mfu: self.peak.map(|peak| sums.flops as f64 / elapsed / peak),
                 memory: machine::memory(),
                 waiting: sums.waited.as_secs_f64() / elapsed,
                 skipped: self.skipped,
@@ -128,18 +112,9 @@ impl Figures {
         }
     }
 
-    /// The operations of one micro-batch; none where no peak is known to compare with.
-    fn cost(&mut self, batch: &Batch) -> u64 {
-        let Some(peak) = &self.peak else { return 0 };
-        let sizes = (batch.rows, batch.length, batch.predicted);
-        *self.flops.entry(sizes).or_insert_with(|| {
-            let bindings = Bindings::new([
-                (Symbol::BATCH, sizes.0),
-                (Symbol::LENGTH, sizes.1),
-                (Symbol::PREDICTED, sizes.2),
-            ]);
-            costs(&peak.graph, &bindings).total.flops
-        })
+    /// Whether there is a peak to compare the operations of updates with.
+    pub fn counts_operations(&self) -> bool {
+        self.peak.is_some()
     }
 
     /// Evaluations don't count as training time.

@@ -6,7 +6,7 @@ use super::dry_run;
 use super::engine::{Running, start};
 use super::execution::Execution;
 use super::feeder::{Feeder, stalled};
-use super::figures::{Figures, Peak};
+use super::figures::Figures;
 use super::flags::Flags;
 use super::foreign::open_start;
 use super::initialize::initial_parameters;
@@ -23,7 +23,7 @@ use crate::machine;
 use crate::output::complain;
 use crate::staging::replace_file;
 use anyhow::{Context, Result, bail};
-use mpnet_graphs::lower::ort_training::{Options, training_graph};
+use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_plan::Provider;
 use std::io::Write;
@@ -188,12 +188,6 @@ pub fn run(config: &TrainConfig, command_line: &CommandLine) -> Result<Ended> {
         execution.device_id,
         execution.precision(),
     );
-    let peak = peak
-        .map(|peak| {
-            let graph = training_graph(&model, false, execution.provider())?.0;
-            anyhow::Ok(Peak { graph, peak })
-        })
-        .transpose()?;
     let total = config.schedule.total_updates;
     let start = Start {
         step: position.step,

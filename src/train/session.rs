@@ -1,38 +1,35 @@
 //! The session engine for a model: a plan compiled for the provider, and its engine.
 
+use super::engine::{ModelCosts, Running};
 use super::execution::Execution;
-use super::sized::SizedEngine;
 use anyhow::{Context, Result};
-use mpnet_graphs::ir::Graph;
 use mpnet_graphs::ir::memory::peak;
+use mpnet_graphs::lower::ort_training;
 use mpnet_graphs::lower::portable::{Artifacts, Options, compile};
 use mpnet_graphs::model::config::ModelConfig;
-use mpnet_plan::{AdamW, Randomness};
 use mpnet_runtime::engine::{NamedArray, SessionEngine, SessionOptions};
 use mpnet_runtime::library::Loaded;
 
-/// Compiles `config` for the provider of `execution` and starts it with the parameters `initial`. Returns
-/// the engine, what its step takes for dropout, and the step's graph.
+/// Compiles `config` for the provider of `execution` and starts it with the parameters `initial`.
 ///
 /// # Errors
 /// Where the configuration is not valid or the build refuses the models.
 pub fn start(
     loaded: &Loaded,
     config: &ModelConfig,
-    optimizer: &AdamW,
-    expose: bool,
+    options: &ort_training::Options,
     initial: &[NamedArray],
     execution: &Execution,
-) -> Result<(SizedEngine, Randomness, Graph)> {
-    let provider = execution.provider();
+) -> Result<Running> {
+    let (provider, precision) = (execution.provider(), execution.precision());
     let options = Options {
-        optimizer: *optimizer,
+        optimizer: options.optimizer,
         provider,
-        precision: execution.precision(),
+        precision,
         fused_attention: execution.fused_attention(),
         own_kernels: execution.own_kernels(),
-        gradient_checkpointing: execution.gradient_checkpointing,
-        expose,
+        gradient_checkpointing: options.gradient_checkpointing,
+        expose: options.expose,
     };
     let Artifacts {
         plan, step_graph, ..
@@ -46,12 +43,17 @@ pub fn start(
         allow_cpu_nodes: execution.allow_cpu_nodes,
     };
     let dropout = plan.dropout.clone();
-    let (step_sizes, eval_sizes) = (plan.step_sizes.clone(), plan.evaluation_sizes.clone());
-    let engine = SizedEngine {
-        engine: SessionEngine::new(loaded, plan, options, initial)?,
-        objective: config.objective,
+    let (step_sizes, evaluation_sizes) = (plan.step_sizes.clone(), plan.evaluation_sizes.clone());
+    let engine = SessionEngine::new(loaded, plan, options, initial)?;
+    Ok(Running {
+        engine: Box::new(engine),
+        description: format!("session engine on {provider} in {precision}"),
+        model: config.clone(),
+        provider,
+        dropout,
         step_sizes,
-        eval_sizes,
-    };
-    Ok((engine, dropout, step_graph))
+        evaluation_sizes,
+        step_graph,
+        costs: ModelCosts::default(),
+    })
 }

@@ -6,9 +6,9 @@ use super::engine::Running;
 use super::evaluate::{Evaluation, Totals, evaluate};
 use super::feeder::{Feeder, Prepared, stalled};
 use super::figures::{Figures, UpdateFigures};
-use super::inputs::{batch_inputs, borrowed, dropout_inputs, loss_scale};
 use super::log::Log;
 use super::log::record::{Record, Test, Valid, now};
+use super::micro_batch::MicroBatch;
 use super::saver::{Attempts, Job, Saver};
 use super::stop::StopSignal;
 use crate::checkpoint::{self, Checkpoint, Pointer};
@@ -146,18 +146,26 @@ impl Trainer<'_> {
             return Ok(false);
         };
         let waited = waiting.elapsed();
-        let predicted: usize = batches.iter().map(|b| b.predicted_tokens).sum();
+        let predicted: usize = batches.iter().map(MicroBatch::items).sum();
         let mut totals = Totals::default();
+        let mut flops = 0;
         for (index, batch) in batches.iter().enumerate() {
-            let inputs = self.training_inputs(batch, step, index as u32, predicted);
+            let key = MaskKey {
+                seed: self.config.seed,
+                update: step,
+                micro_batch: index as u32,
+                site: 0,
+            };
             let outputs = self
                 .running
-                .engine
-                .train_step(&borrowed(&inputs))
+                .train_step(batch, predicted, key)
                 .with_context(|| {
                     format!("training on micro-batch {} of update {step}", index + 1)
                 })?;
-            totals.add(&outputs, batch.predicted_tokens)?;
+            totals.add(&outputs, batch.items())?;
+            if self.figures.counts_operations() {
+                flops += self.running.step_cost(&batch.sizes())?;
+            }
         }
         let average = totals.average();
         let lr = self.config.schedule.lr(step);
@@ -178,6 +186,7 @@ impl Trainer<'_> {
             gradient_norm,
             tokens: batches.iter().map(|b| b.tokens).sum(),
             predicted,
+            flops,
             waited,
         };
         if gradient_norm.is_finite() {
@@ -185,7 +194,7 @@ impl Trainer<'_> {
         } else {
             self.skipped(&update, &batches)?;
         }
-        self.figures.update(&update, &batches, &mut self.log);
+        self.figures.update(&update, &mut self.log);
         Ok(true)
     }
 
@@ -234,29 +243,10 @@ impl Trainer<'_> {
         self.figures.restart();
     }
 
-    fn training_inputs(
-        &self,
-        batch: &Batch,
-        step: u64,
-        micro_batch: u32,
-        predicted: usize,
-    ) -> Vec<mpnet_runtime::engine::Tensor> {
-        let key = MaskKey {
-            seed: self.config.seed,
-            update: step,
-            micro_batch,
-            site: 0,
-        };
-        let mut inputs = batch_inputs(batch);
-        inputs.push(loss_scale(predicted));
-        inputs.extend(dropout_inputs(&self.running.dropout, batch, key));
-        inputs
-    }
-
     fn evaluate_valid(&mut self) -> Result<Option<Evaluation>> {
         tracing::debug!("evaluating the validation text");
         let stop = &self.stop;
-        evaluate(self.running.engine.as_mut(), &self.valid, |_| {
+        evaluate(&mut self.running, &self.valid, |_| {
             stop.received().is_none()
         })
         .context("evaluating the validation text")
@@ -309,10 +299,8 @@ impl Trainer<'_> {
         drop(best);
         tracing::debug!("evaluating the test text");
         let stop = &self.stop;
-        let found = evaluate(self.running.engine.as_mut(), &self.test, |_| {
-            stop.received().is_none()
-        })
-        .context("evaluating the test text")?;
+        let found = evaluate(&mut self.running, &self.test, |_| stop.received().is_none())
+            .context("evaluating the test text")?;
         if let Some(found) = &found {
             self.log.record(&Record::Test(Test {
                 step: self.position.step,

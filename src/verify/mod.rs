@@ -9,14 +9,15 @@ pub use case::{Case, CaseError};
 pub use precision::against_f32;
 pub use report::{Report, Row};
 
+use crate::data::MaskKey;
 use crate::data::collator::Batch;
-use crate::train::engine::start;
+use crate::train::engine::{Running, start};
 use crate::train::execution::Execution;
-use crate::train::inputs::{batch_inputs, borrowed, loss_scale};
-use anyhow::{Context, Result, bail};
+use crate::train::micro_batch::{MicroBatch, Outputs};
+use anyhow::Result;
 use mpnet_graphs::lower::ort_training::{CORRECT, LOGITS, LOSS_SUM, Options};
 use mpnet_plan::{Precision, names};
-use mpnet_runtime::engine::{Engine, Tensor, TensorData};
+use mpnet_runtime::engine::NamedArray;
 use mpnet_runtime::library::Loaded;
 use std::collections::BTreeMap;
 
@@ -80,19 +81,18 @@ pub fn verify(loaded: &Loaded, case: &Case, execution: &Execution) -> Result<Rep
         expose: true,
     };
     let mut running = start(loaded, &case.model, &options, &case.weights, execution)?;
-    let engine = running.engine.as_mut();
     let tolerance = Tolerances::of(execution.precision());
     let mut report = Report::new(&case.name);
 
     let first = case.batch(0)?;
-    let eval = Outputs::new(engine.eval_step(&borrowed(&batch_inputs(&first)))?);
+    let eval = running.eval_step(&first)?;
     report.largest(
         "logits",
         eval.floats(LOGITS)?,
         &case.expected("logits")?,
         tolerance.logits,
     );
-    let loss = [eval.scalar(LOSS_SUM)?];
+    let loss = [eval.figure(LOSS_SUM)?];
     report.relative(
         "loss_sum",
         &loss,
@@ -102,7 +102,7 @@ pub fn verify(loaded: &Loaded, case: &Case, execution: &Execution) -> Result<Rep
 
     let mut series = Series::default();
     for update in 0..case.train.updates {
-        let gradients = run_update(engine, case, update, &mut series)?;
+        let gradients = run_update(&mut running, case, update, &mut series)?;
         if update == 0 {
             for parameter in &case.weights {
                 let name = names::exposed_gradient(&parameter.name);
@@ -126,7 +126,7 @@ pub fn verify(loaded: &Loaded, case: &Case, execution: &Execution) -> Result<Rep
     for start in &case.weights {
         let name = format!("final.{}", start.name);
         let expected = case.expected(&name)?;
-        let found = engine.parameter(&start.name)?;
+        let found = running.engine.parameter(&start.name)?;
         // Softmax ignores a shift of its keys: their bias has no gradient but rounding noise, which
         // Adam amplifies.
         let ignored = if start.name.ends_with("in_proj_bias") {
@@ -144,8 +144,8 @@ pub fn verify(loaded: &Loaded, case: &Case, execution: &Execution) -> Result<Rep
             tolerance.changes,
         );
     }
-    let eval = Outputs::new(engine.eval_step(&borrowed(&batch_inputs(&first)))?);
-    let loss = [eval.scalar(LOSS_SUM)?];
+    let eval = running.eval_step(&first)?;
+    let loss = [eval.figure(LOSS_SUM)?];
     report.relative(
         "eval_loss_sum",
         &loss,
@@ -166,7 +166,7 @@ struct Series {
 
 /// One update; returns its gradients before clipping.
 fn run_update(
-    engine: &mut dyn Engine,
+    running: &mut Running,
     case: &Case,
     update: usize,
     series: &mut Series,
@@ -175,19 +175,18 @@ fn run_update(
     let batches = (update * freq..(update + 1) * freq)
         .map(|i| case.batch(i))
         .collect::<Result<Vec<Batch>>>()?;
-    let predicted: usize = batches.iter().map(|b| b.predicted_tokens).sum();
+    let predicted: usize = batches.iter().map(MicroBatch::items).sum();
     let (mut loss, mut correct, mut gradients) = (0.0, 0.0, BTreeMap::new());
     for batch in &batches {
-        let mut inputs = batch_inputs(batch);
-        inputs.push(loss_scale(predicted));
-        let outputs = Outputs::new(engine.train_step(&borrowed(&inputs))?);
-        loss += outputs.scalar(LOSS_SUM)?;
-        correct += outputs.scalar(CORRECT)?;
+        // Cases have no dropout: nothing is drawn.
+        let outputs = running.train_step(batch, predicted, MaskKey::default())?;
+        loss += outputs.figure(LOSS_SUM)?;
+        correct += outputs.figure(CORRECT)?;
         // Each holds the sum over the micro-batches so far: the last one's is the update's.
-        gradients = outputs.gradients();
+        gradients = exposed_gradients(&outputs, &case.weights)?;
     }
     let lr = case.train.schedule().lr(update as u64 + 1);
-    let norm = engine.optimizer_step(lr as f32)?;
+    let norm = running.engine.optimizer_step(lr as f32)?;
     let predicted = predicted as f64;
     series
         .losses
@@ -198,36 +197,16 @@ fn run_update(
     Ok(gradients)
 }
 
-/// Outputs of one step, by name.
-struct Outputs(BTreeMap<String, Tensor>);
-
-impl Outputs {
-    fn new(tensors: Vec<Tensor>) -> Outputs {
-        Outputs(tensors.into_iter().map(|t| (t.name.clone(), t)).collect())
-    }
-
-    fn floats(&self, name: &str) -> Result<&[f32]> {
-        match self.0.get(name).map(|t| &t.data) {
-            Some(TensorData::F32(values)) => Ok(values),
-            Some(
-                TensorData::I64(_) | TensorData::U8(_) | TensorData::U32(_) | TensorData::Bool(_),
-            ) => {
-                bail!("output '{name}' is not float")
-            }
-            None => bail!("the graph has no output '{name}'"),
-        }
-    }
-
-    fn scalar(&self, name: &str) -> Result<f64> {
-        let value = self.floats(name)?.first().context("an empty output")?;
-        Ok(f64::from(*value))
-    }
-
-    fn gradients(&self) -> BTreeMap<String, Vec<f32>> {
-        self.0
-            .keys()
-            .filter(|name| name.starts_with("grad."))
-            .filter_map(|name| Some((name.clone(), self.floats(name).ok()?.to_vec())))
-            .collect()
-    }
+/// The gradients among a step's outputs, under the outputs' names.
+fn exposed_gradients(
+    outputs: &Outputs,
+    parameters: &[NamedArray],
+) -> Result<BTreeMap<String, Vec<f32>>> {
+    let names = parameters.iter().map(|p| names::exposed_gradient(&p.name));
+    names
+        .map(|name| {
+            let gradient = outputs.floats(&name)?.to_vec();
+            Ok((name, gradient))
+        })
+        .collect()
 }

@@ -1,10 +1,11 @@
 //! 16 bits against f32 on the same device: the loss and every gradient of one synthetic batch.
 
-use super::{Outputs, Report};
+use super::{Report, exposed_gradients};
+use crate::data::MaskKey;
 use crate::data::synthetic::synthetic_batch;
 use crate::train::engine::start;
 use crate::train::execution::{EngineKind, Execution};
-use crate::train::inputs::{batch_inputs, borrowed, loss_scale};
+use crate::train::micro_batch::{MicroBatch, Outputs};
 use anyhow::{Context, Result};
 use mpnet_graphs::lower::ort_training::{LOSS_SUM, Options};
 use mpnet_graphs::model::config::ModelConfig;
@@ -51,15 +52,11 @@ pub fn against_f32(
         let mut running =
             start(loaded, &config, &options, parameters, &execution).with_context(context)?;
         let batch = synthetic_batch(&config, &vec![length; rows], 0);
-        let mut inputs = batch_inputs(&batch);
-        inputs.push(loss_scale(batch.predicted_tokens));
-        let outputs = Outputs::new(
-            running
-                .engine
-                .train_step(&borrowed(&inputs))
-                .with_context(context)?,
-        );
-        Ok((outputs.scalar(LOSS_SUM)?, outputs))
+        // Without dropout nothing is drawn.
+        let outputs = running
+            .train_step(&batch, batch.items(), MaskKey::default())
+            .with_context(context)?;
+        Ok((outputs.figure(LOSS_SUM)?, outputs))
     };
     let precision = execution.precision();
     let (expected_loss, expected) = step(Precision::F32)?;
@@ -70,7 +67,8 @@ pub fn against_f32(
         execution.provider()
     ));
     report.relative("loss_sum", &[loss], &[expected_loss], LOSS);
-    let (found, expected) = (found.gradients(), expected.gradients());
+    let found = exposed_gradients(&found, parameters)?;
+    let expected = exposed_gradients(&expected, parameters)?;
     let (mut all_found, mut all_expected) = (Vec::new(), Vec::new());
     for (name, expected) in &expected {
         let mut found = found.get(name).cloned().unwrap_or_default();
