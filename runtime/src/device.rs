@@ -1,8 +1,17 @@
-//! What accelerators this machine has, asked of their drivers.
+//! What this machine computes with: accelerators, asked of their drivers, and the processor's cores.
 
 use std::ffi::CStr;
 
 use cudarc::driver::sys::{self, CUdevice, CUdevice_attribute as Attribute, CUresult};
+
+/// How many threads compute at once on the processor: one for each core, but no more than this process may run on by
+/// its affinity and its control group's quota.
+pub fn processor_threads() -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    sysinfo::System::physical_core_count()
+        .filter(|&cores| cores > 0)
+        .map_or(allowed, |cores| cores.min(allowed))
+}
 
 /// Name of an NVIDIA GPU, as its driver says it; none where the GPU or its driver is missing.
 pub fn nvidia_name(device_id: i32) -> Option<String> {
@@ -51,4 +60,15 @@ fn nvidia_device(device_id: i32) -> Option<CUdevice> {
 
 fn done(result: CUresult) -> Option<()> {
     (result == CUresult::CUDA_SUCCESS).then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_those_that_may_run() {
+        let threads = processor_threads();
+        assert!(threads >= 1 && threads <= std::thread::available_parallelism().unwrap().get());
+    }
 }

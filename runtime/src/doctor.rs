@@ -136,7 +136,7 @@ fn try_provider(loaded: &Loaded, provider: Provider) -> Result<bool, String> {
 
 /// Adds a tensor to itself on `provider` and says whether the sum is right.
 fn run_one_op(loaded: &Loaded, provider: Provider) -> ort::Result<bool> {
-    let builder = Session::builder(loaded.environment())?;
+    let builder = Session::builder(loaded.environment())?.with_intra_threads(1)?;
     let mut session =
         provider::register(builder, provider, 0, false)?.commit_from_memory(&add_model())?;
     let values = [1.5f32];

@@ -18,6 +18,7 @@ use super::binding::{BoundSession, DeviceVector};
 use super::error::EngineError;
 use super::tensor::{borrow, by_name, check_length, copy_out};
 use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
+use crate::device::processor_threads;
 use crate::library::Loaded;
 
 use scaling::LossScaler;
@@ -27,7 +28,7 @@ use scaling::LossScaler;
 pub struct SessionOptions {
     /// Which of the provider's devices.
     pub device_id: i32,
-    /// Threads of one operation on the processor; all cores if absent.
+    /// Threads of one operation on the processor; [`processor_threads`] if absent.
     pub threads: Option<usize>,
     /// Whether nodes that the provider has no kernel for may run on the processor.
     pub allow_cpu_nodes: bool,
@@ -657,9 +658,9 @@ fn session_options(
         .with_config_entry("session.force_spinning_stop", "1")?
         // A pattern is one more block of the size of everything that a first run has already allocated.
         .with_memory_pattern(false)?;
-    if let Some(threads) = options.threads {
-        builder = builder.with_intra_threads(threads)?;
-    }
+    // A number of its own choice, ONNX Runtime would pin to cores, those too that this process may not run on.
+    let threads = options.threads.unwrap_or_else(processor_threads);
+    builder = builder.with_intra_threads(threads)?;
     if provider == Provider::Cuda {
         builder = builder.with_config_entry(arena::SHARED.0, arena::SHARED.1)?;
     }

@@ -16,6 +16,7 @@ use super::session_handle::{Graph, Models, SessionHandle};
 use super::tensor::{borrow, by_name, check_length, copy_out};
 use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
 use crate::checkpoint_file;
+use crate::device::processor_threads;
 use crate::library::{self, Loaded};
 use crate::provider::{self, require_training_api};
 use crate::scratch::Scratch;
@@ -40,7 +41,7 @@ pub struct TrainingApiOptions {
     pub provider: Provider,
     /// Which of the provider's devices.
     pub device_id: i32,
-    /// Threads of one operation; all cores if absent.
+    /// Threads of one operation; [`processor_threads`] if absent.
     pub threads: Option<usize>,
 }
 
@@ -511,9 +512,9 @@ fn session_options(loaded: &Loaded, options: &TrainingApiOptions) -> ort::Result
     let mut builder = Session::builder(loaded.environment())?
         // Training, evaluation and optimizer each have their own threads: those of a graph that rests must not spin.
         .with_config_entry("session.force_spinning_stop", "1")?;
-    if let Some(threads) = options.threads {
-        builder = builder.with_intra_threads(threads)?;
-    }
+    // A number of its own choice, ONNX Runtime would pin to cores, those too that this process may not run on.
+    let threads = options.threads.unwrap_or_else(processor_threads);
+    builder = builder.with_intra_threads(threads)?;
     let builder = crate::kernels::register(builder, options.provider, options.device_id)?;
     // The graphs compute shapes, which ONNX Runtime does on the processor.
     provider::register(builder, options.provider, options.device_id, true)

@@ -66,6 +66,7 @@ pub(super) fn load_file(path: &Path) -> Result<Loaded> {
             requested: path,
         });
     }
+    disable_telemetry();
     let version = attach(&path)?;
     let environment = start_environment().map_err(|source| LibraryError::Environment {
         path: path.clone(),
@@ -81,6 +82,17 @@ pub(super) fn load_file(path: &Path) -> Result<Loaded> {
     };
     *loaded = Some(build.clone());
     Ok(build)
+}
+
+/// Has builds from 1.29 on keep no events of this machine and send none: they read this variable while they are
+/// loaded, before they can be told by their API.
+fn disable_telemetry() {
+    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+    if std::env::var_os(VARIABLE).is_none_or(|value| value != "1") {
+        // SAFETY: a build is loaded once, before the threads that compute, read and write are started; until then no
+        // thread of this program reads the environment other than through the standard library, which locks it.
+        unsafe { std::env::set_var(VARIABLE, "1") };
+    }
 }
 
 /// Loads the library and makes its API that of the crate `ort`; returns its version.
