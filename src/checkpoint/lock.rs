@@ -16,11 +16,20 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the folder `dir`, which exists.
+    /// Takes the lock of the folder `dir`, which exists. Where the file system has no locks, a warning says that
+    /// nothing keeps other runs out.
     ///
     /// # Errors
     /// Where another run holds it, or the folder cannot be written to.
     pub fn acquire(dir: &Path) -> Result<Lock, CheckpointError> {
+        Lock::acquire_by(dir, File::try_lock)
+    }
+
+    /// [`Lock::acquire`] with another way to lock a file, for tests.
+    fn acquire_by(
+        dir: &Path,
+        try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Lock, CheckpointError> {
         let path = dir.join(LOCK_FILE);
         let failed = |source| CheckpointError::NotWritable {
             path: dir.to_owned(),
@@ -34,7 +43,7 @@ impl Lock {
                 .write(true)
                 .open(&path)
                 .map_err(failed)?;
-            match file.try_lock() {
+            match try_lock(&file) {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     let holder = std::fs::read_to_string(&path).unwrap_or_default();
@@ -43,7 +52,12 @@ impl Lock {
                         holder: holder.trim().to_owned(),
                     });
                 }
-                Err(TryLockError::Error(source)) => return Err(failed(source)),
+                // The file could be opened for writing: what fails is the locking alone.
+                Err(TryLockError::Error(error)) => tracing::warn!(
+                    "{} is on a file system without locks ({error}): start no second run on this folder while this \
+                     one goes on, as nothing would stop it",
+                    dir.display()
+                ),
             }
             // Its former holder removes it: a lock on a file without a name keeps nobody out.
             if same_file(&file, &path) {
@@ -81,6 +95,23 @@ fn same_file(_: &File, _: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{LOCK_FILE, Lock};
+    use std::fs::TryLockError;
+    use std::io;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn file_systems_without_locks_are_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        // ENOSYS, ENOLCK, EOPNOTSUPP.
+        for number in [38, 37, 95] {
+            let error = || TryLockError::Error(io::Error::from_raw_os_error(number));
+            let lock = Lock::acquire_by(folder.path(), |_| Err(error())).unwrap();
+            assert!(folder.path().join(LOCK_FILE).exists());
+            drop(lock);
+        }
+        let held = Lock::acquire_by(folder.path(), |_| Err(TryLockError::WouldBlock));
+        assert!(held.is_err());
+    }
 
     #[test]
     fn keeps_others_out_until_dropped() {

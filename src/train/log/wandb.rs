@@ -1,8 +1,10 @@
 //! Weights & Biases, through its own client: `wandb sync` on the TensorBoard files.
 
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 /// What the client is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,9 +14,33 @@ pub struct Wandb {
     pub id: String,
 }
 
+/// Time that the client has to send the rest when a run ends: a machine that is taken away leaves little.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Time in which it must say its version.
+const ANSWER: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Waits until `child` has ended; at `end` it is killed, and there is no answer.
+fn wait(child: &mut Child, end: Instant) -> Option<io::Result<ExitStatus>> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(Ok(status)),
+            Ok(None) if Instant::now() < end => std::thread::sleep(POLL),
+            Ok(None) => {
+                // Where it ended just now there is nothing to kill.
+                let _ = child.kill();
+                let _ = child.wait();
+                return None;
+            }
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}
+
 /// Sends files while a run goes on.
 pub struct Sync {
     wandb: Wandb,
+    program: PathBuf,
     folder: PathBuf,
     running: Option<Child>,
 }
@@ -22,12 +48,26 @@ pub struct Sync {
 impl Sync {
     /// For the event files in `folder`; says how to get the client where it is not installed.
     pub fn new(wandb: Wandb, folder: &Path) -> Option<Sync> {
-        let found = Command::new("wandb")
+        Sync::with(Path::new("wandb"), wandb, folder, ANSWER)
+    }
+
+    fn with(program: &Path, wandb: Wandb, folder: &Path, answer: Duration) -> Option<Sync> {
+        let found = Command::new(program)
             .arg("--version")
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .status();
-        if !found.is_ok_and(|status| status.success()) {
+            .spawn();
+        let found = found.map(|mut child| wait(&mut child, Instant::now() + answer));
+        if let Ok(None) = found {
+            tracing::warn!(
+                "--wandb: 'wandb --version' does not return, so nothing is sent. The run goes on; send what it logs \
+                 later by 'wandb sync {}'",
+                folder.display()
+            );
+            return None;
+        }
+        if !found.is_ok_and(|ended| ended.is_some_and(|s| s.is_ok_and(|s| s.success()))) {
             tracing::warn!(
                 "--wandb: the client of Weights & Biases is not installed; 'pip install wandb' and \
                  'wandb login' help. The run goes on; what it logs is sent later by 'wandb sync {}'",
@@ -37,13 +77,16 @@ impl Sync {
         }
         Some(Sync {
             wandb,
+            program: program.to_owned(),
             folder: folder.to_owned(),
             running: None,
         })
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new("wandb");
+        let mut command = Command::new(&self.program);
+        // Without a terminal it cannot ask, and its own messages go with its errors.
+        command.stdin(Stdio::null()).stderr(Stdio::null());
         command.args(["sync", "--sync-tensorboard", "--append"]);
         command.args(["--project", &self.wandb.project, "--id", &self.wandb.id]);
         if let Some(name) = &self.wandb.name {
@@ -60,25 +103,95 @@ impl Sync {
         {
             return;
         }
-        match self.command().stderr(Stdio::null()).spawn() {
+        match self.command().spawn() {
             Ok(child) => self.running = Some(child),
             Err(error) => tracing::warn!("running wandb sync: {error}"),
         }
     }
 
-    /// Sends the rest and waits for it.
+    /// Sends the rest, which has a minute in all.
     pub fn finish(&mut self) {
-        if let Some(mut child) = self.running.take() {
-            // How it ended matters no more: all is sent again.
-            let _ = child.wait();
+        self.finish_within(PATIENCE);
+    }
+
+    fn finish_within(&mut self, patience: Duration) {
+        let end = Instant::now() + patience;
+        let later = format!(
+            "send the rest with 'wandb sync --sync-tensorboard --append --project {} --id {} {}'",
+            self.wandb.project,
+            self.wandb.id,
+            self.folder.display()
+        );
+        // How the last sending ends matters no more: all is sent again. It is not cut off while there is time, as
+        // two clients at once disturb each other.
+        let last = self.running.take();
+        if last.is_some_and(|mut child| wait(&mut child, end).is_none()) {
+            tracing::warn!("wandb sync has not returned and was ended; {later}");
+            return;
         }
-        match self.command().status() {
-            Ok(status) if status.success() => {}
-            Ok(status) => tracing::warn!(
-                "wandb sync ended with {status}; send again with 'wandb sync {}'",
-                self.folder.display()
-            ),
-            Err(error) => tracing::warn!("running wandb sync: {error}"),
+        let mut child = match self.command().spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                tracing::warn!("running wandb sync: {error}; {later}");
+                return;
+            }
+        };
+        match wait(&mut child, end) {
+            Some(Ok(status)) if status.success() => {}
+            Some(Ok(status)) => tracing::warn!("wandb sync ended with {status}; {later}"),
+            Some(Err(error)) => tracing::warn!("waiting for wandb sync: {error}; {later}"),
+            None => tracing::warn!("wandb sync has not returned and was ended; {later}"),
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn wandb() -> Wandb {
+        Wandb {
+            project: "p".into(),
+            name: None,
+            id: "i".into(),
+        }
+    }
+
+    /// A program in `folder` that does this.
+    fn client(folder: &Path, script: &str) -> PathBuf {
+        let path = folder.join("wandb");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_client_that_never_returns_ends_with_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = client(folder.path(), "[ \"$1\" = --version ] || exec sleep 1000");
+        let mut sync = Sync::with(&program, wandb(), folder.path(), ANSWER).unwrap();
+        sync.send();
+        sync.finish_within(Duration::from_millis(200));
+        sync.finish_within(Duration::from_millis(200));
+        // Not even its version.
+        let program = client(folder.path(), "exec sleep 1000");
+        let answer = Duration::from_millis(100);
+        assert!(Sync::with(&program, wandb(), folder.path(), answer).is_none());
+    }
+
+    #[test]
+    fn the_client_has_no_terminal_to_ask_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let script = format!("cat > {0}; echo \"$@\" >> {0}", out.display());
+        let program = client(folder.path(), &script);
+        let mut sync = Sync::with(&program, wandb(), folder.path(), ANSWER).unwrap();
+        sync.finish_within(PATIENCE);
+        let said = fs::read_to_string(&out).unwrap();
+        assert!(said.starts_with("sync --sync-tensorboard"), "{said}");
+        let gone = folder.path().join("gone");
+        assert!(Sync::with(&gone, wandb(), folder.path(), ANSWER).is_none());
     }
 }
