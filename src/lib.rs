@@ -10,5 +10,6 @@ pub mod machine;
 pub mod output;
 pub mod report;
 pub mod staging;
+pub mod stop;
 pub mod train;
 pub mod verify;

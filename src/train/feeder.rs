@@ -1,8 +1,8 @@
 //! Batches for the next update, fetched on a thread of their own, so that neither a signal nor a
 //! stalled source leaves the run waiting in silence.
 
-use super::stop::StopSignal;
 use crate::data::{Batch, LoaderState, TrainLoader};
+use crate::stop::StopSignal;
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use std::time::{Duration, Instant};
@@ -102,6 +102,8 @@ impl Feeder {
         let mut patience = self.stalled;
         loop {
             match self.updates.recv_timeout(LOOK) {
+                // A source that is waited for gives up at a signal.
+                Ok(Err(_)) if stop.received().is_some() => return Ok(None),
                 Ok(update) => return update.map(Some),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(anyhow!(

@@ -18,6 +18,5 @@ pub mod run;
 pub mod saver;
 pub mod schedule;
 pub mod session;
-pub mod stop;
 mod text;
 pub mod trainer;

@@ -13,7 +13,6 @@ use super::initialize::initial_parameters;
 use super::log::Log;
 use super::log::record::{Start, now};
 use super::saver::Saver;
-use super::stop::StopSignal;
 use super::text;
 use super::trainer::{Ended, Position, Trainer};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Pointer};
@@ -22,6 +21,7 @@ use crate::data::{LoaderState, Tokenizer, TrainLoader};
 use crate::machine;
 use crate::output::complain;
 use crate::staging::replace_file;
+use crate::stop::StopSignal;
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::config::ModelConfig;
@@ -62,7 +62,18 @@ pub struct CommandLine {
 /// Where anything fails; the message says what and where.
 pub fn run(config: &TrainConfig, command_line: &CommandLine) -> Result<Ended> {
     let stop = StopSignal::listen()?;
-    let (tokenizer, foreign) = open_start(config)?;
+    let stopped = || {
+        let signal = stop.received()?;
+        complain(&format!(
+            "stopped by signal {signal} before training began; there is nothing to save"
+        ));
+        Some(Ended::Signal(signal))
+    };
+    let (tokenizer, foreign) = match (open_start(config), stopped()) {
+        // The signal may be why it failed.
+        (_, Some(ended)) => return Ok(ended),
+        (opened, None) => opened?,
+    };
     let tokenizer = Arc::new(tokenizer);
     let mut model = match &foreign {
         Some(foreign) => foreign.model.clone(),
@@ -84,21 +95,15 @@ pub fn run(config: &TrainConfig, command_line: &CommandLine) -> Result<Ended> {
         lock = Some(checkpoint::prepare(&config.checkpoint_dir).with_context(keeping)?);
         warn_of_an_earlier_run(config);
     }
-    let stopped = || match stop.received() {
-        Some(signal) => {
-            complain(&format!(
-                "stopped by signal {signal} before training began; there is nothing to save"
-            ));
-            Some(Ended::Signal(signal))
-        }
-        None => None,
-    };
     tracing::debug!("opening the text");
     let text::Opened {
         loader,
         valid,
         test,
-    } = text::open(config, &tokenizer)?;
+    } = match (text::open(config, &tokenizer), stopped()) {
+        (_, Some(ended)) => return Ok(ended),
+        (opened, None) => opened?,
+    };
     let resumed = config
         .resume
         .as_ref()

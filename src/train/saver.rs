@@ -1,9 +1,9 @@
 //! Checkpoints written on a thread of their own while training goes on, and again where the disk
 //! refuses them.
 
-use super::stop::StopSignal;
 use crate::checkpoint::{self, Checkpoint, Pointer};
 use crate::machine::available_memory;
+use crate::stop::StopSignal;
 use anyhow::{Context, Result, anyhow};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

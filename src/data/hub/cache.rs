@@ -3,20 +3,53 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use mpnet_runtime::scratch::Scratch;
 
 use super::error::HubError;
 use super::{Hub, RepoKind};
 
 impl Hub {
-    /// The folder of a repository.
-    pub(super) fn repo_folder(&self, kind: RepoKind, repo: &str) -> PathBuf {
+    /// The folder of a repository; none without a cache.
+    pub(super) fn repo_folder(&self, kind: RepoKind, repo: &str) -> Option<PathBuf> {
         let name = format!("{}--{}", kind.plural(), repo.replace('/', "--"));
-        self.settings.cache.join(name)
+        Some(self.settings.cache.as_ref()?.join(name))
     }
 
-    /// The folder of a commit's files.
-    pub(super) fn snapshot(&self, kind: RepoKind, repo: &str, commit: &str) -> PathBuf {
-        self.repo_folder(kind, repo).join("snapshots").join(commit)
+    /// The folder of a commit's files; none without a cache.
+    pub(super) fn snapshot(&self, kind: RepoKind, repo: &str, commit: &str) -> Option<PathBuf> {
+        Some(self.repo_folder(kind, repo)?.join("snapshots").join(commit))
+    }
+
+    /// This client, with another cache where there is none or it cannot be written to: a folder that goes with the
+    /// process.
+    ///
+    /// # Errors
+    /// Where no folder can be created at all.
+    pub(super) fn with_writable_cache(&self) -> Result<Hub, HubError> {
+        static OWN: OnceLock<Scratch> = OnceLock::new();
+        let problem = match &self.settings.cache {
+            Some(cache) => match writable(cache) {
+                Ok(()) => return Ok(self.clone()),
+                Err(error) => format!("{} cannot be written to ({error})", cache.display()),
+            },
+            None => "there is no home folder".to_owned(),
+        };
+        let own = match OWN.get() {
+            Some(own) => own,
+            None => {
+                let scratch = Scratch::new().map_err(|_| HubError::NoCache)?;
+                tracing::warn!(
+                    "the Hub's cache: {problem}; what is fetched is kept until this process ends. HF_HOME names \
+                     another folder"
+                );
+                OWN.get_or_init(|| scratch)
+            }
+        };
+        let mut hub = self.clone();
+        hub.settings.cache = Some(own.path().to_owned());
+        Ok(hub)
     }
 
     /// The commit that a revision was when it was last seen.
@@ -29,30 +62,31 @@ impl Hub {
         if is_commit(revision) {
             return Some(revision.to_owned());
         }
-        let file = self.repo_folder(kind, repo).join("refs").join(revision);
+        let file = self.repo_folder(kind, repo)?.join("refs").join(revision);
         let commit = std::fs::read_to_string(file).ok()?.trim().to_owned();
         is_commit(&commit).then_some(commit)
     }
 
-    /// Remembers what commit a revision is.
-    pub(super) fn remember_commit(
-        &self,
-        kind: RepoKind,
-        repo: &str,
-        revision: &str,
-        commit: &str,
-    ) -> Result<(), HubError> {
-        if is_commit(revision) {
-            return Ok(());
+    /// Remembers what commit a revision is, where the cache can be written to; it is needed only offline.
+    pub(super) fn remember_commit(&self, kind: RepoKind, repo: &str, revision: &str, commit: &str) {
+        let known = self.cached_commit(kind, repo, revision);
+        if known.is_some_and(|known| known == commit) || is_commit(revision) {
+            return;
         }
-        let file = self.repo_folder(kind, repo).join("refs").join(revision);
-        write_whole(&file, |into| {
+        let Some(folder) = self.repo_folder(kind, repo) else {
+            return;
+        };
+        let file = folder.join("refs").join(revision);
+        let written = write_whole(&file, |into| {
             into.write_all(commit.as_bytes())
                 .map_err(|source| HubError::Cache {
                     path: file.clone(),
                     source,
                 })
-        })
+        });
+        if let Err(error) = written {
+            tracing::debug!("{}: {error}", file.display());
+        }
     }
 
     /// Puts a file into the cache, with the bytes that `fill` writes: under their hash, and a link
@@ -66,9 +100,13 @@ impl Hub {
         hash: &str,
         fill: impl FnOnce(&mut dyn Write) -> Result<(), HubError>,
     ) -> Result<PathBuf, HubError> {
-        let blob = self.repo_folder(kind, repo).join("blobs").join(hash);
+        let (folder, snapshot) = self
+            .repo_folder(kind, repo)
+            .zip(self.snapshot(kind, repo, commit))
+            .ok_or(HubError::NoCache)?;
+        let blob = folder.join("blobs").join(hash);
         write_whole(&blob, fill)?;
-        let path = self.snapshot(kind, repo, commit).join(name);
+        let path = snapshot.join(name);
         let fail = |source| HubError::Cache {
             path: path.clone(),
             source,
@@ -87,6 +125,12 @@ impl Hub {
         }
         Ok(path)
     }
+}
+
+/// Whether files can be created in a folder, which is created where it is missing.
+fn writable(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    tempfile::tempfile_in(folder).map(drop)
 }
 
 #[cfg(unix)]

@@ -1,5 +1,6 @@
 //! Which files of a dataset are the rows of a configuration and split.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -99,7 +100,7 @@ pub fn dataset_files(
         }
         Err(other) => return Err(other),
     };
-    let config = dataset.config.as_deref().unwrap_or("default");
+    let config = converted_configuration(dataset, &converted)?;
     let prefixes = [
         format!("{config}/{split}/"),
         format!("{config}/partial-{split}/"),
@@ -118,26 +119,76 @@ pub fn dataset_files(
     Ok((chosen, converted.commit))
 }
 
+/// The configuration of what the Hub converted: the one asked for, the default one, or the only one.
+fn converted_configuration(dataset: &DatasetName, converted: &Listing) -> Result<String, HubError> {
+    const DEFAULT: &str = "default";
+    let configs: BTreeSet<&str> = converted
+        .files
+        .iter()
+        .filter_map(|file| Some(file.path.split_once('/')?.0))
+        .collect();
+    let wanted = dataset.config.as_deref();
+    let only = configs.first().filter(|_| configs.len() == 1).copied();
+    match wanted.or(configs.get(DEFAULT).copied()).or(only) {
+        Some(config) if configs.contains(config) => Ok(config.to_owned()),
+        Some(_) | None => Err(HubError::Malformed {
+            what: format!("the dataset {}", dataset.name),
+            problem: format!(
+                "{}; as in --dataset-name {}:CONFIG, there are {}",
+                match wanted {
+                    Some(wanted) => format!("it has no configuration \"{wanted}\""),
+                    None => "it has no default configuration: name one".to_owned(),
+                },
+                dataset.name,
+                in_a_sentence(configs.into_iter().map(str::to_owned).collect()),
+            ),
+        }),
+    }
+}
+
 impl Listing {
     /// That of a revision: from the Hub, or without it from what the cache has of it.
     fn of(hub: &Arc<Hub>, repo: &str, revision: &str) -> Result<Listing, HubError> {
-        let mut listing = match hub.settings.offline {
-            true => Listing::cached(hub, repo, revision)?,
-            false => Listing::asked(hub, repo, revision)?,
+        let mut listing = if hub.settings.offline {
+            Listing::cached(hub, repo, revision)?
+        } else {
+            let cached = Listing::cached(hub, repo, revision).ok();
+            let cached = cached.filter(|listing| !listing.files.is_empty());
+            match (
+                Listing::asked(hub, repo, revision, cached.is_some()),
+                cached,
+            ) {
+                (Ok(listing), _) => listing,
+                (Err(error), Some(listing)) if error.is_of_the_way() => {
+                    tracing::warn!(
+                        "{error}. Using the {} parquet files of {repo} in the cache; HF_HUB_OFFLINE=1 does so without \
+                         asking",
+                        listing.files.len()
+                    );
+                    listing
+                }
+                (Err(error), _) => return Err(error),
+            }
         };
         listing.files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(listing)
     }
 
-    fn asked(hub: &Arc<Hub>, repo: &str, revision: &str) -> Result<Listing, HubError> {
-        let info = hub.info(RepoKind::Dataset, repo, revision)?;
+    /// As the Hub says it, which is not waited for long where the cache could do.
+    fn asked(
+        hub: &Arc<Hub>,
+        repo: &str,
+        revision: &str,
+        cached: bool,
+    ) -> Result<Listing, HubError> {
+        let info = hub.info(RepoKind::Dataset, repo, revision, cached)?;
         let Some(commit) = info.get("sha").and_then(Value::as_str) else {
             return Err(HubError::Malformed {
                 what: format!("the dataset {repo}"),
                 problem: "the Hub names no commit of it".into(),
             });
         };
-        hub.remember_commit(RepoKind::Dataset, repo, revision, commit)?;
+        hub.remember_commit(RepoKind::Dataset, repo, revision, commit);
         let listed = info.get("siblings").and_then(Value::as_array);
         let file = |file: &Value| {
             let path = file.get("rfilename")?.as_str()?;
@@ -160,7 +211,7 @@ impl Listing {
                 what: format!("the dataset {repo} at revision {revision}"),
                 cache: hub.settings.cache.clone(),
             })?;
-        let root = hub.snapshot(kind, repo, &commit);
+        let root = hub.snapshot(kind, repo, &commit).ok_or(HubError::NoCache)?;
         let fail = |path: &Path| {
             let path = path.to_owned();
             move |source| HubError::Cache { path, source }
@@ -241,16 +292,29 @@ fn choose(dataset: &DatasetName, split: &str, listing: &Listing) -> Result<Vec<H
             ),
         });
     }
-    let named = candidates.iter().any(|file| split_of(&file.path).is_some());
-    Ok(candidates
-        .into_iter()
-        .filter(|file| match named {
-            true => split_of(&file.path) == Some(canonical(split)),
-            // Files that name no split are for training.
-            false => split == "train",
-        })
-        .cloned()
-        .collect())
+    let folder = folder.as_deref().unwrap_or_default();
+    let paths = candidates.iter().map(|file| &file.path[folder.len()..]);
+    let splits = Splits::of(paths.clone().collect::<Vec<_>>());
+    let is_of = |path: &str, split: &str| splits.has(path, split);
+    let chosen: Vec<HubFile> = candidates
+        .iter()
+        .zip(paths.clone())
+        .filter(|(_, path)| is_of(path, split))
+        .map(|(file, _)| (*file).clone())
+        .collect();
+    let none: Vec<String> = paths
+        .filter(|path| splits.of_path(path).is_empty())
+        .map(str::to_owned)
+        .collect();
+    if !none.is_empty() && !chosen.is_empty() {
+        tracing::warn!(
+            "{}: {} parquet files are of no split by their names, and left out: {}",
+            dataset.name,
+            none.len(),
+            in_a_sentence(none)
+        );
+    }
+    Ok(chosen)
 }
 
 /// The configuration of a card that is asked for, or its default one; `None` where the card has none.
@@ -291,7 +355,11 @@ fn config_name(config: &Value) -> Option<String> {
 
 /// The configurations' names in a sentence.
 fn names_of(configs: &[Value]) -> String {
-    let names: Vec<String> = configs.iter().filter_map(config_name).collect();
+    in_a_sentence(configs.iter().filter_map(config_name).collect())
+}
+
+/// Names in a sentence, but not too many of them.
+fn in_a_sentence(names: Vec<String>) -> String {
     match names.get(..MOST_NAMED) {
         Some(first) if names.len() > MOST_NAMED => {
             let more = names.len() - MOST_NAMED;
@@ -376,20 +444,89 @@ fn matching(
     Ok(files.iter().filter(matches).cloned().collect())
 }
 
-/// The split that a word in a path stands for.
-fn canonical(word: &str) -> &str {
-    match word {
-        "train" | "training" => "train",
-        "validation" | "valid" | "dev" | "val" | "eval" | "evaluation" => "validation",
-        "test" | "testing" => "test",
-        other => other,
+/// Words in paths and the split that they stand for, as in the library `datasets`.
+const KEYWORDS: [(&str, &[&str]); 3] = [
+    ("train", &["train", "training"]),
+    ("validation", &["validation", "valid", "dev", "val"]),
+    ("test", &["test", "testing", "eval", "evaluation"]),
+];
+
+/// How the paths of a repository without a card tell the splits apart, the first of these that any of them has, as
+/// the library `datasets` does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Splits {
+    /// `data/SPLIT-00000-of-00001.parquet`.
+    Shards,
+    /// Words in the names of folders.
+    Folders,
+    /// Words in the names of files.
+    Files,
+    /// Not at all: everything is for training.
+    None,
+}
+
+impl Splits {
+    fn of(paths: Vec<&str>) -> Splits {
+        let ways = [Splits::Shards, Splits::Folders, Splits::Files];
+        let tells = |way: &Splits| paths.iter().any(|path| !way.of_path(path).is_empty());
+        ways.into_iter().find(tells).unwrap_or(Splits::None)
+    }
+
+    /// Whether the file at `path` is of `split`, which may go by another of its words.
+    fn has(self, path: &str, split: &str) -> bool {
+        let found = self.of_path(path);
+        found.contains(&split) || found.contains(&canonical(split))
+    }
+
+    /// The splits of the file at `path`: none, or more than one where several words say so.
+    fn of_path(self, path: &str) -> Vec<&str> {
+        let (folders, name) = match path.rsplit_once('/') {
+            Some((folders, name)) => (folders.split('/').collect(), name),
+            None => (Vec::new(), path),
+        };
+        let keywords = |parts: &[&str]| -> Vec<&str> {
+            let named = |words: &[&str]| {
+                let has = |word: &&str| parts.iter().any(|part| has_word(part, word));
+                words.iter().any(has)
+            };
+            let splits = KEYWORDS.iter().filter(|(_, words)| named(words));
+            splits.map(|(split, _)| *split).collect()
+        };
+        match self {
+            Splits::Shards => shard_of(&folders, name).into_iter().collect(),
+            Splits::Folders => keywords(&folders),
+            Splits::Files => keywords(&[name]),
+            Splits::None => vec!["train"],
+        }
     }
 }
 
-/// The split that a path names in one of its words.
-fn split_of(path: &str) -> Option<&str> {
-    let words = path.split(|c: char| !c.is_ascii_alphanumeric());
-    words
-        .map(canonical)
-        .find(|word| matches!(*word, "train" | "validation" | "test"))
+/// The split of `SPLIT-00000-of-00001` and more, in the folder `data`.
+fn shard_of<'a>(folders: &[&str], name: &'a str) -> Option<&'a str> {
+    const DIGITS: usize = 5;
+    let number = |text: &str| {
+        let digits = text.get(..DIGITS);
+        digits.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let (front, total) = name.rsplit_once("-of-")?;
+    let (split, shard) = front.rsplit_once('-')?;
+    let fits = folders == ["data"] && shard.len() == DIGITS && number(shard) && number(total);
+    fits.then_some(split)
+}
+
+/// Whether `name` has `word` between its ends and characters that separate words.
+fn has_word(name: &str, word: &str) -> bool {
+    let separates = |b: &u8| b"-._ ".contains(b) || b.is_ascii_digit();
+    let bytes = name.as_bytes();
+    name.match_indices(word).any(|(start, _)| {
+        let before = start.checked_sub(1).and_then(|i| bytes.get(i));
+        let after = bytes.get(start + word.len());
+        before.is_none_or(separates) && after.is_none_or(separates)
+    })
+}
+
+/// The split that a word stands for.
+fn canonical(word: &str) -> &str {
+    let known = KEYWORDS.iter().find(|(_, words)| words.contains(&word));
+    known.map_or(word, |(split, _)| split)
 }

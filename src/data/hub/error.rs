@@ -19,6 +19,30 @@ pub enum HubError {
         status: u16,
     },
 
+    #[error(
+        "the Hub refuses the token of {origin}: it has expired or was withdrawn, and without one it does not show {what} ({url}). Put a new one there, or set HF_TOKEN"
+    )]
+    TokenRefused {
+        what: String,
+        url: String,
+        origin: String,
+    },
+
+    #[error(
+        "{what}: the certificate of {url} is not to be trusted ({problem}). Where a company's proxy opens connections, SSL_CERT_FILE names the file with the company's authority"
+    )]
+    Certificate {
+        what: String,
+        url: String,
+        problem: String,
+    },
+
+    #[error("{url} does not serve parts of files")]
+    NoRanges { url: String },
+
+    #[error("waiting for {what} ended by a signal")]
+    Stopped { what: String },
+
     #[error("reading {what}: {url} answers {status}, after {attempts} attempts; try again later")]
     Status {
         what: String,
@@ -40,8 +64,11 @@ pub enum HubError {
     #[error("reading {what}: {problem}")]
     Malformed { what: String, problem: String },
 
-    #[error("{what} is not in {cache}, and HF_HUB_OFFLINE forbids to ask the Hub for it")]
-    Offline { what: String, cache: PathBuf },
+    #[error("{what} is not in {}, and HF_HUB_OFFLINE forbids to ask the Hub for it", cache.as_ref().map_or("a cache, as there is no home folder".into(), |cache| cache.display().to_string()))]
+    Offline {
+        what: String,
+        cache: Option<PathBuf>,
+    },
 
     #[error("keeping {what}")]
     Write {
@@ -50,10 +77,32 @@ pub enum HubError {
         source: std::io::Error,
     },
 
-    #[error("the Hub's cache: {path}")]
+    #[error("there is no folder to keep files of the Hub in: set HF_HOME to one")]
+    NoCache,
+
+    #[error("the Hub's cache: {path}; HF_HUB_CACHE names another folder for it")]
     Cache {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
+}
+
+impl HubError {
+    /// Whether the Hub cannot be asked at present, rather than having answered: what was fetched before will do.
+    pub(super) fn is_of_the_way(&self) -> bool {
+        match self {
+            Self::Connection { .. } | Self::Status { .. } | Self::Certificate { .. } => true,
+            Self::NotFound { .. }
+            | Self::Forbidden { .. }
+            | Self::TokenRefused { .. }
+            | Self::NoRanges { .. }
+            | Self::Stopped { .. }
+            | Self::Malformed { .. }
+            | Self::Offline { .. }
+            | Self::Write { .. }
+            | Self::NoCache
+            | Self::Cache { .. } => false,
+        }
+    }
 }

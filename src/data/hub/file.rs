@@ -1,13 +1,15 @@
 //! Files of a dataset on the Hub, read by ranges.
 
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use mpnet_runtime::digest::sha256;
 
 use super::error::HubError;
+use super::model::{Download, PART};
 use super::{Hub, RepoKind};
 
 /// Bytes asked for at once within the column that is read.
@@ -47,7 +49,7 @@ impl HubFile {
     pub fn cached(&self) -> Option<PathBuf> {
         let folder = self
             .hub
-            .snapshot(RepoKind::Dataset, &self.repo, &self.commit);
+            .snapshot(RepoKind::Dataset, &self.repo, &self.commit)?;
         let path = folder.join(&self.path);
         let whole = path.metadata().is_ok_and(|m| m.len() == self.size);
         whole.then_some(path)
@@ -62,8 +64,65 @@ impl HubFile {
         }
         let hub = &self.hub;
         let url = hub.file_url(RepoKind::Dataset, &self.repo, &self.commit, &self.path);
-        hub.get_range(&self.name(), &url, start..end, self.size)
-            .map(Bytes::from)
+        if hub.sends_whole_files() {
+            return self.read_whole(&url, start, end);
+        }
+        match hub.get_range(&self.name(), &url, start..end, self.size) {
+            Err(HubError::NoRanges { .. }) => self.read_whole(&url, start, end),
+            read => read.map(Bytes::from),
+        }
+    }
+
+    /// The same from a server that sends whole files alone: the file is fetched into the cache once.
+    fn read_whole(&self, url: &str, start: u64, end: u64) -> Result<Bytes, HubError> {
+        // One at a time, so that nothing is fetched twice.
+        static FETCHING: Mutex<()> = Mutex::new(());
+        let fetching = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = match self.cached() {
+            Some(path) => path,
+            None => {
+                let file = Self {
+                    hub: Arc::new(self.hub.with_writable_cache()?),
+                    ..self.clone()
+                };
+                match file.cached() {
+                    Some(path) => path,
+                    None => file.fetch(url)?,
+                }
+            }
+        };
+        drop(fetching);
+        let fail = |source| HubError::Cache {
+            path: path.clone(),
+            source,
+        };
+        let mut file = std::fs::File::open(&path).map_err(fail)?;
+        file.seek(SeekFrom::Start(start)).map_err(fail)?;
+        let mut bytes = Vec::new();
+        file.take(end - start)
+            .read_to_end(&mut bytes)
+            .map_err(fail)?;
+        Ok(bytes.into())
+    }
+
+    /// Fetches the whole file into the cache.
+    fn fetch(&self, url: &str) -> Result<PathBuf, HubError> {
+        let what = self.name();
+        tracing::warn!(
+            "{what}: the server does not serve parts of files, so {} MB are fetched",
+            self.size / 1_000_000
+        );
+        let download = Download {
+            what,
+            url: url.to_owned(),
+            size: Some(self.size),
+            sha256: None,
+        };
+        // The Hub's listing may name no hash: commit and path are as much one file's.
+        let name = sha256(format!("{} {}", self.commit, self.path));
+        let fill = |into: &mut dyn Write| download.write(&self.hub, PART, into);
+        let (kind, repo, commit) = (RepoKind::Dataset, &self.repo, &self.commit);
+        self.hub.store(kind, repo, commit, &self.path, &name, fill)
     }
 }
 

@@ -2,6 +2,7 @@
 //! cache.
 
 mod cache;
+mod certificates;
 mod client;
 mod dataset;
 mod error;
@@ -12,8 +13,10 @@ mod model;
 pub(crate) mod server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod troubles;
 
-pub use client::{Hub, HubSettings, Retry};
+pub use client::{Hub, HubSettings, Retry, Token};
 pub use dataset::{DatasetName, dataset_files};
 pub use error::HubError;
 pub use file::{HubFile, HubReader, HubWindow};

@@ -8,6 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::cache::is_commit;
+use super::client::Body;
 use super::dataset::is_repo_name;
 use super::error::HubError;
 use super::{Hub, RepoKind};
@@ -18,7 +19,7 @@ use crate::data::tokenizer::{TOKENIZER_FILE, TOKENIZER_FILES};
 pub const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 const CONFIG_FILE: &str = "config.json";
 /// Bytes of a file that are asked for, and held, at once.
-const PART: u64 = 64 << 20;
+pub(super) const PART: u64 = 64 << 20;
 
 /// What of a repository is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +131,7 @@ fn folder(
     }
     let (kind, word) = (RepoKind::Model, wanted.word());
     let cached = hub.cached_commit(kind, name, revision).and_then(|commit| {
-        let folder = hub.snapshot(kind, name, &commit);
+        let folder = hub.snapshot(kind, name, &commit)?;
         wanted.is_in(&folder).then_some(folder)
     });
     if hub.settings.offline || is_commit(revision) {
@@ -145,11 +146,11 @@ fn folder(
             None => {}
         }
     }
-    let info = match (hub.info(kind, name, revision), cached) {
+    let info = match (hub.info(kind, name, revision, cached.is_some()), cached) {
         (Ok(info), _) => info,
-        (Err(HubError::Connection { problem, .. }), Some(folder)) => {
+        (Err(error), Some(folder)) if error.is_of_the_way() => {
             tracing::warn!(
-                "the Hub doesn't answer ({problem}): using the {word} in {}",
+                "{error}. Using the {word} in {}; HF_HUB_OFFLINE=1 does so without asking",
                 folder.display()
             );
             return Ok(Some(folder));
@@ -175,7 +176,6 @@ fn fetch(
     let commit = info.get("sha").and_then(Value::as_str);
     let commit = commit.filter(|c| is_commit(c));
     let commit = commit.ok_or_else(|| malformed("the Hub names no commit of it".into()))?;
-    let folder = hub.snapshot(kind, name, commit);
     let listed = info.get("siblings").and_then(Value::as_array);
     let listed: Vec<(&str, &Value)> = listed
         .into_iter()
@@ -184,10 +184,22 @@ fn fetch(
         .collect();
     let names: Vec<&str> = listed.iter().map(|(name, _)| *name).collect();
     let chosen = wanted.choose(&names).map_err(malformed)?;
-    for (file, entry) in listed.iter().filter(|(name, _)| chosen.contains(name)) {
+    let needed = listed.iter().filter(|(name, _)| chosen.contains(name));
+    let is_there = |hub: &Hub, (file, entry): &(&str, &Value)| {
         let size = entry.get("size").and_then(Value::as_u64);
-        let path = folder.join(file);
-        if path.metadata().is_ok_and(|m| Some(m.len()) == size) {
+        let path = hub.snapshot(kind, name, commit).map(|f| f.join(file));
+        path.is_some_and(|path| path.metadata().is_ok_and(|m| Some(m.len()) == size))
+    };
+    // A cache that cannot be written to does where everything is there.
+    let hub = match needed.clone().all(|one| is_there(hub, one)) {
+        true => hub.clone(),
+        false => hub.with_writable_cache()?,
+    };
+    let hub = &hub;
+    let folder = hub.snapshot(kind, name, commit).ok_or(HubError::NoCache)?;
+    for (file, entry) in needed {
+        let size = entry.get("size").and_then(Value::as_u64);
+        if is_there(hub, &(*file, *entry)) {
             continue;
         }
         let lfs = entry.pointer("/lfs/sha256").and_then(Value::as_str);
@@ -203,7 +215,7 @@ fn fetch(
         let fill = |into: &mut dyn Write| download.write(hub, PART, into);
         hub.store(kind, name, commit, file, hash, fill)?;
     }
-    hub.remember_commit(kind, name, revision, commit)?;
+    hub.remember_commit(kind, name, revision, commit);
     Ok(folder)
 }
 
@@ -217,29 +229,32 @@ pub(super) struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// Writes the file `into` something, `part` bytes at a time where it has more.
+    /// Writes the file `into` something, `part` bytes at a time where it has more and the server serves parts.
     pub(super) fn write(&self, hub: &Hub, part: u64, into: &mut dyn Write) -> Result<(), HubError> {
-        let mut hash = Sha256::new();
-        let mut found = 0;
-        let mut take = |bytes: &[u8]| {
-            hash.update(bytes);
-            found += bytes.len() as u64;
-            into.write_all(bytes).map_err(|source| HubError::Write {
-                what: self.what.clone(),
-                source,
-            })
+        let mut body = Hashed {
+            what: &self.what,
+            hash: Sha256::new(),
+            bytes: 0,
+            into,
         };
         match self.size {
             Some(size) if size > part => {
                 tracing::info!("fetching {}, {} MB", self.what, size / 1_000_000);
                 for start in (0..size).step_by(usize::try_from(part).unwrap_or(usize::MAX)) {
                     let range = start..(start + part).min(size);
-                    take(&hub.get_range(&self.what, &self.url, range, size)?)?;
+                    match hub.get_range(&self.what, &self.url, range, size) {
+                        Ok(bytes) => body.take(&bytes)?,
+                        Err(HubError::NoRanges { .. }) if start == 0 => {
+                            hub.get_whole(&self.what, &self.url, size, &mut body)?;
+                            break;
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
             }
-            Some(_) | None => take(&hub.get(&self.what, &self.url)?)?,
+            Some(_) | None => body.take(&hub.get(&self.what, &self.url)?)?,
         }
-        let sum = hexadecimal(hash.finalize());
+        let (found, sum) = (body.bytes, hexadecimal(body.hash.finalize()));
         if self.size.is_some_and(|size| size != found) || self.sha256.is_some_and(|h| h != sum) {
             return Err(HubError::Malformed {
                 what: self.what.clone(),
@@ -251,4 +266,28 @@ impl Download<'_> {
         }
         Ok(())
     }
+}
+
+/// A file on its way to the disk, and its hash so far.
+struct Hashed<'a> {
+    what: &'a str,
+    hash: Sha256,
+    bytes: u64,
+    into: &'a mut dyn Write,
+}
+
+impl Body for Hashed<'_> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), HubError> {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.into
+            .write_all(bytes)
+            .map_err(|source| HubError::Write {
+                what: self.what.to_owned(),
+                source,
+            })
+    }
+
+    /// Never called: parts of files that arrived are never asked for again.
+    fn clear(&mut self) {}
 }

@@ -12,18 +12,18 @@ use super::server::{Asked, COMMIT, Fault, HubServer, Repo, TOKEN, parquet_of};
 use super::*;
 use crate::data::source::{Position, Sources};
 
-fn texts(range: std::ops::Range<usize>) -> Vec<String> {
+pub(super) fn texts(range: std::ops::Range<usize>) -> Vec<String> {
     range
         .map(|i| format!("text {i} {}", "of some length ".repeat(20)))
         .collect()
 }
 
-fn parquet(texts: &[String]) -> Vec<u8> {
+pub(super) fn parquet(texts: &[String]) -> Vec<u8> {
     let rows: Vec<Option<&[u8]>> = texts.iter().map(|t| Some(t.as_bytes())).collect();
     parquet_of(&rows, 60, Codec::SNAPPY)
 }
 
-fn repo(files: &[(&str, Vec<u8>)]) -> Repo {
+pub(super) fn repo(files: &[(&str, Vec<u8>)]) -> Repo {
     Repo {
         files: files
             .iter()
@@ -33,11 +33,11 @@ fn repo(files: &[(&str, Vec<u8>)]) -> Repo {
     }
 }
 
-fn client(server: &HubServer, cache: &Path) -> Arc<Hub> {
+pub(super) fn client(server: &HubServer, cache: &Path) -> Arc<Hub> {
     client_with(server, cache, |_| {})
 }
 
-fn client_with(
+pub(super) fn client_with(
     server: &HubServer,
     cache: &Path,
     change: impl FnOnce(&mut HubSettings),
@@ -45,8 +45,9 @@ fn client_with(
     let mut settings = HubSettings {
         endpoint: server.endpoint.clone(),
         token: None,
-        cache: cache.to_owned(),
+        cache: Some(cache.to_owned()),
         offline: false,
+        stopping: || false,
         retry: Retry {
             attempts: 3,
             first_pause: Duration::from_millis(5),
@@ -57,21 +58,28 @@ fn client_with(
     Arc::new(Hub::new(settings))
 }
 
-fn name(text: &str) -> DatasetName {
+pub(super) fn token() -> Token {
+    Token {
+        value: TOKEN.into(),
+        origin: "HF_TOKEN".into(),
+    }
+}
+
+pub(super) fn name(text: &str) -> DatasetName {
     text.parse().unwrap()
 }
 
-fn open(hub: &Arc<Hub>, dataset: &str) -> Result<Sources, HubError> {
+pub(super) fn open(hub: &Arc<Hub>, dataset: &str) -> Result<Sources, HubError> {
     let (files, _) = dataset_files(hub, &name(dataset), "train", "main")?;
     Ok(Sources::hub(dataset.to_owned(), files, "text"))
 }
 
-fn read(sources: &Sources) -> crate::data::Result<Vec<String>> {
+pub(super) fn read(sources: &Sources) -> crate::data::Result<Vec<String>> {
     sources.texts().collect()
 }
 
 /// A dataset `o/d` of two shards with 150 texts each.
-fn served() -> (HubServer, Vec<String>) {
+pub(super) fn served() -> (HubServer, Vec<String>) {
     let server = HubServer::start();
     let all = texts(0..300);
     let files = [
@@ -193,7 +201,7 @@ fn errors_are_told_apart() {
         .unwrap_err()
         .to_string();
     assert!(text.contains("401") && text.contains("HF_TOKEN"), "{text}");
-    let with_token = client_with(&server, cache.path(), |s| s.token = Some(TOKEN.into()));
+    let with_token = client_with(&server, cache.path(), |s| s.token = Some(token()));
     assert_eq!(read(&open(&with_token, "o/gated").unwrap()).unwrap(), all);
 
     // A page of the second row group is not what its checksum or codec says.
@@ -348,8 +356,9 @@ fn without_the_hub_the_card_in_the_cache_says_which_files() {
         assert_eq!(commit, COMMIT);
         Ok(files.iter().map(|file| file.path.clone()).collect())
     };
-    // By their names alone.
-    assert_eq!(paths("o/d", "train").unwrap(), ["sample/train-0.parquet"]);
+    // By their names alone: where a folder names a split, files do not, as in the library `datasets`.
+    assert_eq!(paths("o/d", "validation").unwrap(), ["dev/000.parquet"]);
+    assert!(paths("o/d", "train").unwrap_err().contains("train"));
     let card = "---\nlicense: odc-by\nsize_categories:\n- n>1T\nconfigs:\n\
                 - config_name: default\n  data_files:\n  - split: train\n    path: data/*/*\n\
                 \x20 - split: validation\n    path:\n    - \"dev/*\"\n\
@@ -375,7 +384,7 @@ fn without_the_hub_the_card_in_the_cache_says_which_files() {
         "{text}"
     );
     put("README.md", b"no head\n");
-    assert_eq!(paths("o/d", "train").unwrap(), ["sample/train-0.parquet"]);
+    assert_eq!(paths("o/d", "validation").unwrap(), ["dev/000.parquet"]);
     // A link of the cache whose file is gone.
     #[cfg(unix)]
     {

@@ -236,7 +236,8 @@ fn hub_sources(server: &HubServer, cache: &Path, texts: &[String]) -> Arc<Source
     let hub = Arc::new(Hub::new(HubSettings {
         endpoint: server.endpoint.clone(),
         token: None,
-        cache: cache.to_owned(),
+        cache: Some(cache.to_owned()),
+        stopping: || false,
         offline: false,
         retry: Retry {
             first_pause: Duration::from_millis(5),

@@ -5,8 +5,9 @@
 #![allow(dead_code)]
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use serde_json::{Value, json};
 
 /// The commit that every repository of the server is at.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+/// The branch of what the Hub made of datasets, and its commit.
+const CONVERTED: &str = "refs/convert/parquet";
+const CONVERTED_COMMIT: &str = "fedcba9876543210fedcba9876543210fedcba98";
 /// The token that gated repositories ask for.
 pub const TOKEN: &str = "hf_let_me_in";
 
@@ -46,6 +50,21 @@ pub enum Fault {
     Silent(Duration),
 }
 
+/// What is wrong with every answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trouble {
+    /// The API answers with this status.
+    pub api: Option<u16>,
+    /// Requests with a token are refused, as with one that has expired.
+    pub no_token: bool,
+    /// Ranges are ignored: files come whole.
+    pub whole: bool,
+    /// Answers with a part of a file do not say which.
+    pub no_content_range: bool,
+    /// The API answers this late.
+    pub late: Duration,
+}
+
 /// A request for a file's bytes: path and range.
 pub type Asked = (String, Option<(u64, u64)>);
 
@@ -54,6 +73,8 @@ struct Inside {
     repos: Mutex<BTreeMap<String, Repo>>,
     faults: Mutex<VecDeque<Fault>>,
     asked: Mutex<Vec<Asked>>,
+    trouble: Mutex<Trouble>,
+    connections: AtomicUsize,
 }
 
 /// The server; its threads live as long as the process.
@@ -65,23 +86,59 @@ pub struct HubServer {
 impl HubServer {
     /// Starts one without repositories.
     pub fn start() -> HubServer {
+        HubServer::listen(None)
+    }
+
+    /// Starts one that speaks TLS.
+    pub fn start_tls(config: Arc<rustls::ServerConfig>) -> HubServer {
+        HubServer::listen(Some(config))
+    }
+
+    fn listen(tls: Option<Arc<rustls::ServerConfig>>) -> HubServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{}", listener.local_addr().unwrap());
         let inside = Arc::new(Inside::default());
         let shared = Arc::clone(&inside);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let shared = Arc::clone(&shared);
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                shared.connections.fetch_add(1, Ordering::Relaxed);
                 // A client that hangs up is what these tests are about.
-                std::thread::spawn(move || drop(answer(&stream, &shared)));
+                std::thread::spawn(move || match tls {
+                    Some(config) => {
+                        let server = rustls::ServerConnection::new(config).unwrap();
+                        let mut stream = rustls::StreamOwned::new(server, stream);
+                        let ended = answer(&mut stream, &shared);
+                        stream.conn.send_close_notify();
+                        ended.and_then(|()| stream.flush()).is_ok()
+                    }
+                    None => answer(&stream, &shared).is_ok(),
+                });
             }
         });
         HubServer { endpoint, inside }
     }
 
+    /// What is wrong from now on.
+    pub fn trouble(&self, trouble: Trouble) {
+        *self.inside.trouble.lock().unwrap() = trouble;
+    }
+
+    /// Connections that were made so far.
+    pub fn connections(&self) -> usize {
+        self.inside.connections.load(Ordering::Relaxed)
+    }
+
     /// Adds `datasets/OWNER/NAME` or `models/OWNER/NAME`.
     pub fn add(&self, name: &str, repo: Repo) {
         self.inside.repos.lock().unwrap().insert(name.into(), repo);
+    }
+
+    /// Adds a dataset, and what the Hub made of it in parquet, on a branch of its own.
+    pub fn add_converted(&self, name: &str, repo: Repo, converted: Repo) {
+        self.add(name, repo);
+        self.add(&format!("{name}@{CONVERTED}"), converted);
     }
 
     /// The next requests for files go wrong, one after the other.
@@ -95,33 +152,57 @@ impl HubServer {
     }
 }
 
-fn answer(stream: &TcpStream, inside: &Inside) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream).lines();
+fn answer(mut stream: impl Read + Write, inside: &Inside) -> std::io::Result<()> {
+    let trouble = *inside.trouble.lock().unwrap();
+    let mut lines = BufReader::new(&mut stream).lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     let path = first.split(' ').nth(1).unwrap_or("").to_owned();
-    let (mut range, mut token) = (None, false);
-    for line in lines {
+    let (mut range, mut token, mut given) = (None, false, false);
+    for line in lines.by_ref() {
         let line = line?;
         if line.is_empty() {
             break;
         }
         let (name, value) = line.split_once(": ").unwrap_or((&line, ""));
-        if name.eq_ignore_ascii_case("range") {
+        given |= name.eq_ignore_ascii_case("authorization");
+        if name.eq_ignore_ascii_case("range") && !trouble.whole {
             let parts = value.trim_start_matches("bytes=").split_once('-').unwrap();
             range = Some((parts.0.parse().unwrap(), parts.1.parse().unwrap()));
         }
         token |= name.eq_ignore_ascii_case("authorization") && value == format!("Bearer {TOKEN}");
     }
+    drop(lines);
+    let stream = &mut stream;
+    if trouble.no_token && given {
+        return reply(
+            stream,
+            401,
+            "",
+            b"Invalid credentials in Authorization header",
+        );
+    }
     if let Some(api) = path.strip_prefix("/api/") {
+        std::thread::sleep(trouble.late);
+        if let Some(status) = trouble.api {
+            return reply(stream, status, "", b"trouble");
+        }
         let (name, rest) = api.split_once("/revision/").unwrap_or((api, ""));
         let revision = rest.split('?').next().unwrap_or("");
         let repos = inside.repos.lock().unwrap();
-        let known = ["main", COMMIT].contains(&revision);
-        return match repos.get(name).filter(|_| known) {
+        let found = match revision {
+            "main" | COMMIT => repos.get(name),
+            "refs%2Fconvert%2Fparquet" => repos.get(&format!("{name}@{CONVERTED}")),
+            _ => None,
+        };
+        let commit = match revision {
+            "main" | COMMIT => COMMIT,
+            _ => CONVERTED_COMMIT,
+        };
+        return match found {
             Some(repo) => {
                 let files: Vec<Value> = repo.files.iter().map(file_entry).collect();
                 let info = json!({
-                    "sha": COMMIT, "siblings": files, "cardData": {"configs": repo.configs},
+                    "sha": commit, "siblings": files, "cardData": {"configs": repo.configs},
                 });
                 reply(stream, 200, "", info.to_string().as_bytes())
             }
@@ -154,7 +235,7 @@ fn file_entry((name, bytes): (&String, &Vec<u8>)) -> Value {
 }
 
 fn serve_file(
-    mut stream: &TcpStream,
+    stream: &mut dyn Write,
     inside: &Inside,
     path: &str,
     range: Option<(u64, u64)>,
@@ -170,16 +251,23 @@ fn serve_file(
         Some(Fault::Cut(_) | Fault::Slow(_) | Fault::Silent(_)) | None => {}
     }
     let (repo, file) = path.split_once("/resolve/").unwrap();
-    let file = file.split_once('/').unwrap().1;
+    let (revision, file) = file.split_once('/').unwrap();
     let bytes = {
         let repos = inside.repos.lock().unwrap();
-        let found = repos.get(&repo_key(repo));
+        let branch = if revision == CONVERTED_COMMIT {
+            format!("@{CONVERTED}")
+        } else {
+            String::new()
+        };
+        let found = repos.get(&(repo_key(repo) + &branch));
         found.and_then(|repo| repo.files.get(file)).cloned()
     };
     let Some(bytes) = bytes else {
         return reply(stream, 404, "X-Error-Code: EntryNotFound\r\n", b"not found");
     };
+    let silent = inside.trouble.lock().unwrap().no_content_range;
     let (status, headers, body) = match range {
+        Some((from, to)) if silent => (206, String::new(), &bytes[from as usize..=to as usize]),
         Some((from, to)) => (
             206,
             format!("Content-Range: bytes {from}-{to}/{}\r\n", bytes.len()),
@@ -211,14 +299,14 @@ fn serve_file(
     }
 }
 
-fn head(mut stream: &TcpStream, status: u16, headers: &str, length: usize) -> std::io::Result<()> {
+fn head(stream: &mut dyn Write, status: u16, headers: &str, length: usize) -> std::io::Result<()> {
     let text = format!(
         "HTTP/1.1 {status} Whatever\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
     );
     stream.write_all(text.as_bytes())
 }
 
-fn reply(mut stream: &TcpStream, status: u16, headers: &str, body: &[u8]) -> std::io::Result<()> {
+fn reply(stream: &mut dyn Write, status: u16, headers: &str, body: &[u8]) -> std::io::Result<()> {
     head(stream, status, headers, body.len())?;
     stream.write_all(body)
 }

@@ -2,8 +2,23 @@
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+
+/// What signals have said to this process, which has one handler for each of them.
+static RECEIVED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// The number of the first signal that asked this process to stop, where it listens to them.
+pub fn signal() -> Option<i32> {
+    number(&RECEIVED)
+}
+
+fn number(received: &AtomicUsize) -> Option<i32> {
+    match received.load(Ordering::Relaxed) {
+        0 => None,
+        signal => i32::try_from(signal).ok(),
+    }
+}
 
 /// The first signal that came, if one did. A second one ends the process at once.
 #[derive(Debug, Clone)]
@@ -16,7 +31,7 @@ impl StopSignal {
     /// # Errors
     /// Where the operating system refuses a handler.
     pub fn listen() -> Result<StopSignal> {
-        let received = Arc::new(AtomicUsize::new(0));
+        let received = Arc::clone(&RECEIVED);
         let second = Arc::new(AtomicBool::new(false));
         let mut signals = vec![SIGINT, SIGTERM];
         #[cfg(unix)]
@@ -53,10 +68,7 @@ impl StopSignal {
 
     /// The signal's number.
     pub fn received(&self) -> Option<i32> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            signal => i32::try_from(signal).ok(),
-        }
+        number(&self.0)
     }
 }
 
