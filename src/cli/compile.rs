@@ -10,12 +10,10 @@ use crate::staging::Staging;
 use crate::train::engine::write_artifacts;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use mpnet_graphs::lower::inference;
 use mpnet_graphs::lower::ort_training::{Options, compile};
 use mpnet_graphs::lower::portable::{self, OperatorUse, coverage};
 use mpnet_graphs::model::AttentionForm;
 use mpnet_graphs::model::config::ModelConfig;
-use mpnet_graphs::model::pretraining::masked_lm;
 use mpnet_graphs::onnx::model::OPSET;
 use mpnet_plan::{Dim, Plan, Provider, Randomness, SizeInput};
 use std::path::{Path, PathBuf};
@@ -28,8 +26,6 @@ pub enum Target {
     OrtTraining,
     /// The session engine on a provider: five models
     Session,
-    /// The single-stream encoder with the LM head, parameters as inputs: encoder.onnx
-    Encoder,
 }
 
 /// Arguments of `mpnet compile`.
@@ -89,9 +85,8 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
     let context = || format!("writing {output}");
     let staging = Staging::new(target_folder).with_context(context)?;
     let folder = staging.path();
-    let mut lines = Vec::new();
-    match args.target {
-        Target::Session => lines = write_session(args, &config, folder)?,
+    let lines = match args.target {
+        Target::Session => write_session(args, &config, folder)?,
         Target::OrtTraining => {
             let options = Options {
                 optimizer: args.optimizer.optimizer(),
@@ -109,15 +104,9 @@ pub fn run(args: &CompileArgs) -> Result<u8> {
                 compile(&config, &options, provider, attention).context("compiling the model")?;
             let parameters = args.model.parameters(&config, args.seed.seed)?;
             write_artifacts(folder, &artifacts, &parameters)?;
-            lines = randomness_lines(&artifacts.dropout);
+            randomness_lines(&artifacts.dropout)
         }
-        Target::Encoder => {
-            let graph = masked_lm(&config).context("building the encoder")?;
-            let bytes = inference::lower(graph, "mpnet_encoder").context("lowering the encoder")?;
-            let path = folder.join("encoder.onnx");
-            std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
-        }
-    }
+    };
     staging.add().with_context(context)?;
     for line in lines {
         say!("{line}")?;

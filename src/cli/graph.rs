@@ -11,7 +11,7 @@ use mpnet_graphs::ir::{Bindings, Graph};
 use mpnet_graphs::lower::ort_training::{eval_graph, training_graph};
 use mpnet_graphs::lower::portable::{Options, step_graph};
 use mpnet_graphs::model::config::ModelConfig;
-use mpnet_graphs::model::pretraining::{masked_lm, pretraining};
+use mpnet_graphs::model::pretraining::pretraining;
 use mpnet_plan::{AdamW, Provider, Symbol};
 
 /// Which graph.
@@ -25,8 +25,6 @@ pub enum Stage {
     Step,
     /// Loss and accuracy, optimised
     Evaluation,
-    /// The single-stream encoder with the LM head
-    Encoder,
 }
 
 /// Arguments of `mpnet graph`.
@@ -106,7 +104,6 @@ pub fn run(args: &GraphArgs) -> Result<()> {
         Stage::Training => training_graph(&config, false, Provider::Cpu)?.0,
         Stage::Step => args.step(&config)?,
         Stage::Evaluation => eval_graph(&config, false)?,
-        Stage::Encoder => masked_lm(&config)?,
     };
     if args.nodes {
         say!("{}", graph.to_string().trim_end())?;

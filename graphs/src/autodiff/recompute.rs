@@ -2,8 +2,7 @@
 
 use crate::ir::{Dim, Graph, GraphError, Node, ValueId};
 use crate::ops::Op;
-use crate::ops::and::And;
-use crate::ops::equal::Equal;
+use crate::ops::binary::{And, Equal};
 use std::collections::HashMap;
 
 /// The nodes of a forward pass that lie between checkpoints, and what they give when they are

@@ -1,8 +1,8 @@
 //! What a graph costs to run, op by op: floating point operations and bytes moved.
 
 use super::graph::{Graph, Node, ValueId};
-use crate::ops::Op;
-use mpnet_plan::Bindings;
+use super::types::Type;
+use mpnet_plan::{Bindings, Dim};
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
@@ -36,8 +36,9 @@ pub struct Costs {
 pub fn costs(graph: &Graph, sizes: &Bindings) -> Costs {
     let mut costs = Costs::default();
     for node in graph.nodes() {
-        let cost = node_cost(graph, node, sizes);
-        let (count, sum) = costs.by_op.entry(node.op.operator().name()).or_default();
+        let operator = node.op.operator();
+        let cost = operator.cost(&Operands::of(graph, node, sizes));
+        let (count, sum) = costs.by_op.entry(operator.name()).or_default();
         *count += 1;
         *sum += cost;
         costs.total += cost;
@@ -52,182 +53,100 @@ pub fn parameter_count(graph: &Graph) -> u64 {
     let elements = graph
         .parameters()
         .iter()
-        .map(|v| elements(graph, *v, &sizes));
+        .map(|v| elements(graph.ty(*v), &sizes));
     elements.sum()
 }
 
-/// The cost of one node.
-fn node_cost(graph: &Graph, node: &Node, sizes: &Bindings) -> Cost {
-    let count =
-        |values: &[ValueId], i: usize| values.get(i).map_or(0, |v| elements(graph, *v, sizes));
-    let input = |i| count(&node.inputs, i);
-    let output = |i| count(&node.outputs, i);
-    let flops = match &node.op {
-        Op::MatMul(op) => {
-            let shared = node.inputs.first().map(|a| op.contracted(graph.ty(*a)));
-            2 * output(0) * shared.map_or(0, |k| size(k.eval(sizes)))
-        }
-        // Scores and context; of the derivative five products, the scores once more among them.
-        Op::TwoStreamAttention(_) => 2 * 2 * output(0) * dim(graph, node, 1, 0, sizes),
-        Op::TwoStreamAttentionGrad(_) => 2 * 5 * output(0) * dim(graph, node, 4, 0, sizes),
-        Op::PackedAttention(_) => 2 * 2 * output(0) * dim(graph, node, 2, 1, sizes),
-        Op::PackedAttentionGrad(_) => 2 * 5 * input(0) * dim(graph, node, 5, 1, sizes),
-        // Data only moves.
-        Op::Cast(_)
-        | Op::Concat(_)
-        | Op::Constant(_)
-        | Op::Expand(_)
-        | Op::Gather(_)
-        | Op::Iota(_)
-        | Op::Pad(_)
-        | Op::Reshape(_)
-        | Op::Slice(_)
-        | Op::Split(_)
-        | Op::Transpose(_) => 0,
-        Op::Add(_)
-        | Op::And(_)
-        | Op::Div(_)
-        | Op::Equal(_)
-        | Op::Erf(_)
-        | Op::Exp(_)
-        | Op::Less(_)
-        | Op::Mul(_)
-        | Op::Relu(_)
-        | Op::ReluGrad(_)
-        | Op::Sqrt(_)
-        | Op::Sub(_)
-        | Op::Tanh(_)
-        | Op::Where(_)
-        | Op::WrappingMul(_) => output(0),
-        Op::Accumulate(_) => input(0),
-        // Scale, two means of two products and a sum each, root, correct, shift, divide, step, decay, subtract.
-        Op::AdamWUpdate(_) => 15 * input(0),
-        Op::ArgMax(_) | Op::CumSum(_) | Op::ReduceSum(_) => input(0),
-        Op::SumSquares(_) => 2 * input(0),
-        Op::ScatterAdd(_) | Op::ScatterElements(_) => input(2),
-        // Mask and scale.
-        Op::Dropout(_) | Op::FactorDropout(_) => 2 * output(0),
-        // Negate, exp, add, divide.
-        Op::Sigmoid(_) => 4 * output(0),
-        // x/√2, erf, + 1, · x, / 2; the cubic's three more and tanh for erf.
-        Op::Gelu(op) => (if op.approximate { 8 } else { 5 }) * output(0),
-        // The distribution (4), the density (4), their sum, times dy; the cubic's more.
-        Op::GeluGrad(op) => (if op.approximate { 17 } else { 11 }) * output(0),
-        // Maximum, subtract, exp, sum, divide.
-        Op::Softmax(_) | Op::CrossEntropy(_) => 5 * input(0),
-        // Multiply, sum, subtract, multiply.
-        Op::SoftmaxGrad(_) => 4 * output(0),
-        // Exp and scale.
-        Op::CrossEntropyGrad(_) => 2 * output(0),
-        // Mean, subtract, variance (2), normalize, scale, shift.
-        Op::LayerNorm(_) | Op::LayerNormOutput(_) => 7 * input(0),
-        // Bias, dropout (2), residual, then layer normalization.
-        Op::ResidualNorm(_) => 11 * output(0),
-        // Subtract, normalize, scale, shift.
-        Op::NormalizedAgain(_) => 4 * output(0),
-        // Layer normalization's, dropout (2), the bias' gradient.
-        Op::ResidualNormGrad(_) => 16 * output(0),
-        // Bias, GELU, dropout (2).
-        Op::BiasGelu(op) => (if op.approximate { 11 } else { 8 }) * output(0),
-        // GELU's derivative and GELU itself, dropout twice, the bias' gradient.
-        Op::BiasGeluGrad(op) => (if op.forward.approximate { 30 } else { 21 }) * output(0),
-        // Bias, maximum, subtract, exp, sum.
-        Op::BiasCrossEntropy(_) => 5 * input(0),
-        // Bias, subtract, exp, scale, the bias' gradient.
-        Op::BiasCrossEntropyGrad(_) => 5 * output(0),
-        // Normalize (2), scale's gradient (2), bias's, scaled gradient, two means (3), result (4).
-        Op::LayerNormGrad(_) => 13 * input(0),
-    };
-    let bytes = |v: &ValueId| bytes(graph, *v, sizes);
-    let written: u64 = node.outputs.iter().map(bytes).sum();
-    let read: u64 = node.inputs.iter().map(bytes).sum();
-    let at = |i: usize| node.inputs.get(i).map_or(0, bytes);
-    let bytes = match &node.op {
-        // A constant lies in the file, a reshape is another view of what is there.
-        Op::Constant(_) | Op::Reshape(_) => 0,
-        // Only the rows that are taken.
-        Op::Gather(_) => at(1) + 2 * written,
-        Op::Slice(_) => 2 * written,
-        // All but what it waits for.
-        Op::NormalizedAgain(_) => read - at(5) + written,
-        // The table is copied, then rows of it are read and written once more.
-        Op::ScatterAdd(_) | Op::ScatterElements(_) => at(0) + written + at(1) + 3 * at(2),
-        Op::Accumulate(_)
-        | Op::AdamWUpdate(_)
-        | Op::Add(_)
-        | Op::And(_)
-        | Op::ArgMax(_)
-        | Op::BiasCrossEntropy(_)
-        | Op::BiasCrossEntropyGrad(_)
-        | Op::BiasGelu(_)
-        | Op::BiasGeluGrad(_)
-        | Op::Cast(_)
-        | Op::Concat(_)
-        | Op::CrossEntropy(_)
-        | Op::CrossEntropyGrad(_)
-        | Op::CumSum(_)
-        | Op::Div(_)
-        | Op::Dropout(_)
-        | Op::Equal(_)
-        | Op::Erf(_)
-        | Op::Exp(_)
-        | Op::Expand(_)
-        | Op::FactorDropout(_)
-        | Op::Gelu(_)
-        | Op::GeluGrad(_)
-        | Op::Iota(_)
-        | Op::LayerNorm(_)
-        | Op::LayerNormGrad(_)
-        | Op::LayerNormOutput(_)
-        | Op::Less(_)
-        | Op::MatMul(_)
-        | Op::Mul(_)
-        | Op::PackedAttention(_)
-        | Op::PackedAttentionGrad(_)
-        | Op::Pad(_)
-        | Op::ReduceSum(_)
-        | Op::Relu(_)
-        | Op::ReluGrad(_)
-        | Op::ResidualNorm(_)
-        | Op::ResidualNormGrad(_)
-        | Op::Sigmoid(_)
-        | Op::Softmax(_)
-        | Op::SoftmaxGrad(_)
-        | Op::Split(_)
-        | Op::Sqrt(_)
-        | Op::Sub(_)
-        | Op::SumSquares(_)
-        | Op::Tanh(_)
-        | Op::Transpose(_)
-        | Op::TwoStreamAttention(_)
-        | Op::TwoStreamAttentionGrad(_)
-        | Op::Where(_)
-        | Op::WrappingMul(_) => read + written,
-    };
-    Cost { flops, bytes }
+/// The types of a node's inputs and outputs and the sizes of a batch: what an operator's cost depends on.
+pub struct Operands<'a> {
+    inputs: Vec<&'a Type>,
+    outputs: Vec<&'a Type>,
+    sizes: &'a Bindings,
 }
 
-/// Size of dimension `axis` of a node's input `index`.
-fn dim(graph: &Graph, node: &Node, index: usize, axis: usize, sizes: &Bindings) -> u64 {
-    let input = node.inputs.get(index);
-    let dim = input.and_then(|v| graph.ty(*v).shape.get(axis));
-    dim.map_or(0, |d| size(d.eval(sizes)))
+impl<'a> Operands<'a> {
+    /// Of these types, for a batch of these sizes.
+    pub fn new(inputs: &'a [Type], outputs: &'a [Type], sizes: &'a Bindings) -> Operands<'a> {
+        Operands {
+            inputs: inputs.iter().collect(),
+            outputs: outputs.iter().collect(),
+            sizes,
+        }
+    }
+
+    fn of(graph: &'a Graph, node: &Node, sizes: &'a Bindings) -> Operands<'a> {
+        let types = |values: &[ValueId]| values.iter().map(|v| graph.ty(*v)).collect();
+        Operands {
+            inputs: types(&node.inputs),
+            outputs: types(&node.outputs),
+            sizes,
+        }
+    }
+
+    /// The type of input `i`.
+    pub fn input_type(&self, i: usize) -> &Type {
+        self.inputs[i]
+    }
+
+    /// Elements of input `i`.
+    pub fn input(&self, i: usize) -> u64 {
+        elements(self.inputs[i], self.sizes)
+    }
+
+    /// Elements of output `i`.
+    pub fn output(&self, i: usize) -> u64 {
+        elements(self.outputs[i], self.sizes)
+    }
+
+    /// The size of a dimension.
+    pub fn size(&self, dim: &Dim) -> u64 {
+        size(dim, self.sizes)
+    }
+
+    /// The size of dimension `axis` of input `i`.
+    pub fn dim(&self, i: usize, axis: usize) -> u64 {
+        self.size(&self.inputs[i].shape[axis])
+    }
+
+    /// Bytes of input `i`.
+    pub fn input_bytes(&self, i: usize) -> u64 {
+        bytes_of(self.inputs[i], self.sizes)
+    }
+
+    /// Bytes of all outputs.
+    pub fn written(&self) -> u64 {
+        self.outputs.iter().map(|ty| bytes_of(ty, self.sizes)).sum()
+    }
+
+    /// So many operations, with every input read and every output written.
+    pub fn flops(&self, flops: u64) -> Cost {
+        let read: u64 = self.inputs.iter().map(|ty| bytes_of(ty, self.sizes)).sum();
+        let bytes = read + self.written();
+        Cost { flops, bytes }
+    }
+
+    /// Every input read and every output written, unchanged.
+    pub fn moves(&self) -> Cost {
+        self.flops(0)
+    }
 }
 
 /// Bytes of a value.
 pub(super) fn bytes(graph: &Graph, value: ValueId, sizes: &Bindings) -> u64 {
-    elements(graph, value, sizes) * graph.ty(value).dtype.size() as u64
+    bytes_of(graph.ty(value), sizes)
 }
 
-/// Elements of a value.
-fn elements(graph: &Graph, value: ValueId, sizes: &Bindings) -> u64 {
-    let shape = &graph.ty(value).shape;
-    shape.iter().map(|d| size(d.eval(sizes))).product()
+fn bytes_of(ty: &Type, sizes: &Bindings) -> u64 {
+    elements(ty, sizes) * ty.dtype.size() as u64
+}
+
+fn elements(ty: &Type, sizes: &Bindings) -> u64 {
+    ty.shape.iter().map(|dim| size(dim, sizes)).product()
 }
 
 /// A size; one below 0, which no valid batch gives, is 0.
-fn size(dim: i64) -> u64 {
-    u64::try_from(dim).unwrap_or(0)
+fn size(dim: &Dim, sizes: &Bindings) -> u64 {
+    u64::try_from(dim.eval(sizes)).unwrap_or(0)
 }
 
 #[cfg(test)]

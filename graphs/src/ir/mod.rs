@@ -10,6 +10,7 @@ pub(crate) mod testing;
 mod types;
 mod verify;
 
+pub use cost::{Cost, Operands};
 pub use graph::{Graph, GraphError, Node, NodeId, Value, ValueId, ValueKind};
 pub use interpret::{Array, interpret};
 pub use mpnet_plan::{Bindings, Dim, Symbol};

@@ -96,7 +96,7 @@ pub fn verify(graph: &Graph, stage: &str) -> Result<(), GraphError> {
 mod tests {
     use super::*;
     use crate::ir::{DType, Dim, ValueId};
-    use crate::ops::relu::Relu;
+    use crate::ops::unary::Relu;
 
     fn vector() -> Type {
         Type::f32([Dim::from(2)])

@@ -48,7 +48,7 @@ pub fn lower(
 ) -> Result<(), GraphError> {
     passes::run(&mut graph, passes::PASSES)?;
     expand(&mut graph, &|op| {
-        !matches!(op, Op::LayerNorm(_)) && op.operator().kernel() == Kernel::Standard
+        op.operator().kernels().contains(&Kernel::Standard)
     })?;
     passes::run(&mut graph, passes::PASSES)?;
     if weights == Weights::F16 {

@@ -1,6 +1,5 @@
 //! Targets: from a model's graph to the files that one way of running it takes.
 
 pub mod export;
-pub mod inference;
 pub mod ort_training;
 pub mod portable;

@@ -2,9 +2,9 @@
 
 use super::builder::Builder;
 use crate::ir::{Dim, GraphError, ValueId};
+use crate::ops::concat::Split;
 use crate::ops::dropping::Dropping;
 use crate::ops::matmul::MatMul;
-use crate::ops::split::Split;
 use crate::ops::two_stream_attention::TwoStreamAttention;
 
 /// What is added to the scores, and who sees whom.

@@ -2,8 +2,9 @@
 //! training graph, every pass included, against the model as it is defined.
 
 use super::config::{Activation, ModelConfig};
+use super::encoder::{Head, encoder};
 use super::objective::Objective;
-use super::pretraining::{ATTENTION_MASK, masked_lm, pretraining};
+use super::pretraining::{ATTENTION_MASK, pretraining};
 use super::testing::{SIZES, batch, tiny};
 use crate::autodiff;
 use crate::ir::testing::random_feeds;
@@ -214,8 +215,8 @@ fn the_single_stream_encoder() -> Result<(), GraphError> {
             normalize_before,
             ..tiny()
         };
-        let mut graph = masked_lm(&config)?;
-        // A loss that reads every element of both outputs.
+        let mut graph = encoder(&config, Head::MaskedLm)?;
+        // A loss that reads every element.
         let mut loss = graph.scalar(0.0)?;
         for (name, value) in graph.outputs().to_vec() {
             let ty = graph.ty(value).clone();

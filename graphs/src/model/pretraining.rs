@@ -1,16 +1,16 @@
-//! Pretraining and its evaluation under every objective, and the single-stream encoder with the LM head.
+//! Pretraining and its evaluation under every objective.
 
 use super::attention::Scores;
 use super::builder::{AttentionForm, Builder};
 use super::config::ModelConfig;
+use super::embeddings::embed;
 use super::layer::{Rows, final_norm, layer};
 use super::lm_head::lm_head;
 use super::loss::{correct, loss};
 use super::objective::Objective;
 use super::relative_bias::{bias_by_distance, relative_bias};
 use super::streams::{Sizes, block, visibility};
-use super::{embeddings::embed, streams};
-use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type, ValueId};
+use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
 use mpnet_plan::DropoutSite;
 
 /// Inputs of the pretraining graphs, in order, before the dropout masks.
@@ -189,42 +189,4 @@ fn embed_rows(
     let positions = b.graph.transpose(positions, &[1, 0])?;
     let keep = b.graph.transpose(keep, &[1, 0])?;
     embed(b, input_ids, positions, keep)
-}
-
-/// The single-stream encoder over `input_ids` and `attention_mask`, i64 `[B, L]`, at positions
-/// 0, 1, …: outputs `last_hidden_state` `[B, L, D]` and, from the LM head, `logits` `[B, L, V]`.
-///
-/// # Errors
-/// Where the configuration is not valid.
-pub fn masked_lm(config: &ModelConfig) -> Result<Graph, GraphError> {
-    let (rows, length) = (Dim::from(Symbol::BATCH), Dim::from(Symbol::LENGTH));
-    let mut b = Builder::new(config, false)?;
-    let ty = Type::new(DType::I64, [rows.clone(), length.clone()]);
-    let input_ids = b.graph.input(INPUT_IDS, ty.clone());
-    let attention_mask = b.graph.input(ATTENTION_MASK, ty.clone());
-    let keep = b.graph.cast(attention_mask, DType::Bool)?;
-    let positions = b.graph.iota(length.clone())?;
-    let positions = b.graph.expand(positions, ty.shape)?; // [B, L]
-    let x = embed_rows(&mut b, input_ids, positions, keep)?; // [L, B, D]
-    let bias = relative_bias(&mut b, positions, positions)?; // [B, H, L, L]
-    let bias = streams::block(&mut b, bias, None, keep)?;
-    let mut x = x;
-    for index in 0..config.encoder_layers {
-        let all = Rows {
-            content: length.clone(),
-            start: Dim::from(0),
-            end: length.clone(),
-        };
-        x = layer(&mut b, index, x, &all, Scores::Added(bias))?;
-    }
-    let x = final_norm(&mut b, x)?;
-    let x = b.graph.transpose(x, &[1, 0, 2])?; // [B, L, D]
-    b.graph.output("last_hidden_state", x);
-    let flat = b.graph.flatten_rows(x)?;
-    let logits = lm_head(&mut b, flat)?;
-    let logits = b
-        .graph
-        .reshape(logits, [rows, length, config.padded_vocab_size.into()])?;
-    b.graph.output("logits", logits);
-    Ok(b.graph)
 }

@@ -1,9 +1,9 @@
 //! Checks emitted models against ONNX's rules for the declared opset, for tests.
 
 use super::emitter::CONTRIB_DOMAIN;
+use super::kernel::Kernel;
 use super::model::{IR_VERSION, OPSET};
-use crate::ops::Kernel;
-use mpnet_plan::{KernelId, OWN_DOMAIN};
+use mpnet_plan::OWN_DOMAIN;
 use onnx_protobuf::tensor_shape_proto::dimension;
 use onnx_protobuf::{
     AttributeProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto, attribute_proto,
@@ -101,28 +101,14 @@ const STANDARD: &[Standard] = &[
     standard("Where", 16, 3..=3, &[]),
 ];
 
-/// `com.microsoft` operators of ordinary builds.
-const CONTRIB: &[&str] = &["FastGelu", "FusedMatMul", "Gelu"];
-/// `com.microsoft` operators of training builds only.
-const TRAINING: &[&str] = &[
-    "AdamWOptimizer",
-    "FastGeluGrad",
-    "GeluGrad",
-    "InPlaceAccumulatorV2",
-    "InplaceClipGradNorm",
-    "LayerNormalizationGrad",
-    "ReluGrad",
-    "SoftmaxGrad_13",
-];
-
 /// Decodes a model that this crate emitted.
 pub(crate) fn decode(model: &[u8]) -> ModelProto {
     ModelProto::parse_from_bytes(model).expect("a protobuf model")
 }
 
-/// Checks versions, that every node is one of the declared opset in a form which that has, and that
-/// values are defined before their use and once; returns the kernels that the model needs.
-pub(crate) fn check(model: &[u8]) -> Kernel {
+/// Checks versions, that every node is one of the declared opset in a form which that has or has one of
+/// the kernels `declared`, and that values are defined before their use and once.
+pub(crate) fn check(model: &[u8], declared: &[Kernel]) {
     let model = decode(model);
     assert_eq!(model.ir_version, IR_VERSION);
     let opsets: Vec<(&str, i64)> = model
@@ -141,9 +127,8 @@ pub(crate) fn check(model: &[u8]) -> Kernel {
     for name in inputs.chain(graph.initializer.iter().map(|i| &i.name)) {
         assert!(defined.insert(name.as_str()), "'{name}' is defined twice");
     }
-    let mut needs = Kernel::Standard;
     for node in &graph.node {
-        needs = needs.max(kernel(node));
+        check_node(node, declared);
         // An input of ours that is left out has no name.
         let given = |name: &&String| node.domain != OWN_DOMAIN || !name.is_empty();
         for name in node.input.iter().filter(given) {
@@ -164,12 +149,13 @@ pub(crate) fn check(model: &[u8]) -> Kernel {
             output.name
         );
     }
-    needs
 }
 
-/// The kernels that a node needs.
-fn kernel(node: &NodeProto) -> Kernel {
+fn check_node(node: &NodeProto, declared: &[Kernel]) {
     let op_type = node.op_type.as_str();
+    let is_declared = |is: &dyn Fn(&Kernel) -> bool| {
+        assert!(declared.iter().any(is), "{op_type} is none of {declared:?}");
+    };
     match node.domain.as_str() {
         "" => {
             let known = STANDARD.iter().find(|s| s.op_type == op_type);
@@ -187,11 +173,13 @@ fn kernel(node: &NodeProto) -> Kernel {
                     "{op_type} has no '{name}'"
                 );
             }
-            Kernel::Standard
         }
-        OWN_DOMAIN if op_type.parse::<KernelId>().is_ok() => Kernel::Own,
-        CONTRIB_DOMAIN if CONTRIB.contains(&op_type) => Kernel::Contrib,
-        CONTRIB_DOMAIN if TRAINING.contains(&op_type) => Kernel::Training,
+        OWN_DOMAIN => {
+            is_declared(&|k| matches!(k, Kernel::Own(kernel) if kernel.op_type() == op_type));
+        }
+        CONTRIB_DOMAIN => is_declared(
+            &|k| matches!(k, Kernel::Contrib(name) | Kernel::Training(name) if *name == op_type),
+        ),
         domain => panic!("'{domain}' has no {op_type}"),
     }
 }

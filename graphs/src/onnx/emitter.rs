@@ -1,9 +1,10 @@
 //! Collects the ONNX nodes and initializers of one graph while its operators are emitted.
 
-use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type};
+use super::usage::OperatorUse;
+use crate::ir::{DType, Dim, Graph, Symbol, Type};
 use mpnet_plan::{KernelId, OWN_DOMAIN, SizeInput};
 use onnx_protobuf::{AttributeProto, NodeProto, TensorProto, attribute_proto, tensor_proto};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Domain of ONNX Runtime's own operators.
 pub const CONTRIB_DOMAIN: &str = "com.microsoft";
@@ -75,8 +76,14 @@ pub struct Emitter {
     pub(crate) nodes: Vec<NodeProto>,
     pub(crate) initializers: Vec<TensorProto>,
     sources: HashMap<Symbol, Source>,
-    /// Types of the values that nodes may ask about.
+    /// Types of the graph's values.
     types: HashMap<String, Type>,
+    /// Element types of all values.
+    elements: HashMap<String, DType>,
+    /// What the nodes need kernels for, with their number.
+    pub(super) operators: BTreeMap<OperatorUse, usize>,
+    /// A node that reads or gives a value of unknown type.
+    pub(super) untyped: Option<String>,
     /// Emitted size vectors, shared among the nodes that need them.
     shapes: HashMap<Vec<Dim>, String>,
     indices: HashMap<(Vec<i64>, bool), String>,
@@ -126,6 +133,7 @@ impl Emitter {
             dims: dims.to_vec(),
             scalar,
         });
+        self.elements.insert(name.clone(), DType::I64);
         Some(name)
     }
 
@@ -144,11 +152,18 @@ impl Emitter {
     }
 
     pub(super) fn declare(&mut self, name: String, ty: Type) {
+        self.elements.insert(name.clone(), ty.dtype);
         self.types.insert(name, ty);
     }
 
     /// A fresh name for a value between the nodes of one operator.
-    pub fn temporary(&mut self) -> String {
+    pub fn temporary(&mut self, dtype: DType) -> String {
+        let name = self.unnamed();
+        self.elements.insert(name.clone(), dtype);
+        name
+    }
+
+    fn unnamed(&mut self) -> String {
         self.temporaries += 1;
         format!("t{}", self.temporaries)
     }
@@ -178,17 +193,17 @@ impl Emitter {
     /// The element type of a value.
     ///
     /// # Errors
-    /// Where the value is not one of the graph's.
+    /// Where the value is not known.
     pub fn dtype(&self, name: &str) -> Result<DType, String> {
-        self.types
+        self.elements
             .get(name)
-            .map(|ty| ty.dtype)
+            .copied()
             .ok_or_else(|| format!("'{name}' has no known type"))
     }
 
     /// `x` converted, between the nodes of one operator.
     pub fn convert(&mut self, x: &str, to: DType) -> String {
-        let output = self.temporary();
+        let output = self.temporary(to);
         let to = Attribute::Int(i64::from(onnx_type(to)));
         self.standard_with(
             "Cast",
@@ -199,15 +214,16 @@ impl Emitter {
         output
     }
 
+    /// Adds a node; `typed_by` is the value by whose element type its kernel is chosen.
     fn push(
         &mut self,
-        domain: &str,
-        op_type: &str,
+        (domain, op_type): (&str, &str),
+        typed_by: Option<&String>,
         inputs: &[String],
         outputs: &[String],
         attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) {
-        self.nodes.push(NodeProto {
+        let node = NodeProto {
             name: format!("{op_type}_{}", self.nodes.len()),
             domain: domain.to_owned(),
             op_type: op_type.to_owned(),
@@ -215,12 +231,23 @@ impl Emitter {
             output: outputs.to_vec(),
             attribute: attributes.into_iter().map(|(n, a)| a.proto(n)).collect(),
             ..NodeProto::default()
-        });
+        };
+        let element = |value: Option<&String>| value.and_then(|v| self.elements.get(v)).copied();
+        match (element(typed_by), element(outputs.first())) {
+            (Some(dtype), Some(result)) => {
+                let sizes = self.size_inputs.iter().flatten();
+                let open_sizes = sizes.map(|s| &s.name).any(|name| inputs.contains(name));
+                let used = OperatorUse::new(&node, dtype, result, open_sizes);
+                *self.operators.entry(used).or_insert(0) += 1;
+            }
+            _ => self.untyped = Some(node.name.clone()),
+        }
+        self.nodes.push(node);
     }
 
     /// A node of the ONNX standard without attributes.
     pub fn standard(&mut self, op_type: &str, inputs: &[String], outputs: &[String]) {
-        self.push("", op_type, inputs, outputs, []);
+        self.push(("", op_type), inputs.first(), inputs, outputs, []);
     }
 
     /// A node of the ONNX standard.
@@ -231,7 +258,7 @@ impl Emitter {
         outputs: &[String],
         attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) {
-        self.push("", op_type, inputs, outputs, attributes);
+        self.push(("", op_type), inputs.first(), inputs, outputs, attributes);
     }
 
     /// A node of ONNX Runtime's own domain; of this project's where the runtime has a kernel of an operator that
@@ -243,27 +270,49 @@ impl Emitter {
         outputs: &[String],
         attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) {
-        let own = op_type.parse().is_ok_and(|kernel| self.has(kernel));
-        let domain = if own { OWN_DOMAIN } else { CONTRIB_DOMAIN };
-        self.push(domain, op_type, inputs, outputs, attributes);
+        let kind = (CONTRIB_DOMAIN, op_type);
+        self.push(kind, inputs.first(), inputs, outputs, attributes);
     }
 
-    /// A node of this project's domain.
+    /// A node of this project's domain, whose kernel is chosen by the element type of `typed_by`.
     pub fn own(
         &mut self,
-        op_type: &str,
+        kernel: KernelId,
+        typed_by: &String,
         inputs: &[String],
         outputs: &[String],
         attributes: impl IntoIterator<Item = (&'static str, Attribute)>,
     ) {
-        self.push(OWN_DOMAIN, op_type, inputs, outputs, attributes);
+        let kind = (OWN_DOMAIN, kernel.op_type());
+        self.push(kind, Some(typed_by), inputs, outputs, attributes);
     }
 
-    /// A node of the ONNX standard between the nodes of one operator; returns its output.
+    /// `outputs`: of two inputs the first where a condition holds, else the second.
+    pub fn select(&mut self, inputs: &[String], outputs: &[String]) {
+        self.push(("", "Where"), inputs.get(1), inputs, outputs, []);
+    }
+
+    /// A node of the ONNX standard between the nodes of one operator; returns its output, of the first
+    /// input's element type.
     pub fn apply(&mut self, op_type: &str, inputs: &[String]) -> String {
-        let output = self.temporary();
+        let output = self.like(inputs.first());
         self.standard(op_type, inputs, std::slice::from_ref(&output));
         output
+    }
+
+    /// [`Emitter::apply`] for an output of another element type.
+    pub fn apply_as(&mut self, op_type: &str, inputs: &[String], dtype: DType) -> String {
+        let output = self.temporary(dtype);
+        self.standard(op_type, inputs, std::slice::from_ref(&output));
+        output
+    }
+
+    /// A fresh name for a value of the element type of another.
+    fn like(&mut self, value: Option<&String>) -> String {
+        match value.and_then(|value| self.elements.get(value)) {
+            Some(dtype) => self.temporary(*dtype),
+            None => self.unnamed(),
+        }
     }
 
     /// `x` with a dimension of size 1 inserted at `axis`.
@@ -279,7 +328,7 @@ impl Emitter {
             return self.standard_with(op_type, inputs, outputs, keep(0));
         }
         // OpenVINO leaves nodes without dimensions to the processor, but for a few: this is one.
-        let kept = self.temporary();
+        let kept = self.like(inputs.first());
         self.standard_with(op_type, inputs, std::slice::from_ref(&kept), keep(1));
         self.standard("Squeeze", &[kept], outputs);
     }
@@ -319,6 +368,7 @@ impl Emitter {
             DType::U8 => values.iter().map(|&v| v as u8).collect(),
             DType::Bool => values.iter().map(|&v| u8::from(v != 0.0)).collect(),
         };
+        self.elements.insert(name.to_owned(), dtype);
         self.initializers.push(TensorProto {
             name: name.to_owned(),
             data_type: onnx_type(dtype),
@@ -333,7 +383,7 @@ impl Emitter {
         if let Some(name) = self.indices.get(&key) {
             return name.clone();
         }
-        let name = self.temporary();
+        let name = self.temporary(DType::I64);
         let floats: Vec<f64> = values.iter().map(|&v| v as f64).collect();
         let shape: &[usize] = if scalar { &[] } else { &[values.len()] };
         self.initializer(&name, DType::I64, shape, &floats);
@@ -353,7 +403,7 @@ impl Emitter {
 
     /// A constant float without dimensions.
     pub fn float_scalar(&mut self, value: f32) -> String {
-        let name = self.temporary();
+        let name = self.temporary(DType::F32);
         self.initializer(&name, DType::F32, &[], &[f64::from(value)]);
         name
     }
@@ -383,7 +433,7 @@ impl Emitter {
                     .iter()
                     .map(|d| self.dims(std::slice::from_ref(d)))
                     .collect::<Result<Vec<_>, _>>()?;
-                let name = self.temporary();
+                let name = self.temporary(DType::I64);
                 let axis = [("axis", Attribute::Int(0))];
                 self.standard_with("Concat", &parts, std::slice::from_ref(&name), axis);
                 name
@@ -457,7 +507,7 @@ impl Emitter {
             .get(&symbol)
             .cloned()
             .ok_or_else(|| format!("no input tells the size of {}", symbol.letters()))?;
-        let whole = self.temporary();
+        let whole = self.temporary(DType::I64);
         self.standard_with(
             "Shape",
             &[source.input],
@@ -476,31 +526,4 @@ impl Emitter {
         self.shapes.insert(key, name.clone());
         Ok(name)
     }
-}
-
-/// Emits every node of `graph`, reading values under the names that `names` gives them.
-///
-/// # Errors
-/// Naming the operator that could not be emitted.
-pub(super) fn emit_nodes(
-    emitter: &mut Emitter,
-    graph: &Graph,
-    names: &[String],
-) -> Result<(), GraphError> {
-    for (value, name) in names.iter().enumerate() {
-        emitter.declare(name.clone(), graph.values[value].ty.clone());
-    }
-    for node in graph.nodes() {
-        let list = |values: &[crate::ir::ValueId]| -> Vec<String> {
-            values.iter().map(|v| names[v.0].clone()).collect()
-        };
-        let operator = node.op.operator();
-        operator
-            .emit(emitter, &list(&node.inputs), &list(&node.outputs))
-            .map_err(|reason| GraphError::Emit {
-                op: operator.name(),
-                reason,
-            })?;
-    }
-    Ok(())
 }

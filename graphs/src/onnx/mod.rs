@@ -4,5 +4,6 @@
 pub(crate) mod conformance;
 pub mod emitter;
 pub mod export;
+pub mod kernel;
 pub mod model;
 pub mod usage;

@@ -1,7 +1,7 @@
 //! A gradient added into its buffer, or stored there when the buffer is reset.
 
-use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
-use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Kernel, Operator, exactly};
+use crate::ir::{Array, Bindings, Cost, DType, Dim, Operands, Type};
 use crate::onnx::emitter::Emitter;
 
 /// A gradient added into its buffer, or stored there when the buffer is reset.
@@ -14,9 +14,7 @@ impl Operator for Accumulate {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        let [buffer, grad, reset] = inputs else {
-            return Err(format!("takes 3 inputs, not {}", inputs.len()));
-        };
+        let [buffer, grad, reset] = exactly(inputs)?;
         let flag = Type::new(DType::Bool, [Dim::from(1)]);
         if buffer != grad || buffer.dtype != DType::F32 || **reset != flag {
             return Err("takes a buffer, a gradient of its shape and bool[1]".to_owned());
@@ -25,8 +23,16 @@ impl Operator for Accumulate {
         Ok(vec![flag, (*buffer).clone()])
     }
 
-    fn vjp(&self, _: &mut Graph, _: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
-        Err(no_second_derivative(self.name()))
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Training("InPlaceAccumulatorV2")]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Full
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        node.flops(node.input(0))
     }
 
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
@@ -35,18 +41,9 @@ impl Operator for Accumulate {
         Ok(vec![ndarray::arr1(&[1.0]).into_dyn(), sum])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         emitter.contrib("InPlaceAccumulatorV2", inputs, outputs, []);
         Ok(())
-    }
-
-    fn kernel(&self) -> Kernel {
-        Kernel::Training
     }
 }
 
@@ -54,7 +51,8 @@ impl Operator for Accumulate {
 pub(super) mod tests {
     use super::*;
     use crate::ops::testing::*;
-    pub fn spec() -> Spec {
+
+    pub fn accumulate() -> Spec {
         let example = |reset| {
             Example::of(Accumulate)
                 .given(f32([2]), &[1.0, 2.0])

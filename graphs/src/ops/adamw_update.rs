@@ -1,8 +1,9 @@
 //! AdamW's update of a vector of parameters and of its moments.
 
-use super::operator::{Kernel, Operator, Vjp, no_second_derivative};
-use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator};
+use crate::ir::{Array, Bindings, Cost, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use mpnet_plan::KernelId;
 
 /// AdamW's update of `parameter`, `first` and `second` moment `[N]` by `gradient` `[N]`; where the
 /// gradient's norm is not finite nothing changes.
@@ -46,8 +47,17 @@ impl Operator for AdamWUpdate {
         Ok(vec![vector.clone(); VECTORS - 1])
     }
 
-    fn vjp(&self, _: &mut Graph, _: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
-        Err(no_second_derivative(self.name()))
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Own(KernelId::AdamWUpdate)]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Full
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        // Scale, two means of two products and a sum each, root, correct, shift, divide, step, decay, subtract.
+        node.flops(15 * node.input(0))
     }
 
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
@@ -71,30 +81,23 @@ impl Operator for AdamWUpdate {
         Ok(vec![parameter, first, second])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         let attributes = [
             ("beta1", Attribute::Float(self.beta1)),
             ("beta2", Attribute::Float(self.beta2)),
             ("epsilon", Attribute::Float(self.epsilon)),
         ];
-        emitter.own(self.name(), inputs, outputs, attributes);
+        emitter.own(
+            KernelId::AdamWUpdate,
+            &inputs[0],
+            inputs,
+            outputs,
+            attributes,
+        );
         Ok(())
     }
 
-    fn kernel(&self) -> Kernel {
-        Kernel::Own
-    }
-
-    fn expand(
-        &self,
-        g: &mut Graph,
-        inputs: &[ValueId],
-    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+    fn expand(&self, g: &mut Graph, inputs: &[ValueId]) -> Expansion {
         let &[
             parameter,
             first,
@@ -166,7 +169,7 @@ pub(super) mod tests {
         example.derivative_refused()
     }
 
-    pub fn spec() -> Spec {
+    pub fn adamw_update() -> Spec {
         let types = |last: Type| {
             let mut types = vec![f32([2]); 4];
             types.extend(vec![f32(SCALAR); 4]);

@@ -1,11 +1,13 @@
 //! Summed cross entropy of logits that lack their bias, with the best class of each row, in one
 //! operator that keeps no probabilities.
 
-use super::bias_cross_entropy_grad::BiasCrossEntropyGrad;
 use super::cross_entropy::CrossEntropy;
-use super::operator::{Kernel, Operator, Vjp};
-use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
+use super::operator::{
+    Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp, exactly, places, row_index,
+};
+use crate::ir::{Array, Bindings, Cost, DType, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use mpnet_plan::KernelId;
 use ndarray::Axis;
 
 /// Summed cross entropy of logits `x + bias`, of products `x` `[N, V]` and a bias f32 `[V]`, against
@@ -17,6 +19,16 @@ use ndarray::Axis;
 pub struct BiasCrossEntropy {
     /// Rows with this target count nothing.
     pub ignore_index: i64,
+}
+
+places! {
+    /// The inputs of [`BiasCrossEntropy`].
+    Inputs: X, BIAS, TARGETS
+}
+
+places! {
+    /// The inputs of [`BiasCrossEntropyGrad`].
+    GradInputs: GRADIENT, X, BIAS, TARGETS, SUMS
 }
 
 /// Checks products, bias and targets, and gives the type of the rows' sums.
@@ -45,9 +57,7 @@ impl Operator for BiasCrossEntropy {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        let [x, bias, targets] = inputs else {
-            return Err(format!("takes 3 inputs, not {}", inputs.len()));
-        };
+        let [x, bias, targets] = exactly(inputs)?;
         let sums = check(x, bias, targets)?;
         Ok(vec![Type::f32([]), (*targets).clone(), sums])
     }
@@ -67,13 +77,29 @@ impl Operator for BiasCrossEntropy {
         Ok(vec![Some(grads[0]), Some(grads[1]), None])
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Own(KernelId::BiasCrossEntropy)]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::PerInput {
+            full: vec![Inputs::BIAS],
+            gives_stream: false,
+        }
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        // Bias, maximum, subtract, exp, sum.
+        node.flops(5 * node.input(Inputs::X))
+    }
+
     fn evaluate(&self, sizes: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let logits = inputs[0] + inputs[1];
         let entropy = CrossEntropy {
             ignore_index: self.ignore_index,
         };
         let loss = entropy.evaluate(sizes, &[&logits, inputs[2]])?.remove(0);
-        let best = super::argmax::ArgMax.evaluate(sizes, &[&logits])?.remove(0);
+        let best = super::reduce::ArgMax.evaluate(sizes, &[&logits])?.remove(0);
         let rows = logits.lanes(Axis(1)).into_iter().map(log_sum);
         Ok(vec![
             loss,
@@ -82,26 +108,15 @@ impl Operator for BiasCrossEntropy {
         ])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         let ignored = Attribute::Int(self.ignore_index);
-        emitter.own(self.name(), inputs, outputs, [("ignore_index", ignored)]);
+        let kernel = KernelId::BiasCrossEntropy;
+        let attributes = [("ignore_index", ignored)];
+        emitter.own(kernel, &inputs[Inputs::X], inputs, outputs, attributes);
         Ok(())
     }
 
-    fn kernel(&self) -> Kernel {
-        Kernel::Own
-    }
-
-    fn expand(
-        &self,
-        graph: &mut Graph,
-        inputs: &[ValueId],
-    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+    fn expand(&self, graph: &mut Graph, inputs: &[ValueId]) -> Expansion {
         let x = graph.cast(inputs[0], DType::F32)?;
         let logits = graph.add(x, inputs[1])?;
         let entropy = CrossEntropy {
@@ -122,12 +137,92 @@ impl Operator for BiasCrossEntropy {
     }
 }
 
+/// Derivative of [`super::bias_cross_entropy::BiasCrossEntropy`] with respect to products and bias:
+/// `(softmax − one-hot) · d loss`, 0 in ignored rows, and its sum over the rows.
+///
+/// Inputs are the loss's gradient, those of the operator, and the rows' sums.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BiasCrossEntropyGrad {
+    pub ignore_index: i64,
+}
+
+impl Operator for BiasCrossEntropyGrad {
+    fn name(&self) -> &'static str {
+        "BiasCrossEntropyGrad"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [dloss, x, bias, targets, sums] = exactly(inputs)?;
+        let expected = check(x, bias, targets)?;
+        if **dloss != Type::f32([]) || **sums != expected {
+            return Err("the loss's gradient or the rows' sums do not fit".to_owned());
+        }
+        Ok(vec![(*x).clone(), (*bias).clone()])
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Own(KernelId::BiasCrossEntropyGrad)]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::PerInput {
+            full: vec![GradInputs::GRADIENT, GradInputs::BIAS, GradInputs::SUMS],
+            gives_stream: false,
+        }
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        // Bias, subtract, exp, scale, the bias' gradient.
+        node.flops(5 * node.output(0))
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let dloss = inputs[0].sum();
+        let mut grad = inputs[1] + inputs[2];
+        let rows = grad.axis_iter_mut(Axis(0)).zip(inputs[3]).zip(inputs[4]);
+        for ((mut row, &target), &sum) in rows {
+            if target as i64 == self.ignore_index {
+                row.fill(0.0);
+            } else {
+                row.mapv_inplace(|x| (x - sum).exp());
+                let target = row_index("target", target, row.len())?;
+                row[target] -= 1.0;
+            }
+        }
+        let grad = grad * dloss;
+        let bias = grad.sum_axis(Axis(0));
+        Ok(vec![grad, bias])
+    }
+
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
+        let ignored = Attribute::Int(self.ignore_index);
+        let kernel = KernelId::BiasCrossEntropyGrad;
+        let attributes = [("ignore_index", ignored)];
+        emitter.own(kernel, &inputs[GradInputs::X], inputs, outputs, attributes);
+        Ok(())
+    }
+
+    fn expand(&self, graph: &mut Graph, inputs: &[ValueId]) -> Expansion {
+        let x = graph.cast(inputs[1], DType::F32)?;
+        let logits = graph.add(x, inputs[2])?;
+        let rows = graph.ty(inputs[4]).shape[0].clone();
+        let sums = graph.reshape(inputs[4], [rows, 1.into()])?; // [N, 1]
+        let log_prob = graph.sub(logits, sums)?;
+        let entropy = super::cross_entropy::CrossEntropyGrad {
+            ignore_index: self.ignore_index,
+        };
+        let grad = graph.apply1(entropy, &[inputs[0], log_prob, inputs[3]])?;
+        let bias = graph.reduce_sum(grad, &[0], false)?;
+        Ok(Some(vec![graph.cast_like(grad, inputs[1])?, bias]))
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::ops::testing::*;
 
-    pub fn spec() -> Spec {
+    pub fn bias_cross_entropy() -> Spec {
         let op = BiasCrossEntropy { ignore_index: 1 };
         let half = std::f64::consts::LN_2;
         Spec::default()
@@ -158,5 +253,26 @@ pub(super) mod tests {
             )
             .rejects(op, [f32([2, 3]), f32([2]), i64([2])], "a bias f32[V]")
             .rejects(op, [f32([6]), f32([6]), i64([6])], "[N, V]")
+    }
+
+    pub fn bias_cross_entropy_grad() -> Spec {
+        let op = BiasCrossEntropyGrad { ignore_index: 1 };
+        Spec::default()
+            .example(
+                Example::of(op)
+                    .given(f32(SCALAR), &[2.0])
+                    .given(f32([2, 2]), &[0.25f64.ln(), 0.75f64.ln() - 1.0, 0.0, 0.0])
+                    .given(f32([2]), &[0.0, 1.0])
+                    .given(i64([2]), &[0.0, 1.0])
+                    .given(f32([2]), &[0.0, 0.0])
+                    .gives(&[2, 2], &[-1.5, 1.5, 0.0, 0.0])
+                    .gives(&[2], &[-1.5, 1.5])
+                    .derivative_refused(),
+            )
+            .rejects(
+                op,
+                [f32(SCALAR), f32([2, 3]), f32([3]), i64([2]), f32([3])],
+                "rows' sums do not fit",
+            )
     }
 }

@@ -37,11 +37,6 @@ pub(super) fn elementwise(inputs: &[&Type], allowed: &[DType]) -> Result<Vec<Typ
     Ok(vec![Type::new(a.dtype, shape(&a.shape, &b.shape)?)])
 }
 
-/// The type of elementwise arithmetic.
-pub(super) fn numbers(inputs: &[&Type]) -> Result<Vec<Type>, String> {
-    elementwise(inputs, &[DType::F32, DType::BF16, DType::F16, DType::I64])
-}
-
 /// Evaluates `f` over two broadcast operands.
 pub(super) fn evaluate(
     inputs: &[&Array],

@@ -1,7 +1,7 @@
 //! Conversion to another element type.
 
-use super::operator::{Operator, Vjp};
-use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp};
+use crate::ir::{Array, Bindings, Cost, DType, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter, onnx_type};
 
 /// Conversion to another element type.
@@ -60,6 +60,18 @@ impl Operator for Cast {
         }
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Standard]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Follow
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        node.moves()
+    }
+
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         Ok(vec![match self.to {
             // Half precision is not rounded here: the interpreter tells what a graph means.
@@ -69,12 +81,7 @@ impl Operator for Cast {
         }])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         let to = i64::from(onnx_type(self.to));
         emitter.standard_with("Cast", inputs, outputs, [("to", Attribute::Int(to))]);
         Ok(())
@@ -85,7 +92,8 @@ impl Operator for Cast {
 pub(super) mod tests {
     use super::*;
     use crate::ops::testing::*;
-    pub fn spec() -> Spec {
+
+    pub fn cast() -> Spec {
         let cast = |to| Example::of(Cast { to });
         Spec::default()
             .example(

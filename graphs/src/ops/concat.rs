@@ -1,9 +1,9 @@
 //! Tensors joined along one dimension.
 
-use super::operator::{Operator, Vjp};
-use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
+use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
-use ndarray::Axis;
+use ndarray::{Axis, Slice as Range};
 
 /// The inputs one after another along `axis`.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +66,18 @@ impl Operator for Concat {
         Ok(grads)
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Standard]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Move
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        node.moves()
+    }
+
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let views: Vec<_> = inputs.iter().map(|x| x.view()).collect();
         ndarray::concatenate(Axis(self.axis), &views)
@@ -73,15 +85,101 @@ impl Operator for Concat {
             .map_err(|e| e.to_string())
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         emitter.standard_with(
             "Concat",
             inputs,
+            outputs,
+            [("axis", Attribute::Int(self.axis as i64))],
+        );
+        Ok(())
+    }
+}
+
+/// Consecutive pieces of the given sizes along `axis`, one output each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    pub axis: usize,
+    pub sizes: Vec<usize>,
+}
+
+impl Operator for Split {
+    fn name(&self) -> &'static str {
+        "Split"
+    }
+
+    fn attributes(&self) -> String {
+        format!(" axis={} {:?}", self.axis, self.sizes)
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [x] = exactly(inputs)?;
+        if self.sizes.is_empty() {
+            return Err("makes at least 1 piece".to_owned());
+        }
+        let whole = self.sizes.iter().sum();
+        if !x.shape.get(self.axis).is_some_and(|d| d.is(whole)) {
+            return Err(format!("dimension {} is not {whole}", self.axis));
+        }
+        Ok(self
+            .sizes
+            .iter()
+            .map(|&size| {
+                let mut ty = (*x).clone();
+                ty.shape[self.axis] = Dim::from(size);
+                ty
+            })
+            .collect())
+    }
+
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        let mut pieces = Vec::with_capacity(self.sizes.len());
+        for (i, grad) in at.grads.iter().enumerate() {
+            pieces.push(match grad {
+                Some(grad) => *grad,
+                None => {
+                    let zero = graph.scalar(0.0)?;
+                    let shape = graph.ty(at.output(i)).shape.clone();
+                    graph.expand(zero, shape)?
+                }
+            });
+        }
+        Ok(vec![Some(
+            graph.apply1(Concat { axis: self.axis }, &pieces)?,
+        )])
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Standard]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Low
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        node.moves()
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let mut start = 0;
+        Ok(self
+            .sizes
+            .iter()
+            .map(|size| {
+                let range = Range::from(start..start + size);
+                start += size;
+                inputs[0].slice_axis(Axis(self.axis), range).to_owned()
+            })
+            .collect())
+    }
+
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
+        let sizes: Vec<i64> = self.sizes.iter().map(|&s| s as i64).collect();
+        let sizes = emitter.indices(&sizes);
+        emitter.standard_with(
+            "Split",
+            &[inputs[0].clone(), sizes],
             outputs,
             [("axis", Attribute::Int(self.axis as i64))],
         );
@@ -93,7 +191,8 @@ impl Operator for Concat {
 pub(super) mod tests {
     use super::*;
     use crate::ops::testing::*;
-    pub fn spec() -> Spec {
+
+    pub fn concat() -> Spec {
         let concat = |axis| Concat { axis };
         Spec::default()
             .variadic()
@@ -116,5 +215,32 @@ pub(super) mod tests {
             .rejects(concat(1), [f32([2, 3]), f32([3, 3])], "other dimensions")
             .rejects(concat(0), [f32([2]), i64([2])], "element types differ")
             .rejects(concat(1), [f32([2, 3]), f32([2])], "ranks differ")
+    }
+
+    pub fn split() -> Spec {
+        let split = |axis, sizes: &[usize]| Split {
+            axis,
+            sizes: sizes.to_vec(),
+        };
+        Spec::default()
+            .example(
+                Example::of(split(1, &[1, 2]))
+                    .given(f32([2, 3]), &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+                    .gives(&[2, 1], &[1.0, 4.0])
+                    .gives(&[2, 2], &[2.0, 3.0, 5.0, 6.0])
+                    .reading(&[0, 1])
+                    .differentiable(),
+            )
+            // Pieces that nobody reads have gradient 0.
+            .example(
+                Example::of(split(0, &[2, 1, 1]))
+                    .floats([Dim::from(4), L.into()])
+                    .reading(&[1])
+                    .differentiable(),
+            )
+            .rejects(split(0, &[1, 2]), [f32([4])], "dimension 0 is not 3")
+            .rejects(split(1, &[1]), [f32([1])], "dimension 1 is not 1")
+            .rejects(split(0, &[1]), [f32([L])], "dimension 0 is not 1")
+            .rejects(split(0, &[]), [f32([0])], "at least 1 piece")
     }
 }

@@ -1,7 +1,7 @@
 //! A tensor known at compile time.
 
-use super::operator::{Operator, Vjp};
-use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp};
+use crate::ir::{Array, Bindings, Cost, DType, Dim, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 use ndarray::IxDyn;
 use std::sync::Arc;
@@ -116,14 +116,95 @@ impl Operator for Constant {
         Ok(Vec::new())
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Standard]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Follow
+    }
+
+    fn cost(&self, _: &Operands) -> Cost {
+        // It lies in the file.
+        Cost::default()
+    }
+
     fn evaluate(&self, _: &Bindings, _: &[&Array]) -> Result<Vec<Array>, String> {
         Array::from_shape_vec(IxDyn(&self.shape), self.values.to_vec())
             .map(|a| vec![a])
             .map_err(|e| e.to_string())
     }
 
-    fn emit(&self, emitter: &mut Emitter, _: &[String], outputs: &[String]) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, _: &[String], outputs: &[String]) -> Emitted {
         emitter.initializer(&outputs[0], self.dtype, &self.shape, &self.values);
+        Ok(())
+    }
+}
+
+/// The indices 0, 1, … of a symbolic dimension, i64 `[len]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Iota {
+    pub len: Dim,
+}
+
+impl Graph {
+    /// `[0, 1, …, len − 1]`.
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn iota(&mut self, len: Dim) -> Result<ValueId, GraphError> {
+        self.apply1(Iota { len }, &[])
+    }
+}
+
+impl Operator for Iota {
+    fn name(&self) -> &'static str {
+        "Iota"
+    }
+
+    fn attributes(&self) -> String {
+        format!(" {}", self.len)
+    }
+
+    fn dims(&self) -> Vec<&Dim> {
+        vec![&self.len]
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        if !inputs.is_empty() {
+            return Err("takes no input".to_owned());
+        }
+        Ok(vec![Type::new(DType::I64, [self.len.clone()])])
+    }
+
+    fn vjp(&self, _: &mut Graph, _: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        Ok(Vec::new())
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Standard]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Follow
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        node.moves()
+    }
+
+    fn evaluate(&self, bindings: &Bindings, _: &[&Array]) -> Result<Vec<Array>, String> {
+        let len = self.len.eval(bindings).max(0);
+        Ok(vec![
+            ndarray::Array1::from_iter((0..len).map(|i| i as f64)).into_dyn(),
+        ])
+    }
+
+    fn emit(&self, emitter: &mut Emitter, _: &[String], outputs: &[String]) -> Emitted {
+        let len = emitter.dim_scalar(&self.len)?;
+        let zero = emitter.index_scalar(0);
+        let one = emitter.index_scalar(1);
+        emitter.standard("Range", &[zero, len, one], outputs);
         Ok(())
     }
 }
@@ -132,7 +213,8 @@ impl Operator for Constant {
 pub(super) mod tests {
     use super::*;
     use crate::ops::testing::*;
-    pub fn spec() -> Spec {
+
+    pub fn constant() -> Spec {
         let constant = |shape: &[usize]| Constant {
             dtype: DType::F32,
             shape: shape.to_vec(),
@@ -145,5 +227,18 @@ pub(super) mod tests {
                     .not_differentiable(),
             )
             .rejects(constant(&[3]), [], "2 values do not fill shape [3]")
+    }
+
+    pub fn iota() -> Spec {
+        let of = |len: Dim| Example::of(Iota { len });
+        let values = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+        Spec::default()
+            .example(
+                of(Dim::from(L) + P.into())
+                    .gives(&[8], &values)
+                    .not_differentiable(),
+            )
+            .example(of(3.into()).gives(&[3], &values[..3]).not_differentiable())
+            .rejects(Iota { len: L.into() }, [i64([2])], "takes no input")
     }
 }

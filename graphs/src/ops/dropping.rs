@@ -1,7 +1,7 @@
 //! What decides which elements an operator with dropout inside drops.
 
 use super::dropout::Dropout;
-use super::factor_dropout::{FactorDropout, kept};
+use super::dropout::{FactorDropout, kept};
 use crate::ir::{Array, DType, Dim, Graph, GraphError, Type, ValueId};
 
 /// What decides which elements are dropped.

@@ -1,8 +1,8 @@
 //! Broadcasting made explicit.
 
 use super::broadcast;
-use super::operator::{Operator, Vjp};
-use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
+use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 use ndarray::IxDyn;
 
@@ -40,9 +40,7 @@ impl Operator for Expand {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        let [x] = inputs else {
-            return Err(format!("takes 1 input, not {}", inputs.len()));
-        };
+        let [x] = exactly(inputs)?;
         if broadcast::shape(&x.shape, &self.shape)? != self.shape {
             return Err(format!(
                 "does not broadcast to {}",
@@ -57,6 +55,18 @@ impl Operator for Expand {
         Ok(vec![Some(at.grad()?)])
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Standard]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Move
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        node.moves()
+    }
+
     fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let shape: Vec<usize> = self
             .shape
@@ -69,12 +79,7 @@ impl Operator for Expand {
         Ok(vec![view.to_owned()])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         let shape = emitter.dims(&self.shape)?;
         emitter.standard("Expand", &[inputs[0].clone(), shape], outputs);
         Ok(())
@@ -85,7 +90,8 @@ impl Operator for Expand {
 pub(super) mod tests {
     use super::*;
     use crate::ops::testing::*;
-    pub fn spec() -> Spec {
+
+    pub fn expand() -> Spec {
         let to = |shape: &[Dim]| Expand {
             shape: shape.to_vec(),
         };

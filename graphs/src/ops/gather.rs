@@ -1,8 +1,8 @@
 //! Rows of a table: `table[indices]`, as an embedding.
 
-use super::operator::{Operator, Vjp, row_index};
-use super::scatter_add::ScatterAdd;
-use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly, row_index};
+use super::scatter::ScatterAdd;
+use crate::ir::{Array, Bindings, Cost, DType, Dim, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 use ndarray::{Axis, IxDyn};
 
@@ -30,9 +30,7 @@ impl Operator for Gather {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        let [table, indices] = inputs else {
-            return Err(format!("takes 2 inputs, not {}", inputs.len()));
-        };
+        let [table, indices] = exactly(inputs)?;
         if table.rank() == 0 || indices.dtype != DType::I64 {
             return Err("takes a table and i64 indices".to_owned());
         }
@@ -79,6 +77,22 @@ impl Operator for Gather {
         Ok(vec![Some(grad), None])
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Standard]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Low
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        // Only the rows that are taken.
+        Cost {
+            flops: 0,
+            bytes: node.input_bytes(1) + 2 * node.written(),
+        }
+    }
+
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let (table, indices) = (inputs[0], inputs[1]);
         let shape: Vec<usize> = [indices.shape(), &table.shape()[1..]].concat();
@@ -96,12 +110,7 @@ impl Operator for Gather {
         Ok(vec![rows])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         emitter.standard("Gather", inputs, outputs);
         Ok(())
     }
@@ -111,7 +120,8 @@ impl Operator for Gather {
 pub(super) mod tests {
     use super::*;
     use crate::ops::testing::*;
-    pub fn spec() -> Spec {
+
+    pub fn gather() -> Spec {
         Spec::default()
             .example(
                 Example::of(Gather)

@@ -1,7 +1,7 @@
 //! Matrix product over the last two dimensions, with the transpositions that kernels absorb.
 
-use super::operator::{Kernel, Operator, Vjp};
-use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp, exactly};
+use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::{Axis, Ix2, IxDyn};
 
@@ -102,9 +102,7 @@ impl Operator for MatMul {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        let [a, b] = inputs else {
-            return Err(format!("takes 2 inputs, not {}", inputs.len()));
-        };
+        let [a, b] = exactly(inputs)?;
         if a.dtype != b.dtype || !a.dtype.is_float() {
             return Err("takes floats of one type".to_owned());
         }
@@ -170,6 +168,24 @@ impl Operator for MatMul {
         Ok(vec![Some(da), Some(db)])
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        if self.is_plain() {
+            vec![Kernel::Standard]
+        } else {
+            vec![Kernel::Contrib("FusedMatMul")]
+        }
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Low
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        // A product and a sum for each pair of elements.
+        let pairs = node.size(&self.contracted(node.input_type(0)));
+        node.flops(2 * node.output(0) * pairs)
+    }
+
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let canonical = |x: &Array, batch: bool, trans: bool| {
             let mut axes: Vec<usize> = unbatch(&(0..x.ndim()).collect::<Vec<_>>(), batch);
@@ -210,12 +226,7 @@ impl Operator for MatMul {
         Ok(vec![out])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         if self.is_plain() {
             emitter.standard("MatMul", inputs, outputs);
         } else {
@@ -236,23 +247,7 @@ impl Operator for MatMul {
         Ok(())
     }
 
-    fn kernel(&self) -> Kernel {
-        if self.is_plain() {
-            Kernel::Standard
-        } else {
-            Kernel::Contrib
-        }
-    }
-
-    fn contrib(&self) -> Option<&'static str> {
-        (!self.is_plain()).then_some("FusedMatMul")
-    }
-
-    fn expand(
-        &self,
-        graph: &mut Graph,
-        inputs: &[ValueId],
-    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+    fn expand(&self, graph: &mut Graph, inputs: &[ValueId]) -> Expansion {
         if self.is_plain() {
             return Ok(None);
         }
@@ -281,7 +276,7 @@ pub(super) mod tests {
     use crate::ops::transpose::Transpose;
     use proptest::prelude::*;
 
-    pub fn spec() -> Spec {
+    pub fn matmul() -> Spec {
         let plain = MatMul::default;
         let batch_a = MatMul {
             trans_batch_a: true,

@@ -1,77 +1,45 @@
-//! The closed set of operators: one file each, with shape rule, derivative, reference evaluation
-//! and ONNX emission.
+//! The closed set of operators: an operator and its derivative in one file, with everything there is to say
+//! of them; families of elementwise ones in one file each.
 
 mod broadcast;
 mod operator;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub mod accumulate;
 pub mod adamw_update;
-pub mod add;
-pub mod and;
-pub mod argmax;
 pub mod bias_cross_entropy;
-pub mod bias_cross_entropy_grad;
 pub mod bias_gelu;
-pub mod bias_gelu_grad;
+pub mod binary;
 pub mod cast;
 pub mod concat;
 pub mod constant;
 pub mod cross_entropy;
-pub mod cross_entropy_grad;
-pub mod cumsum;
-pub mod div;
 pub mod dropout;
 pub mod dropping;
-pub mod equal;
-pub mod erf;
-pub mod exp;
 pub mod expand;
-pub mod factor_dropout;
 pub mod gather;
 pub mod gelu;
-pub mod gelu_grad;
-pub mod iota;
 pub mod layer_norm;
-pub mod layer_norm_grad;
-pub mod layer_norm_output;
-pub mod less;
 pub mod matmul;
-pub mod mul;
-pub mod normalized_again;
 pub mod packed_attention;
-pub mod packed_attention_grad;
-pub mod pad;
-pub mod reduce_sum;
-pub mod relu;
-pub mod relu_grad;
+pub mod reduce;
 pub mod reshape;
 pub mod residual_norm;
-pub mod residual_norm_grad;
-pub mod scatter_add;
-pub mod scatter_elements;
-pub mod sigmoid;
+pub mod scatter;
 pub mod slice;
 pub mod softmax;
-pub mod softmax_grad;
-pub mod split;
-pub mod sqrt;
-pub mod sub;
-pub mod sum_squares;
-pub mod tanh;
 pub mod transpose;
 pub mod two_stream_attention;
-pub mod two_stream_attention_grad;
+pub mod unary;
 pub mod where_select;
-pub mod wrapping_mul;
 
-pub use operator::{Kernel, Operator, Vjp};
+pub use operator::{Arithmetic, Feature, Kernel, Operator, Vjp};
 
-/// Declares the operator enum, and one test for each operator: its file must have a `tests::spec`,
-/// so an operator without a test does not compile.
+/// Declares the operator enum, and one test for each operator: its file's tests must have a specification
+/// of the name given, so an operator without a test does not compile.
 macro_rules! operators {
-    ($($module:ident :: $name:ident),* $(,)?) => {
+    ($($module:ident :: $name:ident : $spec:ident),* $(,)?) => {
         /// Every operator of the IR.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Op {
@@ -81,6 +49,13 @@ macro_rules! operators {
         impl Op {
             /// The operator's rules.
             pub fn operator(&self) -> &dyn Operator {
+                match self {
+                    $(Op::$name(op) => op,)*
+                }
+            }
+
+            /// The operator, to change it.
+            pub(crate) fn operator_mut(&mut self) -> &mut dyn Operator {
                 match self {
                     $(Op::$name(op) => op,)*
                 }
@@ -96,71 +71,71 @@ macro_rules! operators {
         #[cfg(test)]
         mod specs {
             $(#[test]
-            fn $module() {
+            fn $spec() {
                 let is_own = |op: &super::Op| matches!(op, super::Op::$name(_));
-                super::$module::tests::spec().check(is_own);
+                super::$module::tests::$spec().check(is_own);
             })*
         }
     };
 }
 
 operators! {
-    accumulate::Accumulate,
-    adamw_update::AdamWUpdate,
-    add::Add,
-    and::And,
-    argmax::ArgMax,
-    bias_cross_entropy::BiasCrossEntropy,
-    bias_cross_entropy_grad::BiasCrossEntropyGrad,
-    bias_gelu::BiasGelu,
-    bias_gelu_grad::BiasGeluGrad,
-    cast::Cast,
-    concat::Concat,
-    constant::Constant,
-    cross_entropy::CrossEntropy,
-    cross_entropy_grad::CrossEntropyGrad,
-    cumsum::CumSum,
-    div::Div,
-    dropout::Dropout,
-    equal::Equal,
-    erf::Erf,
-    exp::Exp,
-    expand::Expand,
-    factor_dropout::FactorDropout,
-    gather::Gather,
-    gelu::Gelu,
-    gelu_grad::GeluGrad,
-    iota::Iota,
-    layer_norm::LayerNorm,
-    layer_norm_grad::LayerNormGrad,
-    layer_norm_output::LayerNormOutput,
-    less::Less,
-    matmul::MatMul,
-    mul::Mul,
-    normalized_again::NormalizedAgain,
-    packed_attention::PackedAttention,
-    packed_attention_grad::PackedAttentionGrad,
-    pad::Pad,
-    reduce_sum::ReduceSum,
-    relu::Relu,
-    relu_grad::ReluGrad,
-    reshape::Reshape,
-    residual_norm::ResidualNorm,
-    residual_norm_grad::ResidualNormGrad,
-    scatter_add::ScatterAdd,
-    scatter_elements::ScatterElements,
-    sigmoid::Sigmoid,
-    slice::Slice,
-    softmax::Softmax,
-    softmax_grad::SoftmaxGrad,
-    split::Split,
-    sqrt::Sqrt,
-    sub::Sub,
-    sum_squares::SumSquares,
-    tanh::Tanh,
-    transpose::Transpose,
-    two_stream_attention::TwoStreamAttention,
-    two_stream_attention_grad::TwoStreamAttentionGrad,
-    where_select::Where,
-    wrapping_mul::WrappingMul,
+    accumulate::Accumulate: accumulate,
+    adamw_update::AdamWUpdate: adamw_update,
+    bias_cross_entropy::BiasCrossEntropy: bias_cross_entropy,
+    bias_cross_entropy::BiasCrossEntropyGrad: bias_cross_entropy_grad,
+    bias_gelu::BiasGelu: bias_gelu,
+    bias_gelu::BiasGeluGrad: bias_gelu_grad,
+    binary::Add: add,
+    binary::And: and,
+    binary::Div: div,
+    binary::Equal: equal,
+    binary::Less: less,
+    binary::Mul: mul,
+    binary::Sub: sub,
+    binary::WrappingMul: wrapping_mul,
+    cast::Cast: cast,
+    concat::Concat: concat,
+    concat::Split: split,
+    constant::Constant: constant,
+    constant::Iota: iota,
+    cross_entropy::CrossEntropy: cross_entropy,
+    cross_entropy::CrossEntropyGrad: cross_entropy_grad,
+    dropout::Dropout: dropout,
+    dropout::FactorDropout: factor_dropout,
+    expand::Expand: expand,
+    gather::Gather: gather,
+    gelu::Gelu: gelu,
+    gelu::GeluGrad: gelu_grad,
+    layer_norm::LayerNorm: layer_norm,
+    layer_norm::LayerNormGrad: layer_norm_grad,
+    layer_norm::LayerNormOutput: layer_norm_output,
+    matmul::MatMul: matmul,
+    packed_attention::PackedAttention: packed_attention,
+    packed_attention::PackedAttentionGrad: packed_attention_grad,
+    reduce::ArgMax: argmax,
+    reduce::CumSum: cumsum,
+    reduce::ReduceSum: reduce_sum,
+    reduce::SumSquares: sum_squares,
+    reshape::Reshape: reshape,
+    residual_norm::NormalizedAgain: normalized_again,
+    residual_norm::ResidualNorm: residual_norm,
+    residual_norm::ResidualNormGrad: residual_norm_grad,
+    scatter::ScatterAdd: scatter_add,
+    scatter::ScatterElements: scatter_elements,
+    slice::Pad: pad,
+    slice::Slice: slice,
+    softmax::Softmax: softmax,
+    softmax::SoftmaxGrad: softmax_grad,
+    transpose::Transpose: transpose,
+    two_stream_attention::TwoStreamAttention: two_stream_attention,
+    two_stream_attention::TwoStreamAttentionGrad: two_stream_attention_grad,
+    unary::Erf: erf,
+    unary::Exp: exp,
+    unary::Relu: relu,
+    unary::ReluGrad: relu_grad,
+    unary::Sigmoid: sigmoid,
+    unary::Sqrt: sqrt,
+    unary::Tanh: tanh,
+    where_select::Where: where_select,
 }

@@ -1,19 +1,39 @@
 //! What every operator has to say about itself.
 
-use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Node, Type, ValueId};
+use super::dropping::Dropping;
+use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Node, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 
-/// Which builds of ONNX Runtime have the kernels an operator is emitted to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kernel {
-    /// The ONNX standard: everywhere.
-    Standard,
-    /// `com.microsoft` kernels of ordinary builds.
-    Contrib,
-    /// Kernels of this project, registered with whichever build runs the model.
-    Own,
-    /// `com.microsoft` kernels of training builds only.
-    Training,
+pub use crate::onnx::kernel::{Feature, Kernel};
+
+/// The outcome of [`Operator::emit`].
+pub type Emitted = Result<(), String>;
+/// The outcome of [`Operator::expand`]: one value for each output.
+pub type Expansion = Result<Option<Vec<ValueId>>, GraphError>;
+
+/// In which element type an operator takes its floats where a graph works in 16 bits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// In 16 bits, whatever they come in: what makes activations.
+    Low,
+    /// In f32, whatever they come in.
+    Full,
+    /// In f32, whatever they come in: what starts the residual stream anew.
+    Stream,
+    /// Each input as its kernel, one of ours, wants it.
+    PerInput {
+        /// Inputs that are f32 in every precision: the stream, vectors, tables and sums. The others are in
+        /// 16 bits.
+        full: Vec<usize>,
+        /// Whether its first output is the stream or the stream's gradient.
+        gives_stream: bool,
+    },
+    /// In f32 where one of them is the stream, which the sum becomes; else as `Follow`.
+    Join,
+    /// In f32 where they are the stream, which the result stays; else as `Follow`.
+    Move,
+    /// In 16 bits where any of them is, or is the stream.
+    Follow,
 }
 
 /// Gradients that reached a node, and the node itself, for [`Operator::vjp`].
@@ -48,6 +68,60 @@ impl Vjp<'_> {
             }),
         }
     }
+
+    /// The answer of an operator that stands only where nobody differentiates.
+    pub fn refused(&self) -> GraphError {
+        GraphError::Derivative {
+            op: self.node.op.operator().name(),
+            reason:
+                "it is itself part of a derivative or of the optimizer; second derivatives are \
+                     not built"
+                    .to_owned(),
+        }
+    }
+}
+
+/// Names the places of an operator's inputs, once for all its rules: constants 0, 1, … of a type of that
+/// name.
+macro_rules! places {
+    (@ $place:expr;) => {};
+    (@ $place:expr; $name:ident $($rest:ident)*) => {
+        pub(crate) const $name: usize = $place;
+        $crate::ops::operator::places!(@ $place + 1; $($rest)*);
+    };
+    ($(#[$doc:meta])* $names:ident: $($name:ident),+ $(,)?) => {
+        $(#[$doc])*
+        pub(crate) struct $names;
+
+        // The list names all inputs, also those that no rule asks for.
+        #[allow(dead_code)]
+        impl $names {
+            $crate::ops::operator::places!(@ 0; $($name)+);
+        }
+    };
+}
+pub(crate) use places;
+
+/// The inputs, of which there must be N.
+///
+/// # Errors
+/// Where there are more or fewer.
+pub(super) fn exactly<T, const N: usize>(inputs: &[T]) -> Result<&[T; N], String> {
+    let plural = if N == 1 { "" } else { "s" };
+    let refused = |_| format!("takes {N} input{plural}, not {}", inputs.len());
+    inputs.try_into().map_err(refused)
+}
+
+/// [`exactly`] for the inputs of an expansion.
+///
+/// # Errors
+/// Where there are more or fewer than N.
+pub(super) fn operands<const N: usize>(
+    op: &'static str,
+    inputs: &[ValueId],
+) -> Result<[ValueId; N], GraphError> {
+    let refused = |reason| GraphError::Emit { op, reason };
+    exactly(inputs).copied().map_err(refused)
 }
 
 /// A row index as it is held in an array.
@@ -63,6 +137,9 @@ pub(super) fn row_index(what: &str, index: f64, rows: usize) -> Result<usize, St
 }
 
 /// The rules of one operator.
+///
+/// What a rule without a body here says nobody else knows: no pass, figure or target matches over
+/// operators to find it out. The others have answers that are right, or refused, where nothing is said.
 pub trait Operator {
     /// Its name in printed graphs.
     fn name(&self) -> &'static str;
@@ -72,7 +149,7 @@ pub trait Operator {
         String::new()
     }
 
-    /// Sizes among its attributes.
+    /// Sizes among its attributes, so that constant folding sees where they are symbolic.
     fn dims(&self) -> Vec<&Dim> {
         Vec::new()
     }
@@ -80,53 +157,45 @@ pub trait Operator {
     /// Output types for these input types, or why there are none.
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String>;
 
+    /// Kernels any one of which runs what [`Operator::emit`] writes, preferred ones first.
+    fn kernels(&self) -> Vec<Kernel>;
+
+    /// What it does where a graph works in 16 bits.
+    fn arithmetic(&self) -> Arithmetic;
+
+    /// What it costs to run.
+    fn cost(&self, node: &Operands) -> Cost;
+
+    /// Where it drops elements itself: what decides which, and the place of the first input that does.
+    /// Where an operator forgets to say so, its mask stays an input that a device does not get, which the
+    /// verifier refuses.
+    fn dropping(&mut self) -> Option<(&mut Dropping, usize)> {
+        None
+    }
+
     /// Vector-Jacobian product: one optional gradient for each input. The driver sums gradients,
     /// undoes broadcasting and asks only where a gradient flows.
     ///
     /// # Errors
-    /// Where there is no derivative.
-    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError>;
+    /// Where there is no derivative, as that of a derivative.
+    fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
+        let _ = graph;
+        Err(at.refused())
+    }
 
     /// Reference evaluation in f64.
     fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String>;
 
     /// Writes the ONNX nodes that compute `outputs`.
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String>;
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted;
 
-    /// Which builds can run what [`Operator::emit`] writes.
-    fn kernel(&self) -> Kernel {
-        Kernel::Standard
-    }
-
-    /// The type of the `com.microsoft` node that [`Operator::emit`] writes, where ordinary builds
-    /// have it ([`Kernel::Contrib`]).
-    fn contrib(&self) -> Option<&'static str> {
-        None
-    }
-
-    /// The same in operators that more builds have, appended to `graph`: one value for each output.
-    /// `None` where the operator is as plain as it can be.
+    /// The same in operators that more builds have, appended to `graph`. `None` where the operator is as
+    /// plain as it can be.
     ///
     /// # Errors
     /// Where the inputs are not the operator's.
-    fn expand(
-        &self,
-        _graph: &mut Graph,
-        _inputs: &[ValueId],
-    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+    fn expand(&self, graph: &mut Graph, inputs: &[ValueId]) -> Expansion {
+        let _ = (graph, inputs);
         Ok(None)
-    }
-}
-
-/// The answer of an operator that is used only in graphs that are not differentiated again.
-pub(super) fn no_second_derivative(op: &'static str) -> GraphError {
-    GraphError::Derivative {
-        op,
-        reason: "it is itself part of a derivative; second derivatives are not built".to_owned(),
     }
 }

@@ -1,12 +1,14 @@
 //! Two-stream attention of all rows, whose queries, keys and values are one product.
 
 use super::concat::Concat;
-use super::operator::{Kernel, Operator, Vjp};
-use super::packed_attention_grad::PackedAttentionGrad;
+use super::dropping::Dropping;
+use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp, places};
 use super::slice::Slice;
 use super::two_stream_attention::TwoStreamAttention;
-use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
+use super::two_stream_attention::TwoStreamAttentionGrad;
+use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
+use mpnet_plan::KernelId;
 use ndarray::Axis;
 
 /// [`TwoStreamAttention`] of all Q rows over the first S, queries, keys and values side by side in
@@ -14,6 +16,16 @@ use ndarray::Axis;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PackedAttention {
     pub inner: TwoStreamAttention,
+}
+
+places! {
+    /// The inputs of [`PackedAttention`].
+    Inputs: PACKED, POSITIONS, KEEP, BIAS, DROPOUT
+}
+
+places! {
+    /// The inputs of [`PackedAttentionGrad`]: the gradient and what the operator gave, then its inputs.
+    GradInputs: GRADIENT, CONTEXT, SUMS, PACKED, POSITIONS, KEEP, BIAS, DROPOUT
 }
 
 impl PackedAttention {
@@ -125,31 +137,38 @@ impl Operator for PackedAttention {
         Ok(all)
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Own(KernelId::PackedAttention)]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::PerInput {
+            full: vec![Inputs::BIAS],
+            gives_stream: false,
+        }
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        // Scores and context.
+        node.flops(2 * 2 * node.output(0) * node.dim(Inputs::KEEP, 1))
+    }
+
+    fn dropping(&mut self) -> Option<(&mut Dropping, usize)> {
+        Some((&mut self.inner.dropping, Inputs::DROPOUT))
+    }
+
     fn evaluate(&self, sizes: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let parts = PackedAttention::split(inputs);
         let inner: Vec<&Array> = parts.iter().chain(inputs[1..].iter().copied()).collect();
         self.inner.evaluate(sizes, &inner)
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         self.inner
-            .emit_packed(self.name(), emitter, inputs, outputs)
+            .emit_packed(KernelId::PackedAttention, emitter, inputs, outputs)
     }
 
-    fn kernel(&self) -> Kernel {
-        Kernel::Own
-    }
-
-    fn expand(
-        &self,
-        graph: &mut Graph,
-        inputs: &[ValueId],
-    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+    fn expand(&self, graph: &mut Graph, inputs: &[ValueId]) -> Expansion {
         let inner = PackedAttention::take_apart(graph, inputs)?;
         Ok(Some(graph.apply(self.inner, &inner)?))
     }
@@ -165,7 +184,7 @@ pub(super) fn pack(graph: &mut Graph, parts: &[ValueId]) -> Result<ValueId, Grap
         padded.push(match after.is(0) {
             true => *part,
             false => graph.apply1(
-                super::pad::Pad {
+                super::slice::Pad {
                     axis: 0,
                     before: Dim::from(0),
                     after,
@@ -177,10 +196,94 @@ pub(super) fn pack(graph: &mut Graph, parts: &[ValueId]) -> Result<ValueId, Grap
     graph.apply1(Concat { axis: 2 }, &padded)
 }
 
+/// Derivative of [`PackedAttention`] with respect to the product `[Q, B, 3·D]` and the bias; inputs as
+/// those of [`TwoStreamAttentionGrad`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PackedAttentionGrad {
+    pub forward: PackedAttention,
+}
+
+impl PackedAttentionGrad {
+    fn inner(&self) -> TwoStreamAttentionGrad {
+        TwoStreamAttentionGrad {
+            forward: self.forward.inner,
+        }
+    }
+}
+
+impl Operator for PackedAttentionGrad {
+    fn name(&self) -> &'static str {
+        "PackedAttentionGrad"
+    }
+
+    fn attributes(&self) -> String {
+        self.forward.inner.shown()
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [gradient, context, sums, forward @ ..] = inputs else {
+            return Err("takes a gradient, what the operator gave and its inputs".to_owned());
+        };
+        let unpacked = PackedAttention::unpacked(forward)?;
+        let inner = [*gradient, *context, *sums].into_iter().chain(&unpacked);
+        let outputs = self.inner().infer(&inner.collect::<Vec<_>>())?;
+        Ok(vec![forward[0].clone(), outputs[3].clone()])
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Own(KernelId::PackedAttentionGrad)]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::PerInput {
+            full: vec![GradInputs::SUMS, GradInputs::BIAS],
+            gives_stream: false,
+        }
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        // Five products, the scores once more among them.
+        node.flops(2 * 5 * node.input(GradInputs::GRADIENT) * node.dim(GradInputs::KEEP, 1))
+    }
+
+    fn dropping(&mut self) -> Option<(&mut Dropping, usize)> {
+        Some((&mut self.forward.inner.dropping, GradInputs::DROPOUT))
+    }
+
+    fn evaluate(&self, sizes: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let (own, forward) = inputs.split_at(GradInputs::PACKED);
+        let parts = PackedAttention::split(forward);
+        let inner = own.iter().copied().chain(&parts);
+        let inner: Vec<&Array> = inner.chain(forward[1..].iter().copied()).collect();
+        let grads = self.inner().evaluate(sizes, &inner)?;
+        let mut packed = Array::zeros(forward[0].raw_dim());
+        let width = forward[0].shape()[2] / 3;
+        for (i, part) in grads[..3].iter().enumerate() {
+            for (at, value) in part.indexed_iter() {
+                packed[[at[0], at[1], i * width + at[2]]] = *value;
+            }
+        }
+        Ok(vec![packed, grads[3].clone()])
+    }
+
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
+        let inner = self.forward.inner;
+        let kernel = KernelId::PackedAttentionGrad;
+        inner.emit_packed(kernel, emitter, inputs, outputs)
+    }
+
+    fn expand(&self, graph: &mut Graph, inputs: &[ValueId]) -> Expansion {
+        let (own, forward) = inputs.split_at(GradInputs::PACKED);
+        let forward = PackedAttention::take_apart(graph, forward)?;
+        let grads = graph.apply(self.inner(), &[own, &forward].concat())?;
+        Ok(Some(vec![pack(graph, &grads[..3])?, grads[3]]))
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::ir::DType;
+    use crate::ir::{DType, Dim};
     use crate::ops::dropping::Dropping;
     use crate::ops::testing::*;
     use crate::ops::two_stream_attention::tests::{OPS, all_rows};
@@ -212,7 +315,7 @@ pub(super) mod tests {
         }
     }
 
-    pub fn spec() -> Spec {
+    pub fn packed_attention() -> Spec {
         let mut spec = Spec::default();
         for inner in OPS {
             let op = PackedAttention { inner };
@@ -228,6 +331,34 @@ pub(super) mod tests {
             plain,
             [f32([4, 2, 6]), i64([2, 5]), bool([2, 3]), f32([2, 5])],
             "every row",
+        )
+    }
+
+    pub fn packed_attention_grad() -> Spec {
+        let mut spec = Spec::default();
+        for inner in OPS {
+            let forward = PackedAttention { inner };
+            let example = Example::of(PackedAttentionGrad { forward })
+                .floats([all_rows(), B.into(), Dim::from(4)])
+                .floats([all_rows(), B.into(), Dim::from(4)])
+                .floats([B.into(), Dim::from(2), all_rows()]);
+            spec = spec.example(inputs(forward, example).derivative_refused());
+        }
+        let plain = PackedAttentionGrad {
+            forward: PackedAttention { inner: OPS[0] },
+        };
+        spec.rejects(
+            plain,
+            [
+                f32([4, 2, 2]),
+                f32([4, 2, 2]),
+                f32([2, 2, 3]),
+                f32([4, 2, 6]),
+                i64([2, 4]),
+                bool([2, 3]),
+                f32([2, 5]),
+            ],
+            "log-sum-exp do not fit",
         )
     }
 }

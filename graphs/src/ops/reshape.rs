@@ -1,7 +1,7 @@
 //! The same elements under another shape.
 
-use super::operator::{Operator, Vjp};
-use crate::ir::{Array, Bindings, Dim, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
+use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 use ndarray::IxDyn;
 
@@ -52,9 +52,7 @@ impl Operator for Reshape {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        let [x] = inputs else {
-            return Err(format!("takes 1 input, not {}", inputs.len()));
-        };
+        let [x] = exactly(inputs)?;
         if Dim::product(&x.shape) != Dim::product(&self.shape) {
             return Err(format!(
                 "cannot become {}",
@@ -67,6 +65,19 @@ impl Operator for Reshape {
     fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
         let shape = graph.ty(at.input(0)).shape.clone();
         Ok(vec![Some(graph.reshape(at.grad()?, shape)?)])
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Standard]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Move
+    }
+
+    fn cost(&self, _: &Operands) -> Cost {
+        // Another view of what is there.
+        Cost::default()
     }
 
     fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
@@ -82,12 +93,7 @@ impl Operator for Reshape {
         Ok(vec![x])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         if self.shape.is_empty() {
             emitter.scalar(&inputs[0], outputs);
             return Ok(());
@@ -102,7 +108,8 @@ impl Operator for Reshape {
 pub(super) mod tests {
     use super::*;
     use crate::ops::testing::*;
-    pub fn spec() -> Spec {
+
+    pub fn reshape() -> Spec {
         let to = |shape: &[Dim]| Reshape {
             shape: shape.to_vec(),
         };

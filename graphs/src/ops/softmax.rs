@@ -1,9 +1,8 @@
 //! Softmax over the last dimension.
 
 use super::broadcast;
-use super::operator::{Operator, Vjp};
-use super::softmax_grad::SoftmaxGrad;
-use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp};
+use crate::ir::{Array, Bindings, Cost, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::Axis;
 
@@ -35,6 +34,19 @@ impl Operator for Softmax {
         Ok(vec![Some(graph.apply1(SoftmaxGrad, &[grad, y])?)])
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Standard]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Follow
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        // Maximum, subtract, exp, sum, divide.
+        node.flops(5 * node.input(0))
+    }
+
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let mut y = inputs[0].clone();
         let last = y
@@ -50,14 +62,65 @@ impl Operator for Softmax {
         Ok(vec![y])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         emitter.standard_with("Softmax", inputs, outputs, [("axis", Attribute::Int(-1))]);
         Ok(())
+    }
+}
+
+/// Derivative of softmax over the last dimension: `(dy − Σ dy·y) · y`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SoftmaxGrad;
+
+impl Operator for SoftmaxGrad {
+    fn name(&self) -> &'static str {
+        "SoftmaxGrad"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        broadcast::same_rows(inputs)
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Training("SoftmaxGrad_13")]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Follow
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        // Multiply, sum, subtract, multiply.
+        node.flops(4 * node.output(0))
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let (dy, y) = (inputs[0], inputs[1]);
+        let last = y
+            .ndim()
+            .checked_sub(1)
+            .ok_or("takes tensors with dimensions")?;
+        let sum = (dy * y).sum_axis(Axis(last)).insert_axis(Axis(last));
+        Ok(vec![(dy - &sum) * y])
+    }
+
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
+        emitter.contrib(
+            "SoftmaxGrad_13",
+            inputs,
+            outputs,
+            [("axis", Attribute::Int(-1))],
+        );
+        Ok(())
+    }
+
+    fn expand(&self, graph: &mut Graph, inputs: &[ValueId]) -> Expansion {
+        let (dy, y) = (inputs[0], inputs[1]);
+        let product = graph.mul(dy, y)?;
+        let last = graph.ty(y).rank().saturating_sub(1);
+        let sum = graph.reduce_sum(product, &[last], true)?; // [.., 1]
+        let shift = graph.mul(y, sum)?;
+        Ok(Some(vec![graph.sub(product, shift)?]))
     }
 }
 
@@ -65,7 +128,8 @@ impl Operator for Softmax {
 pub(super) mod tests {
     use super::*;
     use crate::ops::testing::*;
-    pub fn spec() -> Spec {
+
+    pub fn softmax() -> Spec {
         // A blocked key is −∞; large scores do not overflow.
         let scores = [0.0, 3f64.ln(), f64::NEG_INFINITY, 800.0, 800.0, 800.0];
         let third = 1.0 / 3.0;
@@ -79,5 +143,32 @@ pub(super) mod tests {
             .example(Example::of(Softmax).floats([B, L, P]).differentiable())
             .rejects(Softmax, [i64([2])], "not i64")
             .rejects(Softmax, [f32(SCALAR)], "with dimensions")
+    }
+
+    pub fn softmax_grad() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(SoftmaxGrad)
+                    .given(f32([2]), &[4.0, 8.0])
+                    .given(f32([2]), &[0.25, 0.75])
+                    .gives(&[2], &[-0.75, 0.75])
+                    .derivative_refused(),
+            )
+            .rejects(SoftmaxGrad, [f32([2]), f32([3])], "one shape")
+            .rejects(SoftmaxGrad, [f32(SCALAR), f32(SCALAR)], "with dimensions")
+    }
+
+    #[test]
+    fn it_is_the_derivative_of_softmax() {
+        let forward = Example::of(Softmax).floats([2, 3, 4]);
+        let dy = Example::seeded(Softmax, 1)
+            .floats([2, 3, 4])
+            .arrays()
+            .remove(0);
+        let found = evaluate(
+            &SoftmaxGrad.into(),
+            &[dy.clone(), forward.evaluate().remove(0)],
+        );
+        assert_close(&found[0], &forward.difference(&[Some(dy)], 0), 1e-7, "x");
     }
 }

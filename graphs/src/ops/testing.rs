@@ -1,14 +1,17 @@
 //! What each operator's file says about itself in its tests, and how it is checked.
 
-use super::operator::{Kernel, Vjp};
-use super::reduce_sum::ReduceSum;
-use super::{Op, mul::Mul};
+use super::dropping::Dropping;
+use super::operator::{Arithmetic, Kernel, Vjp};
+use super::reduce::ReduceSum;
+use super::{Op, binary::Mul};
 use crate::autodiff::gradients;
 use crate::ir::{
-    Array, Bindings, DType, Dim, Graph, GraphError, Symbol, Type, ValueId, interpret, verify,
+    Array, Bindings, DType, Dim, Graph, GraphError, Operands, Symbol, Type, ValueId, interpret,
+    verify,
 };
 use crate::onnx::conformance;
-use crate::onnx::model::to_onnx;
+use crate::onnx::model::{to_onnx, to_onnx_with_sizes};
+use mpnet_plan::KernelId;
 use ndarray::IxDyn;
 use proptest::prelude::{prop, prop_compose};
 use rand::{RngExt, SeedableRng};
@@ -271,6 +274,8 @@ impl Example {
         }
         self.check_expansion(&values);
         self.check_emission(&graph);
+        self.check_16_bits();
+        self.check_dropping();
         match self
             .derivative
             .expect("an example says what its derivative is")
@@ -419,22 +424,102 @@ impl Example {
         }
     }
 
-    /// Emits the example, and sees it refused where the target lacks its kernels.
+    /// Emits the example for its preferred kernel and for the last one that it can do with, and sees nothing
+    /// else than declared.
     fn check_emission(&self, graph: &Graph) {
         let inputs = [graph.inputs(), graph.parameters()].concat();
-        let kernel = self.op.operator().kernel();
-        let model = to_onnx(graph, "example", &inputs, kernel).expect("an ONNX model");
-        assert_eq!(conformance::check(&model), kernel, "{:?}", self.op);
-        for lesser in [Kernel::Standard, Kernel::Contrib] {
-            if lesser < kernel {
-                match to_onnx(graph, "example", &inputs, lesser) {
-                    Err(GraphError::Emit { op, .. }) => {
-                        assert_eq!(op, self.op.operator().name());
-                    }
-                    other => panic!("{:?} for {lesser:?}: {other:?}", self.op),
-                }
-            }
+        let kernels = self.op.operator().kernels();
+        let (Some(first), Some(last)) = (kernels.first(), kernels.last()) else {
+            panic!("{:?} has no kernel", self.op);
+        };
+        let any = |_: &Op| Ok(());
+        let own = KernelId::ALL.to_vec();
+        let preferred = to_onnx_with_sizes(graph, "example", &inputs, &any, own);
+        let preferred = preferred.expect("an ONNX model").bytes;
+        let plain = to_onnx(graph, "example", &inputs, &any).expect("an ONNX model");
+        for (model, kernel) in [(preferred, first), (plain, last)] {
+            conformance::check(&model, &[*kernel]);
+            let named = match kernel {
+                Kernel::Standard | Kernel::Feature(_) => continue,
+                Kernel::Contrib(name) | Kernel::Training(name) => name,
+                Kernel::Own(kernel) => kernel.op_type(),
+            };
+            let nodes = conformance::decode(&model).graph.node.clone();
+            assert!(nodes.iter().any(|n| n.op_type == named), "{:?}", self.op);
         }
+        let refuse = |_: &Op| Err("no kernel".to_owned());
+        match to_onnx(graph, "example", &inputs, &refuse) {
+            Err(GraphError::Emit { op, .. }) => assert_eq!(op, self.op.operator().name()),
+            other => panic!("{:?}: {other:?}", self.op),
+        }
+    }
+
+    /// The operator takes its inputs in the element types that it says it takes in 16 bits, and so does
+    /// its expansion.
+    fn check_16_bits(&self) {
+        let arithmetic = self.op.operator().arithmetic();
+        let low = |place: usize| match &arithmetic {
+            Arithmetic::Full | Arithmetic::Stream => false,
+            Arithmetic::PerInput { full, .. } => !full.contains(&place),
+            Arithmetic::Low | Arithmetic::Join | Arithmetic::Move | Arithmetic::Follow => true,
+        };
+        if let Arithmetic::PerInput { full, .. } = &arithmetic {
+            let is_float = |place: &usize| self.inputs[*place].0.dtype.is_float();
+            assert!(full.iter().all(is_float), "{:?}: {full:?}", self.op);
+        }
+        let mut graph = Graph::new();
+        let inputs: Vec<ValueId> = self
+            .inputs
+            .iter()
+            .enumerate()
+            .map(|(place, (ty, _))| {
+                let mut ty = ty.clone();
+                if ty.dtype.is_float() && low(place) {
+                    ty.dtype = DType::BF16;
+                }
+                graph.input(format!("in{place}"), ty)
+            })
+            .collect();
+        let outputs = graph.apply(self.op.clone(), &inputs);
+        let outputs = outputs.unwrap_or_else(|error| panic!("in 16 bits: {error}"));
+        let operator = self.op.operator();
+        let expansion = operator.expand(&mut graph, &inputs);
+        let expansion = expansion.unwrap_or_else(|error| panic!("{:?}: {error}", self.op));
+        for (value, output) in expansion.into_iter().flatten().zip(&outputs) {
+            assert_eq!(graph.ty(value), graph.ty(*output), "{:?}", self.op);
+        }
+        let types = |values: &[ValueId]| -> Vec<Type> {
+            values.iter().map(|v| graph.ty(*v).clone()).collect()
+        };
+        let (inputs, outputs) = (types(&inputs), types(&outputs));
+        let cost = operator.cost(&Operands::new(&inputs, &outputs, &SIZES));
+        let bytes: u64 = [&inputs[..], &outputs].concat().iter().map(bytes_of).sum();
+        assert!(cost.bytes <= 4 * bytes, "{:?}: {cost:?}", self.op);
+    }
+
+    /// Where the operator drops elements by a mask, that is where it says the mask is.
+    fn check_dropping(&self) {
+        let mut op = self.op.clone();
+        let Some((dropping, place)) = op.operator_mut().dropping() else {
+            return;
+        };
+        let dtype = match dropping {
+            Dropping::Nothing => {
+                assert_eq!(self.inputs.len(), place, "{:?}", self.op);
+                return;
+            }
+            Dropping::Mask => DType::U8,
+            Dropping::Factors => DType::U32,
+        };
+        let of_dropping = self.inputs.iter().skip(place).map(|(ty, _)| ty.dtype);
+        assert!(of_dropping.clone().count() > 0, "{:?}", self.op);
+        assert!(
+            of_dropping.clone().all(|found| found == dtype),
+            "{:?}",
+            self.op
+        );
+        let before = self.inputs.iter().take(place).map(|(ty, _)| ty.dtype);
+        assert!(before.clone().all(|found| found != dtype), "{:?}", self.op);
     }
 
     /// One input less and one input more are refused.
@@ -445,6 +530,14 @@ impl Example {
             assert_rejected(&self.op, fewer, "");
         }
     }
+}
+
+/// What the operators of a graph say runs them.
+pub(crate) fn kernels_of(graph: &Graph) -> Vec<Kernel> {
+    let nodes = graph.nodes().iter();
+    nodes
+        .flat_map(|node| node.op.operator().kernels())
+        .collect()
 }
 
 /// The outputs of `op`.
@@ -487,6 +580,10 @@ pub(crate) fn assert_close(found: &Array, expected: &Array, tolerance: f64, what
 /// A tensor of these values.
 pub(crate) fn array(shape: &[usize], values: &[f64]) -> Array {
     Array::from_shape_vec(IxDyn(shape), values.to_vec()).expect("as many values as elements")
+}
+
+fn bytes_of(ty: &Type) -> u64 {
+    (sizes_of(ty).iter().product::<usize>() * ty.dtype.size()) as u64
 }
 
 fn sizes_of(ty: &Type) -> Vec<usize> {

@@ -1,7 +1,7 @@
 //! Reordered dimensions.
 
-use super::operator::{Operator, Vjp};
-use crate::ir::{Array, Bindings, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
+use crate::ir::{Array, Bindings, Cost, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use ndarray::IxDyn;
 
@@ -34,9 +34,7 @@ impl Operator for Transpose {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        let [x] = inputs else {
-            return Err(format!("takes 1 input, not {}", inputs.len()));
-        };
+        let [x] = exactly(inputs)?;
         let mut sorted = self.perm.clone();
         sorted.sort_unstable();
         if !sorted.into_iter().eq(0..x.rank()) {
@@ -56,17 +54,24 @@ impl Operator for Transpose {
         Ok(vec![Some(graph.transpose(at.grad()?, &inverse)?)])
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Standard]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Move
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        node.moves()
+    }
+
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let view = inputs[0].view().permuted_axes(IxDyn(&self.perm));
         Ok(vec![view.as_standard_layout().into_owned()])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         let perm = self.perm.iter().map(|&i| i as i64).collect();
         emitter.standard_with(
             "Transpose",
@@ -83,7 +88,8 @@ pub(super) mod tests {
     use super::*;
     use crate::ir::Dim;
     use crate::ops::testing::*;
-    pub fn spec() -> Spec {
+
+    pub fn transpose() -> Spec {
         let by = |perm: &[usize]| Transpose {
             perm: perm.to_vec(),
         };

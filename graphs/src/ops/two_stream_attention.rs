@@ -2,10 +2,10 @@
 //! dropout and the weighted sum of values, without a tensor of scores.
 
 use super::dropping::Dropping;
-use super::operator::{Kernel, Operator, Vjp};
-use super::two_stream_attention_grad::TwoStreamAttentionGrad;
-use crate::ir::{Array, Bindings, DType, Dim, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, places};
+use crate::ir::{Array, Bindings, Cost, DType, Dim, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use mpnet_plan::KernelId;
 
 /// Attention of `query` `[R, B, D]` over `key` and `value` `[S, B, D]`; D is divided among the heads.
 ///
@@ -28,8 +28,15 @@ pub struct TwoStreamAttention {
     pub dropping: Dropping,
 }
 
-/// Inputs before those of dropout.
-pub(super) const PLAIN_INPUTS: usize = 6;
+places! {
+    /// The inputs of [`TwoStreamAttention`].
+    Inputs: QUERY, KEY, VALUE, POSITIONS, KEEP, BIAS, DROPOUT
+}
+
+places! {
+    /// The inputs of [`TwoStreamAttentionGrad`]: the gradient and what the operator gave, then its inputs.
+    GradInputs: GRADIENT, CONTEXT, SUMS, QUERY, KEY, VALUE, POSITIONS, KEEP, BIAS, DROPOUT
+}
 
 impl TwoStreamAttention {
     pub(super) fn shown(&self) -> String {
@@ -156,32 +163,32 @@ impl TwoStreamAttention {
 
     pub(super) fn emit_as(
         &self,
-        name: &'static str,
+        kernel: KernelId,
         emitter: &mut Emitter,
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
         let first = inputs.len() - self.inputs();
         let width = emitter.shape(&inputs[first])?[2].as_const();
-        let bias = &inputs[first + PLAIN_INPUTS - 1];
+        let bias = &inputs[first + Inputs::BIAS];
         let attributes = self.emitted(emitter, width, bias)?;
-        emitter.own(name, inputs, outputs, attributes);
+        emitter.own(kernel, &inputs[0], inputs, outputs, attributes);
         Ok(())
     }
 
     /// [`Self::emit_as`] where queries, keys and values are one input.
     pub(super) fn emit_packed(
         &self,
-        name: &'static str,
+        kernel: KernelId,
         emitter: &mut Emitter,
         inputs: &[String],
         outputs: &[String],
     ) -> Result<(), String> {
         let first = inputs.len() - (self.inputs() - 2);
         let width = emitter.shape(&inputs[first])?[2].as_const();
-        let bias = &inputs[first + PLAIN_INPUTS - 3];
+        let bias = &inputs[first + Inputs::BIAS - 2];
         let attributes = self.emitted(emitter, width.map(|w| w / 3), bias)?;
-        emitter.own(name, inputs, outputs, attributes);
+        emitter.own(kernel, &inputs[0], inputs, outputs, attributes);
         Ok(())
     }
 
@@ -208,7 +215,7 @@ impl TwoStreamAttention {
 
     /// How many inputs it takes.
     fn inputs(&self) -> usize {
-        PLAIN_INPUTS
+        Inputs::DROPOUT
             + match self.dropping {
                 Dropping::Nothing => 0,
                 Dropping::Mask => 1,
@@ -263,9 +270,30 @@ impl Operator for TwoStreamAttention {
         Ok(all)
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Own(KernelId::TwoStreamAttention)]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::PerInput {
+            full: vec![Inputs::BIAS],
+            gives_stream: false,
+        }
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        // Scores and context.
+        node.flops(2 * 2 * node.output(0) * node.dim(Inputs::KEY, 0))
+    }
+
+    fn dropping(&mut self) -> Option<(&mut Dropping, usize)> {
+        Some((&mut self.dropping, Inputs::DROPOUT))
+    }
+
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
         let (weights, factors, sums) = self.weights(inputs);
-        let (query, value, bias) = (inputs[0], inputs[2], inputs[5]);
+        let [query, value, bias] =
+            [Inputs::QUERY, Inputs::VALUE, Inputs::BIAS].map(|place| inputs[place]);
         let width = query.shape()[2] / bias.shape()[0];
         let mut context = Array::zeros(query.raw_dim());
         for ((b, h, r, k), weight) in four(&weights * &factors)?.indexed_iter() {
@@ -276,17 +304,8 @@ impl Operator for TwoStreamAttention {
         Ok(vec![context, sums])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
-        self.emit_as(self.name(), emitter, inputs, outputs)
-    }
-
-    fn kernel(&self) -> Kernel {
-        Kernel::Own
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
+        self.emit_as(KernelId::TwoStreamAttention, emitter, inputs, outputs)
     }
 }
 
@@ -295,9 +314,112 @@ pub(super) fn four(array: Array) -> Result<ndarray::Array4<f64>, String> {
     array.into_dimensionality().map_err(|e| e.to_string())
 }
 
+/// Derivative of [`TwoStreamAttention`] with respect to queries, keys, values and bias.
+///
+/// Inputs are the context's gradient, the context and the log-sum-exp, then those of the operator.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TwoStreamAttentionGrad {
+    pub forward: TwoStreamAttention,
+}
+
+impl Operator for TwoStreamAttentionGrad {
+    fn name(&self) -> &'static str {
+        "TwoStreamAttentionGrad"
+    }
+
+    fn attributes(&self) -> String {
+        self.forward.shown()
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [gradient, context, sums, forward @ ..] = inputs else {
+            return Err("takes a gradient, what the operator gave and its inputs".to_owned());
+        };
+        let expected = self.forward.check(forward)?;
+        if *gradient != forward[0] || *context != forward[0] || **sums != expected {
+            return Err("gradient, context or log-sum-exp do not fit".to_owned());
+        }
+        let given = [Inputs::QUERY, Inputs::KEY, Inputs::VALUE, Inputs::BIAS];
+        let [query, key, value, bias] = given.map(|i| forward[i].clone());
+        Ok(vec![query, key, value, Type::new(DType::F32, bias.shape)])
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Own(KernelId::TwoStreamAttentionGrad)]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::PerInput {
+            full: vec![GradInputs::SUMS, GradInputs::BIAS],
+            gives_stream: false,
+        }
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        // Five products, the scores once more among them.
+        node.flops(2 * 5 * node.output(0) * node.dim(GradInputs::KEY, 0))
+    }
+
+    fn dropping(&mut self) -> Option<(&mut Dropping, usize)> {
+        Some((&mut self.forward.dropping, GradInputs::DROPOUT))
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let gradient = inputs[GradInputs::GRADIENT];
+        let forward = &inputs[GradInputs::QUERY..];
+        let (weights, factors, _) = self.forward.weights(forward);
+        let (weights, factors) = (four(weights)?, four(factors)?);
+        let (query, key, value, positions, bias) = (
+            forward[Inputs::QUERY],
+            forward[Inputs::KEY],
+            forward[Inputs::VALUE],
+            forward[Inputs::POSITIONS],
+            forward[Inputs::BIAS],
+        );
+        let width = query.shape()[2] / bias.shape()[0];
+        let first = positions.shape()[1] - query.shape()[0];
+        let middle = (bias.shape()[1] - 1) / 2;
+        let scale = f64::from(self.forward.scale);
+
+        let mut d_weights = weights.clone();
+        let mut d_value = Array::zeros(value.raw_dim());
+        for ((b, h, r, k), factor) in factors.indexed_iter() {
+            let heads = h * width..(h + 1) * width;
+            let sum: f64 = heads
+                .clone()
+                .map(|d| gradient[[r, b, d]] * value[[k, b, d]])
+                .sum();
+            d_weights[[b, h, r, k]] = sum * factor;
+            for d in heads {
+                d_value[[k, b, d]] += weights[[b, h, r, k]] * factor * gradient[[r, b, d]];
+            }
+        }
+        let delta = (&d_weights * &weights).sum_axis(ndarray::Axis(3)); // [B, H, R]
+        let mut d_query = Array::zeros(query.raw_dim());
+        let mut d_key = Array::zeros(key.raw_dim());
+        let mut d_bias = Array::zeros(bias.raw_dim());
+        for ((b, h, r, k), weight) in weights.indexed_iter() {
+            let d_score = weight * (d_weights[[b, h, r, k]] - delta[[b, h, r]]);
+            let distance = positions[[b, k]] - positions[[b, first + r]] + middle as f64;
+            d_bias[[h, distance as usize]] += d_score;
+            for d in h * width..(h + 1) * width {
+                d_query[[r, b, d]] += d_score * scale * key[[k, b, d]];
+                d_key[[k, b, d]] += d_score * scale * query[[r, b, d]];
+            }
+        }
+        Ok(vec![d_query, d_key, d_value, d_bias])
+    }
+
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
+        let kernel = KernelId::TwoStreamAttentionGrad;
+        self.forward.emit_as(kernel, emitter, inputs, outputs)
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::ir::Dim;
     use crate::ops::testing::*;
 
     /// Queries, keys and values of two heads of width 2, positions below 6, for all rows or the last.
@@ -354,7 +476,7 @@ pub(super) mod tests {
         Dim::from(L) + Dim::from(P) + Dim::from(P)
     }
 
-    pub fn spec() -> Spec {
+    pub fn two_stream_attention() -> Spec {
         let mut spec = Spec::default();
         for op in OPS {
             for rows in [all_rows(), P.into()] {
@@ -418,5 +540,35 @@ pub(super) mod tests {
         let scale = f64::from(op.scale);
         let sums = [10.0 * scale + 0.5, 40.0 * scale + 0.5, 60.0 * scale + 0.5];
         assert_close(&found[1], &array(&[1, 1, 3], &sums), 1e-12, "log-sum-exp");
+    }
+
+    pub fn two_stream_attention_grad() -> Spec {
+        let mut spec = Spec::default();
+        for op in OPS {
+            for rows in [all_rows(), P.into()] {
+                let four = Dim::from(4);
+                let example = Example::of(TwoStreamAttentionGrad { forward: op })
+                    .floats([rows.clone(), B.into(), four.clone()])
+                    .floats([rows.clone(), B.into(), four])
+                    .floats([B.into(), Dim::from(2), rows.clone()]);
+                spec = spec.example(dropped(op, rows, example).derivative_refused());
+            }
+        }
+        let types = [
+            f32([4, 2, 6]),
+            f32([4, 2, 6]),
+            f32([2, 2, 3]),
+            f32([4, 2, 6]),
+            f32([3, 2, 6]),
+            f32([3, 2, 6]),
+            i64([2, 4]),
+            bool([2, 3]),
+            f32([2, 5]),
+        ];
+        spec.rejects(
+            TwoStreamAttentionGrad { forward: OPS[0] },
+            types,
+            "log-sum-exp do not fit",
+        )
     }
 }

@@ -1,8 +1,8 @@
 //! Elementwise choice: `a` where the condition holds, else `b`, broadcasting.
 
 use super::broadcast;
-use super::operator::{Operator, Vjp};
-use crate::ir::{Array, Bindings, DType, Graph, GraphError, Type, ValueId};
+use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
+use crate::ir::{Array, Bindings, Cost, DType, Graph, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
 use ndarray::{IxDyn, Zip};
 
@@ -31,9 +31,7 @@ impl Operator for Where {
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
-        let [condition, a, b] = inputs else {
-            return Err(format!("takes 3 inputs, not {}", inputs.len()));
-        };
+        let [condition, a, b] = exactly(inputs)?;
         if condition.dtype != DType::Bool || a.dtype != b.dtype {
             return Err("takes a boolean and two tensors of one element type".to_owned());
         }
@@ -48,6 +46,18 @@ impl Operator for Where {
         let a = graph.where_select(condition, grad, zero)?;
         let b = graph.where_select(condition, zero, grad)?;
         Ok(vec![None, Some(a), Some(b)])
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Standard]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Move
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        node.flops(node.output(0))
     }
 
     fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
@@ -72,13 +82,8 @@ impl Operator for Where {
         Ok(vec![out])
     }
 
-    fn emit(
-        &self,
-        emitter: &mut Emitter,
-        inputs: &[String],
-        outputs: &[String],
-    ) -> Result<(), String> {
-        emitter.standard("Where", inputs, outputs);
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
+        emitter.select(inputs, outputs);
         Ok(())
     }
 }
@@ -88,7 +93,8 @@ pub(super) mod tests {
     use super::*;
     use crate::ir::Dim;
     use crate::ops::testing::*;
-    pub fn spec() -> Spec {
+
+    pub fn where_select() -> Spec {
         Spec::default()
             .example(
                 Example::of(Where)

@@ -25,7 +25,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
 mod tests {
     use super::run;
     use crate::ir::{Dim, Graph, GraphError, Type};
-    use crate::ops::split::Split;
+    use crate::ops::concat::Split;
     use crate::passes::testing::rewritten;
 
     #[test]

@@ -9,9 +9,9 @@
 
 use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
 use crate::ops::Op;
+use crate::ops::concat::Split;
+use crate::ops::dropout::FactorDropout;
 use crate::ops::dropping::Dropping;
-use crate::ops::factor_dropout::FactorDropout;
-use crate::ops::split::Split;
 use mpnet_plan::{DropoutSite, Factor};
 use std::collections::HashMap;
 
@@ -40,7 +40,8 @@ pub fn device_dropout(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Vec<Fa
         for input in &mut node.inputs {
             *input = map[input.0];
         }
-        if let Some((dropping, mask)) = inner_mask(&mut node.op) {
+        let inner = node.op.operator_mut().dropping();
+        if let Some((dropping, mask)) = inner.filter(|(how, _)| **how == Dropping::Mask) {
             let input = node.inputs[mask];
             let site = sites
                 .iter()
@@ -85,25 +86,6 @@ enum Replacement {
     Mask(ValueId),
     /// The factors of rows and columns.
     Factors(ValueId, ValueId),
-}
-
-/// Where an operator with dropout inside says what it drops, and the place of its mask among its inputs.
-fn inner_mask(op: &mut Op) -> Option<(&mut Dropping, usize)> {
-    let (dropping, place) = match op {
-        Op::TwoStreamAttention(op) => (&mut op.dropping, 6),
-        Op::TwoStreamAttentionGrad(op) => (&mut op.forward.dropping, 9),
-        Op::PackedAttention(op) => (&mut op.inner.dropping, 4),
-        Op::PackedAttentionGrad(op) => (&mut op.forward.inner.dropping, 7),
-        Op::ResidualNorm(op) => (&mut op.dropout.dropping, 5),
-        Op::ResidualNormGrad(op) => {
-            let place = op.plain_inputs();
-            (&mut op.dropout.dropping, place)
-        }
-        Op::BiasGelu(op) => (&mut op.dropout.dropping, 2),
-        Op::BiasGeluGrad(op) => (&mut op.forward.dropout.dropping, 3),
-        _ => return None,
-    };
-    (*dropping == Dropping::Mask).then_some((dropping, place))
 }
 
 fn invalid(reason: String) -> GraphError {

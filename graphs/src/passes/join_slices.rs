@@ -41,7 +41,7 @@ fn whole(graph: &Graph, matching: &Matching, first: ValueId, second: ValueId) ->
 mod tests {
     use super::run;
     use crate::ir::{Dim, Graph, GraphError, Symbol, Type};
-    use crate::ops::pad::Pad;
+    use crate::ops::slice::Pad;
     use crate::passes::dead_code;
     use crate::passes::testing::rewritten;
 

@@ -3,7 +3,7 @@
 
 use crate::ir::{Dim, Graph, GraphError, ValueId};
 use crate::ops::Op;
-use crate::ops::pad::Pad;
+use crate::ops::slice::Pad;
 
 pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
     let mut map = graph.identity_map();
@@ -46,7 +46,7 @@ fn joined(graph: &mut Graph, pad: &Pad, x: ValueId) -> Result<ValueId, GraphErro
 mod tests {
     use super::run;
     use crate::ir::{Dim, Graph, GraphError, Symbol, Type};
-    use crate::ops::pad::Pad;
+    use crate::ops::slice::Pad;
     use crate::passes::testing::rewritten;
 
     #[test]

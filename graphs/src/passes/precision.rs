@@ -8,97 +8,9 @@
 //! kernels.
 
 use crate::ir::{DType, Graph, GraphError, Node, ValueId};
-use crate::ops::residual_norm_grad::Gradients;
-use crate::ops::{Op, cast::Cast};
+use crate::ops::cast::Cast;
+use crate::ops::{Arithmetic, Op};
 use std::collections::{HashMap, HashSet};
-
-/// How an operator takes its floats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// In 16 bits, whatever they come in: what makes activations.
-    Low,
-    /// In f32, whatever they come in.
-    Full,
-    /// In f32, whatever they come in: what starts the stream anew.
-    Stream,
-    /// A kernel of ours, in 16 bits but for these inputs, which are f32 in every precision: the stream,
-    /// vectors, tables and sums.
-    Mixed(&'static [usize]),
-    /// In f32 where one of them is the stream, which the sum becomes; else as `Follow`.
-    Join,
-    /// In f32 where they are the stream, which the result stays; else as `Follow`.
-    Move,
-    /// In 16 bits where any of them is, or is the stream.
-    Follow,
-}
-
-fn class(op: &Op) -> Class {
-    match op {
-        Op::MatMul(_) | Op::Gather(_) | Op::Split(_) => Class::Low,
-        Op::Accumulate(_)
-        | Op::AdamWUpdate(_)
-        | Op::ArgMax(_)
-        | Op::CrossEntropy(_)
-        | Op::CrossEntropyGrad(_)
-        | Op::CumSum(_)
-        | Op::Equal(_)
-        | Op::Less(_)
-        | Op::ScatterAdd(_)
-        | Op::ScatterElements(_)
-        | Op::SumSquares(_) => Class::Full,
-        Op::TwoStreamAttention(_) => Class::Mixed(&[5]),
-        Op::TwoStreamAttentionGrad(_) => Class::Mixed(&[2, 8]),
-        Op::PackedAttention(_) => Class::Mixed(&[3]),
-        Op::PackedAttentionGrad(_) => Class::Mixed(&[2, 6]),
-        Op::ResidualNorm(_) => Class::Mixed(&[0, 2, 3, 4]),
-        Op::ResidualNormGrad(op) => match op.gradients {
-            Gradients::Normal => Class::Mixed(&[0, 2, 3, 4]),
-            Gradients::Copy => Class::Mixed(&[2, 3, 4]),
-            Gradients::Both => Class::Mixed(&[0, 3, 4, 5]),
-        },
-        Op::NormalizedAgain(_) => Class::Mixed(&[1, 2, 3, 4]),
-        Op::BiasGelu(_) => Class::Mixed(&[1]),
-        Op::BiasGeluGrad(_) => Class::Mixed(&[2]),
-        Op::BiasCrossEntropy(_) => Class::Mixed(&[1]),
-        Op::BiasCrossEntropyGrad(_) => Class::Mixed(&[0, 2, 4]),
-        Op::LayerNorm(_) | Op::LayerNormGrad(_) | Op::LayerNormOutput(_) => Class::Stream,
-        Op::Add(_) => Class::Join,
-        Op::Concat(_)
-        | Op::Expand(_)
-        | Op::Pad(_)
-        | Op::Reshape(_)
-        | Op::Slice(_)
-        | Op::Transpose(_)
-        | Op::Where(_) => Class::Move,
-        Op::And(_)
-        | Op::Cast(_)
-        | Op::Constant(_)
-        | Op::Div(_)
-        | Op::Dropout(_)
-        | Op::Erf(_)
-        | Op::Exp(_)
-        | Op::FactorDropout(_)
-        | Op::Gelu(_)
-        | Op::GeluGrad(_)
-        | Op::Iota(_)
-        | Op::Mul(_)
-        | Op::ReduceSum(_)
-        | Op::Relu(_)
-        | Op::ReluGrad(_)
-        | Op::Sigmoid(_)
-        | Op::Softmax(_)
-        | Op::SoftmaxGrad(_)
-        | Op::Sqrt(_)
-        | Op::Sub(_)
-        | Op::Tanh(_)
-        | Op::WrappingMul(_) => Class::Follow,
-    }
-}
-
-/// Whether the first output of a kernel of ours is the stream or its gradient.
-fn gives_stream(op: &Op) -> bool {
-    matches!(op, Op::ResidualNorm(_) | Op::ResidualNormGrad(_))
-}
 
 /// Rewrites an f32 graph to work in `low` wherever that is safe.
 ///
@@ -113,26 +25,38 @@ pub fn lower_precision(graph: &mut Graph, low: DType) -> Result<(), GraphError> 
         let floats: Vec<bool> = node.inputs.iter().map(is_float).collect();
         let inputs = || node.inputs.iter().filter(|v| is_float(v));
         let any_stream = inputs().any(|v| stream.contains(v));
-        let class = match node.outputs.iter().any(|v| shifts.contains(v)) {
-            true => Class::Full,
-            false => class(&node.op),
+        let arithmetic = match node.outputs.iter().any(|v| shifts.contains(v)) {
+            true => Arithmetic::Full,
+            false => node.op.operator().arithmetic(),
         };
-        let in_stream = match class {
-            Class::Low | Class::Full | Class::Mixed(_) | Class::Follow => false,
-            Class::Stream => true,
-            Class::Join => any_stream,
-            Class::Move => any_stream && inputs().all(|v| stream.contains(v)),
+        let in_stream = match arithmetic {
+            Arithmetic::Low
+            | Arithmetic::Full
+            | Arithmetic::PerInput { .. }
+            | Arithmetic::Follow => false,
+            Arithmetic::Stream => true,
+            Arithmetic::Join => any_stream,
+            Arithmetic::Move => any_stream && inputs().all(|v| stream.contains(v)),
         };
-        let wanted = match class {
-            Class::Low | Class::Mixed(_) => low,
-            Class::Full => DType::F32,
-            Class::Stream | Class::Join | Class::Move | Class::Follow => {
+        let wanted = match arithmetic {
+            Arithmetic::Low | Arithmetic::PerInput { .. } => low,
+            Arithmetic::Full => DType::F32,
+            Arithmetic::Stream | Arithmetic::Join | Arithmetic::Move | Arithmetic::Follow => {
                 let any_low = inputs().any(|v| graph.ty(*v).dtype == low);
                 match !in_stream && (any_stream || any_low) {
                     true => low,
                     false => DType::F32,
                 }
             }
+        };
+        let (full, gives_stream) = match arithmetic {
+            Arithmetic::PerInput { full, gives_stream } => (full, gives_stream),
+            Arithmetic::Low
+            | Arithmetic::Full
+            | Arithmetic::Stream
+            | Arithmetic::Join
+            | Arithmetic::Move
+            | Arithmetic::Follow => (Vec::new(), false),
         };
         if let (Op::Sub(_), true, &[x, shift]) = (&node.op, wanted == low, &node.inputs[..])
             && shifts.contains(&shift)
@@ -149,18 +73,9 @@ pub fn lower_precision(graph: &mut Graph, low: DType) -> Result<(), GraphError> 
         }
         if in_stream {
             stream.extend(node.outputs.iter().copied());
-        } else if gives_stream(&node.op) {
+        } else if gives_stream {
             stream.insert(node.outputs[0]);
         }
-        let full = match class {
-            Class::Mixed(full) => full,
-            Class::Low
-            | Class::Full
-            | Class::Stream
-            | Class::Join
-            | Class::Move
-            | Class::Follow => &[],
-        };
         for (index, is_float) in floats.into_iter().enumerate() {
             if is_float {
                 let wanted = match full.contains(&index) {

@@ -4,7 +4,7 @@
 use super::matching::{ancestors, sort};
 use crate::ir::{Graph, GraphError};
 use crate::ops::Op;
-use crate::ops::bias_gelu_grad::VALUE;
+use crate::ops::bias_gelu::VALUE;
 
 /// Lets what runs after a derivative read the value from there.
 ///

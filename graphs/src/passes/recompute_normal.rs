@@ -4,7 +4,7 @@
 use super::matching::{ancestors, sort};
 use crate::ir::{Graph, GraphError, Node, ValueId};
 use crate::ops::Op;
-use crate::ops::normalized_again::NormalizedAgain;
+use crate::ops::residual_norm::{Inputs, NormalizedAgain};
 
 /// Lets the products of the derivative read what is computed just before them.
 ///
@@ -34,8 +34,8 @@ pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
                 norm.outputs[2],
                 norm.outputs[3],
                 norm.outputs[4],
-                norm.inputs[3],
-                norm.inputs[4],
+                norm.inputs[Inputs::SCALE],
+                norm.inputs[Inputs::SHIFT],
                 after,
             ];
             let again = graph.apply1(NormalizedAgain, &inputs)?;

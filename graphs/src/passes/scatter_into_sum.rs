@@ -2,7 +2,7 @@
 //! gradients are summed where they fall instead of over the whole table.
 
 use crate::ir::{Graph, GraphError, NodeId, ValueId};
-use crate::ops::{Op, scatter_add::ScatterAdd};
+use crate::ops::{Op, scatter::ScatterAdd};
 
 pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
     let producers = graph.producers();
@@ -57,7 +57,7 @@ fn scatter_into_zeros(
 mod tests {
     use super::run;
     use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
-    use crate::ops::scatter_add::ScatterAdd;
+    use crate::ops::scatter::ScatterAdd;
     use crate::passes::testing::rewritten;
     use crate::passes::{constant_folding, dead_code};
 

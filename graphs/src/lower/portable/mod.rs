@@ -17,16 +17,15 @@ use crate::model::config::ModelConfig;
 use crate::model::parameters::parameters;
 use crate::model::pretraining::pretraining_with;
 use crate::onnx::model::to_onnx_with_sizes;
-use crate::ops::Op;
 use crate::ops::matmul::MatMul;
-use crate::ops::softmax_grad::SoftmaxGrad;
+use crate::ops::softmax::SoftmaxGrad;
+use crate::ops::{Feature, Kernel, Op};
 use crate::passes;
 use crate::passes::absorb_scale::absorb_scale;
 use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
 use crate::passes::precision::lower_precision;
 use crate::passes::softmax_row_sum::softmax_row_sum;
-use kernels::{own_kernel, runs};
 use layout::Layout;
 use mpnet_plan::{
     AdamW, Dim, KernelId, Link, Models, Plan, Precision, Provider, Randomness, names,
@@ -73,7 +72,17 @@ impl Options {
 
     /// Whether there is a kernel of `op` as it is emitted.
     fn has(&self, op: &Op) -> bool {
-        runs(self.provider, op) || own_kernel(op).is_some_and(|kernel| self.may_use(kernel))
+        let info = self.provider.info();
+        let kernels = op.operator().kernels();
+        kernels.into_iter().any(|kernel| match kernel {
+            Kernel::Standard => true,
+            Kernel::Feature(Feature::ScatterElementsAdds) => info.scatter_adds,
+            Kernel::Feature(Feature::ScatterNdAdds) => info.scatter_adds && info.scatter_nd_adds,
+            Kernel::Feature(Feature::LayerNormStatistics) => info.layer_norm_statistics,
+            Kernel::Contrib(name) => info.contrib.contains(&name),
+            Kernel::Training(_) => false,
+            Kernel::Own(kernel) => self.may_use(kernel),
+        })
     }
 
     /// Whether graphs are fused for kernels of the runtime.

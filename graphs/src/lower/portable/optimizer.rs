@@ -2,7 +2,7 @@
 
 use crate::ir::{Graph, GraphError, Type, ValueId};
 use crate::ops::adamw_update::AdamWUpdate;
-use crate::ops::sum_squares::SumSquares;
+use crate::ops::reduce::SumSquares;
 use mpnet_plan::{AdamW, Dim, Segment, Symbol, names};
 
 /// Added to the norm before the clipping factor is formed, as PyTorch does.
