@@ -6,6 +6,7 @@ pub mod cli;
 pub mod convert;
 pub mod data;
 pub mod export;
+pub mod initialize;
 pub mod machine;
 pub mod output;
 pub mod report;

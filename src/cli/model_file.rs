@@ -2,8 +2,8 @@
 
 use super::presets::Preset;
 use crate::checkpoint::{self, Pointer};
-use crate::train::config::Vocabulary;
-use crate::train::initialize::initial_parameters;
+use crate::data::tokenizer::Vocabulary;
+use crate::initialize::initial_parameters;
 use anyhow::{Context, Result};
 use clap::Args;
 use mpnet_graphs::model::config::ModelConfig;

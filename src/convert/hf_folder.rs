@@ -11,8 +11,8 @@ use crate::arrays::{Planned, stream_safetensors};
 use crate::data::tokenizer::{
     CONFIG_FILE as TOKENIZER_CONFIG_FILE, TOKENIZER_FILES, copy_tokenizer,
 };
+use crate::initialize::normal;
 use crate::staging::Staging;
-use crate::train::initialize::normal;
 use clap::ValueEnum;
 use half::{bf16, f16};
 use mpnet_graphs::model::encoder::Head;

@@ -3,7 +3,7 @@
 use super::ConvertError;
 use super::tensors::Tensor;
 use super::weight_map::{LM_HEAD, Layout, Mapped, by_native, ignored};
-use crate::train::initialize::initial_parameters;
+use crate::initialize::initial_parameters;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
 use std::collections::{BTreeMap, HashMap};

@@ -175,7 +175,7 @@ pub(super) fn apply_tokenizer(
             ),
         ));
     }
-    let vocabulary = crate::train::run::vocabulary(tokenizer);
+    let vocabulary = tokenizer.vocabulary();
     model.vocab_size = vocabulary.size;
     model.pad_token_id = vocabulary.pad;
     model.bos_token_id = vocabulary.bos;

@@ -4,6 +4,7 @@ use super::execution::Execution;
 use super::log::LogConfig;
 use super::schedule::Schedule;
 use crate::data::hub::DatasetName;
+use crate::data::tokenizer::Vocabulary;
 use crate::data::{BreakMode, Masking};
 use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::model::Objective;
@@ -28,17 +29,6 @@ pub struct Architecture {
     pub dropout: f32,
     pub attention_dropout: f32,
     pub activation_dropout: f32,
-}
-
-/// Token ids and sizes of a tokenizer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Vocabulary {
-    pub size: usize,
-    pub pad: i64,
-    pub bos: i64,
-    pub eos: i64,
-    pub unk: i64,
-    pub mask: i64,
 }
 
 impl Architecture {

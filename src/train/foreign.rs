@@ -1,12 +1,12 @@
 //! What a run starts from: its tokenizer, and the weights of a model of another program.
 
 use super::config::TrainConfig;
-use super::initialize::initial_parameters;
 use crate::checkpoint::{self, TOKENIZER_FOLDER};
 use crate::convert::source::SourceOptions;
 use crate::convert::{Source, resize_positions};
 use crate::data::Tokenizer;
 use crate::data::tokenizer::TOKENIZER_FILE;
+use crate::initialize::initial_parameters;
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::NamedArray;

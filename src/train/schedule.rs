@@ -142,6 +142,95 @@ mod tests {
         }
     }
 
+    /// `get_*_schedule_with_warmup` of transformers 4, whose factor of a number of steps is ours of that update
+    /// (`num_cycles` 0.5, as is the default there).
+    #[test]
+    fn with_warm_up_the_rates_are_those_of_transformers() {
+        let (warmup, total) = (7.0, 50.0);
+        let factor = |decay: Decay, step: f64| -> f64 {
+            if step < warmup {
+                return step / warmup;
+            }
+            let progress = (step - warmup) / (total - warmup);
+            match decay {
+                Decay::Constant => 1.0,
+                Decay::Linear => (total - step) / (total - warmup),
+                Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * 0.5 * 2.0 * progress).cos()),
+                // With lr_end 1e-5 of a peak of 2e-3, and power 3.
+                Decay::Polynomial => {
+                    let remaining = 1.0 - progress;
+                    ((2e-3 - 1e-5) * remaining.powi(3) + 1e-5) / 2e-3
+                }
+            }
+        };
+        for &decay in Decay::value_variants() {
+            let end = if decay == Decay::Polynomial {
+                1e-5
+            } else {
+                0.0
+            };
+            let schedule = Schedule {
+                peak: 2e-3,
+                end,
+                power: 3.0,
+                warmup_updates: 7,
+                total_updates: 50,
+                decay,
+            };
+            for update in 1..=50 {
+                let expected = 2e-3 * factor(decay, update as f64);
+                let found = schedule.lr(update);
+                assert!(
+                    (found - expected).abs() < 1e-15,
+                    "{decay:?} {update}: {found} {expected}"
+                );
+            }
+        }
+    }
+
+    /// PyTorch's `CosineAnnealingLR`, `LinearLR` and `PolynomialLR`, step by step as it computes them from the
+    /// rate before.
+    #[test]
+    fn without_warm_up_the_rates_are_those_of_pytorch() {
+        let (peak, end, power, all) = (2e-3, 1e-5, 3.0, 40.0);
+        let next = |decay: Decay, before: f64, t: f64| -> f64 {
+            let half_wave = |t: f64| 1.0 + (std::f64::consts::PI * t / all).cos();
+            match decay {
+                Decay::Constant => before,
+                Decay::Cosine => half_wave(t) / half_wave(t - 1.0) * (before - end) + end,
+                Decay::Linear => {
+                    let change = end / peak - 1.0;
+                    before * (1.0 + change / (all + (t - 1.0) * change))
+                }
+                // Which ends at 0.
+                Decay::Polynomial => {
+                    before * ((1.0 - t / all) / (1.0 - (t - 1.0) / all)).powf(power)
+                }
+            }
+        };
+        for &decay in Decay::value_variants() {
+            let schedule = Schedule {
+                peak,
+                end: if decay == Decay::Polynomial { 0.0 } else { end },
+                power,
+                warmup_updates: 0,
+                total_updates: 41,
+                decay,
+            };
+            let mut expected = peak;
+            for update in 1..=41 {
+                if update > 1 {
+                    expected = next(decay, expected, (update - 1) as f64);
+                }
+                let found = schedule.lr(update);
+                assert!(
+                    (found - expected).abs() < 1e-14,
+                    "{decay:?} {update}: {found} {expected}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn a_schedule_saved_without_a_decay_is_polynomial() {
         let saved = r#"{"peak":1.0,"end":0.1,"power":2.0,"warmup_updates":4,"total_updates":14}"#;

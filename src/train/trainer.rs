@@ -9,6 +9,7 @@ use super::figures::{Figures, UpdateFigures};
 use super::log::Log;
 use super::log::record::{Record, Test, Valid, now};
 use super::micro_batch::MicroBatch;
+use super::prepare::PreparedRun;
 use super::saver::{Attempts, Job, Saver};
 use crate::checkpoint::{self, Checkpoint, Pointer};
 use crate::data::dropout::MaskKey;
@@ -17,6 +18,7 @@ use crate::stop::StopSignal;
 use anyhow::{Context, Result, anyhow};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::{NamedArray, OptimizerState};
+use std::sync::Arc;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,30 +41,72 @@ pub struct Position {
     pub data: LoaderState,
 }
 
-/// A run in progress.
-pub struct Trainer<'a> {
-    pub config: &'a TrainConfig,
-    pub model: &'a ModelConfig,
-    pub tokenizer: &'a Tokenizer,
-    pub running: Running,
-    pub feeder: Feeder,
-    pub valid: EvaluationSet,
-    pub test: EvaluationSet,
-    pub position: Position,
-    pub stop: StopSignal,
-    pub log: Log,
-    pub figures: Figures,
-    pub saver: Saver,
-    /// Updates skipped in a row.
-    pub skipped_in_row: u64,
-    /// The last step that this run saved, or that it was resumed from.
-    pub saved: Option<u64>,
-    /// The step that this run saved only because it was the best so far: it goes when a better one
-    /// comes.
-    pub only_best: Option<u64>,
+impl Position {
+    /// That of a run that begins, whose data stands at `data`.
+    pub fn start(data: LoaderState) -> Position {
+        Position {
+            step: 0,
+            best_loss: None,
+            validated: None,
+            data,
+        }
+    }
 }
 
-impl Trainer<'_> {
+/// A run in progress.
+pub struct Trainer<'a> {
+    config: &'a TrainConfig,
+    model: ModelConfig,
+    tokenizer: Arc<Tokenizer>,
+    running: Running,
+    feeder: Feeder,
+    valid: EvaluationSet,
+    test: EvaluationSet,
+    position: Position,
+    stop: StopSignal,
+    pub log: Log,
+    figures: Figures,
+    saver: Saver,
+    /// Updates skipped in a row.
+    skipped_in_row: u64,
+    /// The last step that this run saved, or that it was resumed from.
+    saved: Option<u64>,
+    /// The step that this run saved only because it was the best so far: it goes when a better one
+    /// comes.
+    only_best: Option<u64>,
+}
+
+impl<'a> Trainer<'a> {
+    /// The run `config`, of which all is there. `peak` is what its device could do at most, where known.
+    pub fn new(
+        config: &'a TrainConfig,
+        prepared: PreparedRun,
+        running: Running,
+        log: Log,
+        peak: Option<f64>,
+        stop: StopSignal,
+    ) -> Trainer<'a> {
+        let total = config.schedule.total_updates;
+        let patience = config.operation.save_patience;
+        Trainer {
+            config,
+            model: prepared.model,
+            tokenizer: prepared.tokenizer,
+            running,
+            feeder: prepared.feeder,
+            valid: prepared.valid,
+            test: prepared.test,
+            position: prepared.position,
+            log,
+            figures: Figures::new(config.logging_steps, total, peak),
+            saver: Saver::new(&config.checkpoint_dir, patience, stop.clone()),
+            stop,
+            skipped_in_row: 0,
+            saved: prepared.saved,
+            only_best: None,
+        }
+    }
+
     /// Runs to the end, or until a signal asks for a stop.
     ///
     /// # Errors

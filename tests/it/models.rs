@@ -5,7 +5,7 @@ use std::path::Path;
 use mpnet::checkpoint::{self, Checkpoint, Pointer};
 use mpnet::cli::model_file::preset_model;
 use mpnet::cli::presets::Preset;
-use mpnet::train::initialize::initial_parameters;
+use mpnet::initialize::initial_parameters;
 use serde_json::{Value, json};
 
 use crate::common::{self, binary, failure, failure_without_a_trace, pretrain, repository, stdout};

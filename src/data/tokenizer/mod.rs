@@ -39,6 +39,17 @@ pub struct Tokenizer {
     mask: u32,
 }
 
+/// What a model has to know of a tokenizer: how many entries it has, and the ids of the special ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vocabulary {
+    pub size: usize,
+    pub pad: i64,
+    pub bos: i64,
+    pub eos: i64,
+    pub unk: i64,
+    pub mask: i64,
+}
+
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokenizer")
@@ -56,6 +67,18 @@ impl Tokenizer {
     /// When nothing is there, it can't be parsed, or it lacks a mask, padding, start or end token.
     pub fn load(name: &str) -> Result<Self> {
         Self::new(Definition::read(locate(name)?)?)
+    }
+
+    /// What a model has to know of it.
+    pub fn vocabulary(&self) -> Vocabulary {
+        Vocabulary {
+            size: self.vocab_size(),
+            pad: self.pad.into(),
+            bos: self.bos.into(),
+            eos: self.eos.into(),
+            unk: self.unk.unwrap_or(self.mask).into(),
+            mask: self.mask.into(),
+        }
     }
 
     fn new(definition: Definition) -> Result<Self> {

@@ -1,0 +1,168 @@
+//! The checkpoint that a run goes on from, and whether it may.
+
+use super::changes::changes;
+use super::config::TrainConfig;
+use super::flags::Flags;
+use super::trainer::Position;
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Pointer};
+use crate::data::Tokenizer;
+use crate::data::tokenizer::{TOKENIZER_FILE, same_tokenizer};
+use anyhow::{Context, Result, bail};
+use mpnet_graphs::model::config::ModelConfig;
+use std::path::{Path, PathBuf};
+
+/// What a resumed run goes on from.
+pub struct Resumed {
+    pub checkpoint: Checkpoint,
+    pub position: Position,
+    /// Its step, where it is already a checkpoint of this run.
+    pub saved: Option<u64>,
+}
+
+/// The newest sound checkpoint that `path` stands for; damaged ones are named.
+fn newest_sound(path: &Path) -> Result<(PathBuf, Checkpoint)> {
+    let mut first = None;
+    for folder in checkpoint::candidates(path)? {
+        match checkpoint::load(&folder) {
+            Ok(found) => {
+                if first.is_some() {
+                    tracing::warn!("resuming from {} instead", folder.display());
+                }
+                return Ok((folder, found));
+            }
+            // A newer program's checkpoint is not damaged: going on before it would lose it.
+            Err(error @ CheckpointError::Version { .. }) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!("{error}");
+                first.get_or_insert(error);
+            }
+        }
+    }
+    let not_found = || CheckpointError::NotFound {
+        path: path.to_owned(),
+    };
+    Err(first.unwrap_or_else(not_found).into())
+}
+
+/// The checkpoint at `path`, or the latest of the run's folder where it is empty, and where it stands.
+///
+/// # Errors
+/// Where there is none that is sound, or the run `config` with its `model` and `tokenizer` is another one
+/// and that is not accepted.
+pub fn resume(
+    path: &Path,
+    config: &TrainConfig,
+    flags: &Flags,
+    model: &ModelConfig,
+    tokenizer: &Tokenizer,
+) -> Result<Resumed> {
+    let path = match path.as_os_str().is_empty() {
+        true => &config.checkpoint_dir,
+        false => path,
+    };
+    let (folder, found) = newest_sound(path)?;
+    if model.vocab_size > found.model.padded_vocab_size {
+        bail!(
+            "the tokenizer {} has a vocabulary of {} entries, more than the {} of the model in {}: resume \
+             with the tokenizer of that run, {}",
+            tokenizer.path().display(),
+            model.vocab_size,
+            found.model.padded_vocab_size,
+            folder.display(),
+            folder.join(checkpoint::TOKENIZER_FOLDER).display()
+        );
+    }
+    if !same_but_dropout(&found.model, model) {
+        bail!(
+            "the model in {} is not the one that the flags and the tokenizer describe ({}): resume with \
+             those of that run",
+            folder.display(),
+            differences(&found.model, model, flags)?
+        );
+    }
+    let mut changed = changes(&found.config, config, found.step, flags)?;
+    let saved = found.tokenizer.as_ref();
+    let saved = saved.map(|folder| folder.join(TOKENIZER_FILE));
+    if let Some(saved) = saved.filter(|file| file.is_file())
+        && !same_tokenizer(&saved, tokenizer.path())?
+    {
+        let flag = flags.name("tokenizer");
+        changed.push(format!("{flag} is another tokenizer than that run's"));
+    }
+    if !changed.is_empty() {
+        let list = changed.join("; ");
+        if !config.operation.accept_changes {
+            bail!(
+                "these flags would change the run in {}: {list}. Give those of that run, or accept the \
+                 change with --override",
+                folder.display()
+            );
+        }
+        tracing::warn!("resuming with changed flags: {list}");
+    }
+    if found.optimizer.is_none() {
+        tracing::warn!(
+            "{} holds no optimizer state: the moments start from zero",
+            folder.display()
+        );
+    }
+    if found.step >= config.schedule.total_updates {
+        tracing::warn!(
+            "{} has {} updates behind it: with --total-updates {} there are none to make",
+            folder.display(),
+            found.step,
+            config.schedule.total_updates
+        );
+    }
+    let best_loss = found.best_loss.filter(|&loss| is_best(loss, config));
+    let position = Position {
+        step: found.step,
+        best_loss,
+        validated: found.validated.filter(|_| best_loss.is_some()),
+        data: serde_json::from_value(found.data.clone())
+            .with_context(|| format!("reading the data position in {}", folder.display()))?,
+    };
+    let here = config
+        .checkpoint_dir
+        .join(checkpoint::folder_name(found.step));
+    let complete = found.optimizer.is_some() || !config.operation.save_optimizer_state;
+    let same = matches!((here.canonicalize(), folder.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    Ok(Resumed {
+        saved: (same && complete && changed.is_empty()).then_some(found.step),
+        checkpoint: found,
+        position,
+    })
+}
+
+/// Whether two models have the same parameters and computations but for dropout.
+fn same_but_dropout(a: &ModelConfig, b: &ModelConfig) -> bool {
+    let a = ModelConfig {
+        dropout: b.dropout,
+        attention_dropout: b.attention_dropout,
+        activation_dropout: b.activation_dropout,
+        ..a.clone()
+    };
+    a == *b
+}
+
+/// Whether the best checkpoint of the run's folder is the one of this loss. It is not where a run goes
+/// on in another folder or from an older checkpoint: the next validation is then the best so far.
+fn is_best(loss: f64, config: &TrainConfig) -> bool {
+    checkpoint::resolve(&config.checkpoint_dir, Pointer::Best)
+        .and_then(|folder| checkpoint::read_state(&folder))
+        .is_ok_and(|state| state.best_loss == Some(loss))
+}
+
+/// The settings in which two models differ.
+fn differences(there: &ModelConfig, here: &ModelConfig, flags: &Flags) -> Result<String> {
+    let (there, here) = (serde_json::to_value(there)?, serde_json::to_value(here)?);
+    let fields = there.as_object().into_iter().flatten();
+    let different: Vec<String> = fields
+        .filter(|(field, value)| here[field] != **value)
+        .map(|(field, value)| {
+            let said = format!("{field} is {value} there and {} here", here[field]);
+            flags.translate(&said)
+        })
+        .collect();
+    Ok(different.join(", "))
+}
