@@ -219,7 +219,7 @@ impl Staging {
 mod tests {
     use super::{Staging, replace_by, replace_file, sync_file, sync_folder};
     use std::fs;
-    use std::io::{Error, Write};
+    use std::io::{Error, ErrorKind, Write};
     use std::path::Path;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -288,7 +288,8 @@ mod tests {
         sync_file(&file).unwrap();
         sync_folder(place.path()).unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"text");
-        assert!(sync_file(&place.path().join("none")).is_err());
+        let missing = sync_file(&place.path().join("none")).unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
     }
 
     #[test]
@@ -302,7 +303,10 @@ mod tests {
         drop(staging);
         assert_eq!(names(&target), ["old"]);
         assert_eq!(names(place.path()), ["b"]);
-        assert!(Staging::new(&target.join("old/below")).is_err());
+        let Err(below) = Staging::new(&target.join("old/below")) else {
+            panic!("a folder below a file");
+        };
+        assert_eq!(below.kind(), ErrorKind::AlreadyExists);
     }
 
     #[test]
@@ -314,7 +318,7 @@ mod tests {
             file.write_all(b"half")?;
             Err(Error::other("the disk is full"))
         });
-        assert!(failed.is_err());
+        assert_eq!(failed.unwrap_err().to_string(), "the disk is full");
         assert_eq!(fs::read(&path).unwrap(), b"one");
         replace_file(&path, |file| file.write_all(b"two")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");

@@ -260,7 +260,11 @@ mod tests {
                 [1.0, 4.0, -2.0, 0.25, 3.5, 6.0]
             );
             assert_eq!(transposed.read(1..2).unwrap(), [-2.0, 0.25]);
-            assert!(tensor(&[3, 3], None).read(0..3).is_err());
+            let beyond = tensor(&[3, 3], None).read(0..3).unwrap_err();
+            assert!(
+                beyond.to_string().contains("is to end after them"),
+                "{beyond}"
+            );
         }
     }
 }

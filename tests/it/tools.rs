@@ -20,7 +20,11 @@ fn every_binary_explains_itself() {
         let said = failure(binary(name, &here).arg("--no-such-flag"), 2);
         assert!(said.contains("--no-such-flag"), "{said}");
     }
+    let commands = commands(&stdout(&mut mpnet(&here, &["--help"])));
     for verb in [
+        "import",
+        "export",
+        "eval",
         "doctor",
         "runtime",
         "compile",
@@ -29,15 +33,40 @@ fn every_binary_explains_itself() {
         "report",
         "tokenizer",
     ] {
-        assert!(stdout(&mut mpnet(&here, &[verb, "--help"])).contains("Usage:"));
+        assert!(
+            commands.iter().any(|c| c == verb),
+            "no {verb}: {commands:?}"
+        );
+    }
+    for verb in commands {
+        let help = stdout(&mut mpnet(&here, &[&verb, "--help"]));
+        assert!(help.contains("Usage:"), "{verb}: {help}");
+        let said = failure(&mut mpnet(&here, &[&verb, "--no-such-flag"]), 2);
+        assert!(said.contains("--no-such-flag"), "{verb}: {said}");
     }
 }
 
+/// The commands that a help lists, but for `help` itself.
+fn commands(help: &str) -> Vec<String> {
+    let (_, list) = help.split_once("Commands:\n").expect("a list of commands");
+    // An entry is indented by two columns, what goes on below it by more.
+    list.lines()
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|verb| *verb != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
 #[test]
-fn verbs_that_are_not_there_yet_are_refused() {
+fn a_verb_without_its_arguments_is_a_usage_error() {
     for verb in ["import", "export", "eval"] {
         let said = failure(&mut mpnet(&repository(""), &[verb]), 2);
-        assert!(said.contains(verb), "{said}");
+        assert!(
+            said.contains("required") && said.contains("<MODEL>"),
+            "{said}"
+        );
     }
 }
 

@@ -295,6 +295,7 @@ mod tests {
         }
         let mut flat = shapes();
         flat[0].pop();
-        assert!(Sizes::new(&flat, 2).is_err());
+        let error = Sizes::new(&flat, 2).unwrap_err();
+        assert!(error.contains("does not fit"), "{error}");
     }
 }

@@ -563,7 +563,14 @@ fn names_of_datasets() {
     assert_eq!(parsed.name, "HuggingFaceFW/fineweb-edu");
     assert_eq!(parsed.config.as_deref(), Some("sample-10BT"));
     assert_eq!(name("squad").config, None);
-    for wrong in ["", "a/b/c", "../x", "a/b:", "a b"] {
-        assert!(wrong.parse::<DatasetName>().is_err(), "{wrong}");
+    for (wrong, word) in [
+        ("", "'' is no name of a dataset"),
+        ("a/b/c", "'a/b/c' is no name"),
+        ("../x", "'../x' is no name"),
+        ("a/b:", "no configuration after the colon"),
+        ("a b", "'a b' is no name"),
+    ] {
+        let said = wrong.parse::<DatasetName>().unwrap_err();
+        assert!(said.contains(word), "{wrong}: {said}");
     }
 }

@@ -232,12 +232,15 @@ mod tests {
         assert_eq!(unpack("").unwrap(), Vec::<Row>::new());
         let bytes = STANDARD.decode(&text).unwrap();
         for end in [bytes.len() - 1, 2, 7] {
-            assert!(unpack(&STANDARD.encode(&bytes[..end])).is_err(), "{end}");
+            let said = unpack(&STANDARD.encode(&bytes[..end])).unwrap_err();
+            assert_eq!(said, "its rows end in the middle", "{end}");
         }
-        assert!(unpack("?").is_err());
-        assert!(unpack(&STANDARD.encode([0xff; 6])).is_err());
+        assert!(unpack("?").unwrap_err().contains("not base64"));
+        let endless = unpack(&STANDARD.encode([0xff; 6])).unwrap_err();
+        assert_eq!(endless, "its rows end in the middle");
         let mut json = serde_json::to_value(LoaderState::new(1)).unwrap();
         json["ready_sizes"] = serde_json::json!([1]);
-        assert!(serde_json::from_value::<LoaderState>(json).is_err());
+        let said = serde_json::from_value::<LoaderState>(json).unwrap_err();
+        assert!(said.to_string().contains("ready batches"), "{said}");
     }
 }

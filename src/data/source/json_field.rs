@@ -161,8 +161,15 @@ mod tests {
         ] {
             assert_eq!(of(&format!("{{\"text\": {value}}}")), Field::Other(kind));
         }
-        for broken in ["{", "{} {}", "12", "[1]", "nul"] {
-            assert!(Field::of(broken, "text").is_err(), "{broken}");
+        for (broken, word) in [
+            ("{", "EOF"),
+            ("{} {}", "trailing"),
+            ("12", "invalid type"),
+            ("[1]", "invalid type"),
+            ("nul", "EOF"),
+        ] {
+            let said = Field::of(broken, "text").unwrap_err().to_string();
+            assert!(said.contains(word), "{broken}: {said}");
         }
     }
 }

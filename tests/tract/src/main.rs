@@ -120,7 +120,9 @@ fn main() -> Result<()> {
     let model = tract_onnx::onnx().model_for_path(model)?;
     let outlets = model.output_outlets()?.iter();
     let outputs = outlets.map(|outlet| model.outlet_label(*outlet).map(str::to_owned));
-    let outputs: Vec<String> = outputs.collect::<Option<_>>().context("an output without a name")?;
+    let outputs: Vec<String> = outputs
+        .collect::<Option<_>>()
+        .context("an output without a name")?;
     let batches = stored(batches.as_ref(), &outputs)?;
     let model = model.into_optimized()?.into_runnable()?;
     let mut worst = 0f32;
