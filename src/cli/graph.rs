@@ -5,13 +5,14 @@ use super::model_file::ModelArgs;
 use crate::output::{OutputError, say};
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
+use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::ir::cost::{Cost, costs, parameter_count};
 use mpnet_graphs::ir::memory::{execution_order, memory};
-use mpnet_graphs::ir::{Bindings, Graph};
 use mpnet_graphs::lower::ort_training::{eval_graph, training_graph};
 use mpnet_graphs::lower::portable::{Options, step_graph};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::pretraining;
+use mpnet_graphs::ops::Graph;
 use mpnet_plan::{AdamW, Provider, Symbol};
 
 /// Which graph.

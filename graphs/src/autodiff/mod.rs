@@ -3,7 +3,8 @@
 
 mod recompute;
 
-use crate::ir::{Dim, Graph, GraphError, Type, ValueId};
+use crate::ir::{Dim, GraphError, Type, ValueId};
+use crate::ops::Graph;
 use crate::ops::Vjp;
 use recompute::Recompute;
 

@@ -1,8 +1,9 @@
 //! What derivatives compute once more instead of keeping it: the nodes between two checkpoints.
 
-use crate::ir::{Dim, Graph, GraphError, Node, ValueId};
+use crate::ir::{Dim, GraphError, ValueId};
 use crate::ops::Op;
 use crate::ops::binary::{And, Equal};
+use crate::ops::{Graph, Node};
 use std::collections::HashMap;
 
 /// The nodes of a forward pass that lie between checkpoints, and what they give when they are

@@ -1,6 +1,7 @@
 //! What a graph costs to run, op by op: floating point operations and bytes moved.
 
 use super::graph::{Graph, Node, ValueId};
+use super::operation::Operation;
 use super::types::Type;
 use mpnet_plan::{Bindings, Dim};
 use std::collections::BTreeMap;
@@ -33,12 +34,11 @@ pub struct Costs {
 }
 
 /// The cost of every node of `graph` for a batch of the given sizes.
-pub fn costs(graph: &Graph, sizes: &Bindings) -> Costs {
+pub fn costs<O: Operation>(graph: &Graph<O>, sizes: &Bindings) -> Costs {
     let mut costs = Costs::default();
     for node in graph.nodes() {
-        let operator = node.op.operator();
-        let cost = operator.cost(&Operands::of(graph, node, sizes));
-        let (count, sum) = costs.by_op.entry(operator.name()).or_default();
+        let cost = node.op.cost(&Operands::of(graph, node, sizes));
+        let (count, sum) = costs.by_op.entry(node.op.name()).or_default();
         *count += 1;
         *sum += cost;
         costs.total += cost;
@@ -47,7 +47,7 @@ pub fn costs(graph: &Graph, sizes: &Bindings) -> Costs {
 }
 
 /// Elements of all trainable parameters of `graph`.
-pub fn parameter_count(graph: &Graph) -> u64 {
+pub fn parameter_count<O: Operation>(graph: &Graph<O>) -> u64 {
     // No parameter has a symbolic size, so any will do.
     let sizes = Bindings::new([]);
     let elements = graph
@@ -74,7 +74,7 @@ impl<'a> Operands<'a> {
         }
     }
 
-    fn of(graph: &'a Graph, node: &Node, sizes: &'a Bindings) -> Operands<'a> {
+    fn of<O: Operation>(graph: &'a Graph<O>, node: &Node<O>, sizes: &'a Bindings) -> Operands<'a> {
         let types = |values: &[ValueId]| values.iter().map(|v| graph.ty(*v)).collect();
         Operands {
             inputs: types(&node.inputs),
@@ -132,7 +132,7 @@ impl<'a> Operands<'a> {
 }
 
 /// Bytes of a value.
-pub(super) fn bytes(graph: &Graph, value: ValueId, sizes: &Bindings) -> u64 {
+pub(super) fn bytes<O: Operation>(graph: &Graph<O>, value: ValueId, sizes: &Bindings) -> u64 {
     bytes_of(graph.ty(value), sizes)
 }
 
@@ -156,6 +156,7 @@ mod tests {
     use crate::lower::ort_training::{eval_graph, training_graph};
     use crate::model::parameters::{Parameter, parameters};
     use crate::model::testing::tiny;
+    use crate::ops::Graph;
     use crate::ops::matmul::MatMul;
     use mpnet_plan::Provider;
 

@@ -1,7 +1,7 @@
 //! The graph itself: values, nodes, inputs, parameters and outputs.
 
+use super::operation::Operation;
 use super::types::Type;
-use crate::ops::Op;
 
 /// Index of a value in its graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,8 +32,8 @@ pub struct Value {
 
 /// One application of an operator.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Node {
-    pub op: Op,
+pub struct Node<O> {
+    pub op: O,
     pub inputs: Vec<ValueId>,
     pub outputs: Vec<ValueId>,
 }
@@ -55,24 +55,37 @@ pub enum GraphError {
     Emit { op: &'static str, reason: String },
     #[error("evaluating {op}: {reason}")]
     Evaluate { op: &'static str, reason: String },
-    #[error(transparent)]
-    Config(#[from] crate::model::config::ConfigError),
+    /// What a graph is to be built from is not valid, in its own words.
+    #[error("{0}")]
+    Description(String),
 }
 
 /// An SSA graph: every value is an input, a parameter, or the output of exactly one node.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Graph {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph<O> {
     pub(crate) values: Vec<Value>,
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node<O>>,
     pub(crate) inputs: Vec<ValueId>,
     pub(crate) parameters: Vec<ValueId>,
     /// Outside name and value.
     pub(crate) outputs: Vec<(String, ValueId)>,
 }
 
-impl Graph {
+impl<O> Default for Graph<O> {
+    fn default() -> Graph<O> {
+        Graph {
+            values: Vec::new(),
+            nodes: Vec::new(),
+            inputs: Vec::new(),
+            parameters: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+}
+
+impl<O: Operation> Graph<O> {
     /// A graph without nodes.
-    pub fn new() -> Graph {
+    pub fn new() -> Graph<O> {
         Graph::default()
     }
 
@@ -114,7 +127,7 @@ impl Graph {
     /// Where the operator's shape rule refuses the inputs.
     pub fn apply(
         &mut self,
-        op: impl Into<Op>,
+        op: impl Into<O>,
         inputs: &[ValueId],
     ) -> Result<Vec<ValueId>, GraphError> {
         let op = op.into();
@@ -142,7 +155,7 @@ impl Graph {
     ///
     /// # Errors
     /// As [`Graph::apply`].
-    pub fn apply1(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> Result<ValueId, GraphError> {
+    pub fn apply1(&mut self, op: impl Into<O>, inputs: &[ValueId]) -> Result<ValueId, GraphError> {
         Ok(self.apply(op, inputs)?[0])
     }
 
@@ -157,7 +170,7 @@ impl Graph {
     }
 
     /// Nodes, in an order in which they can run.
-    pub fn nodes(&self) -> &[Node] {
+    pub fn nodes(&self) -> &[Node<O>] {
         &self.nodes
     }
 
@@ -220,15 +233,15 @@ impl Graph {
 }
 
 /// The output types of `op`, with the inputs named in an error.
-pub(crate) fn infer(op: &Op, inputs: &[&Type]) -> Result<Vec<Type>, GraphError> {
-    op.operator().infer(inputs).map_err(|reason| {
+pub(crate) fn infer<O: Operation>(op: &O, inputs: &[&Type]) -> Result<Vec<Type>, GraphError> {
+    op.infer(inputs).map_err(|reason| {
         let inputs = inputs
             .iter()
             .map(|t| t.to_string())
             .collect::<Vec<_>>()
             .join(", ");
         GraphError::Shape {
-            op: op.operator().name(),
+            op: op.name(),
             inputs: format!("({inputs})"),
             reason,
         }

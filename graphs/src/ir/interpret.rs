@@ -2,6 +2,7 @@
 //! and constant folding use it.
 
 use super::graph::{Graph, GraphError, ValueId};
+use super::operation::Operation;
 use mpnet_plan::Bindings;
 use ndarray::ArrayD;
 use std::collections::HashMap;
@@ -13,8 +14,8 @@ pub type Array = ArrayD<f64>;
 ///
 /// # Errors
 /// Where a value is missing, has another shape than the graph says, or an operator refuses it.
-pub fn interpret(
-    graph: &Graph,
+pub fn interpret<O: Operation>(
+    graph: &Graph<O>,
     bindings: &Bindings,
     feeds: &HashMap<String, Array>,
 ) -> Result<Vec<Array>, GraphError> {
@@ -57,13 +58,12 @@ pub fn interpret(
         check(*id, array)?;
     }
     for node in &graph.nodes {
-        let operator = node.op.operator();
         let inputs: Vec<&Array> = node.inputs.iter().map(|v| &values[v]).collect();
         let outputs =
-            operator
+            node.op
                 .evaluate(bindings, &inputs)
                 .map_err(|reason| GraphError::Evaluate {
-                    op: operator.name(),
+                    op: node.op.name(),
                     reason,
                 })?;
         for (id, array) in node.outputs.iter().zip(outputs) {
@@ -82,6 +82,7 @@ pub fn interpret(
 mod tests {
     use super::*;
     use crate::ir::{Dim, Symbol, Type};
+    use crate::ops::Graph;
 
     #[test]
     fn feeds_are_there_and_have_the_shapes_declared() {

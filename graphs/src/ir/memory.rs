@@ -3,7 +3,7 @@
 
 use super::cost::bytes;
 use super::graph::{Graph, NodeId, ValueId};
-use crate::ops::Op;
+use super::operation::{Operation, Storage};
 use mpnet_plan::Bindings;
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub struct Memory {
 /// outputs that nothing else reads, the last of them and of every node's inputs first.
 ///
 /// Source: `Graph::ReverseDFSFrom` as `GraphViewer` calls it, ONNX Runtime 1.17 to 1.32.
-pub fn execution_order(graph: &Graph) -> Vec<NodeId> {
+pub fn execution_order<O: Operation>(graph: &Graph<O>) -> Vec<NodeId> {
     let producers = graph.producers();
     let mut read = vec![false; graph.nodes().len()];
     for node in graph.nodes() {
@@ -56,21 +56,21 @@ pub fn execution_order(graph: &Graph) -> Vec<NodeId> {
 }
 
 /// Most bytes of intermediate values that are alive at once when ONNX Runtime runs `graph` by default.
-pub fn peak(graph: &Graph, sizes: &Bindings) -> u64 {
+pub fn peak<O: Operation>(graph: &Graph<O>, sizes: &Bindings) -> u64 {
     memory(graph, &execution_order(graph), sizes).peak
 }
 
 /// The memory that the values of `graph` take when its nodes run in `order`, each freed after its
 /// last use; a reshape is another view of its input.
-pub fn memory(graph: &Graph, order: &[NodeId], sizes: &Bindings) -> Memory {
+pub fn memory<O: Operation>(graph: &Graph<O>, order: &[NodeId], sizes: &Bindings) -> Memory {
     // The value whose memory each value lies in.
     let mut storage: Vec<usize> = (0..graph.values.len()).collect();
     let mut owned = vec![false; graph.values.len()];
     for node in graph.nodes() {
         for output in &node.outputs {
-            owned[output.0] = !matches!(node.op, Op::Constant(_));
+            owned[output.0] = node.op.storage() != Storage::File;
         }
-        if let (Op::Reshape(_), [output]) = (&node.op, &node.outputs[..]) {
+        if let (Storage::OfInput, [output]) = (node.op.storage(), &node.outputs[..]) {
             storage[output.0] = storage[node.inputs[0].0];
         }
     }
@@ -109,7 +109,7 @@ pub fn memory(graph: &Graph, order: &[NodeId], sizes: &Bindings) -> Memory {
         for output in &node.outputs {
             let here = storage[output.0] == output.0 && size(output.0) > 0;
             if here && last_use[output.0] >= peak.at {
-                let key = (node.op.operator().name(), graph.ty(*output).to_string());
+                let key = (node.op.name(), graph.ty(*output).to_string());
                 let (count, bytes) = peak.alive.entry(key).or_default();
                 *count += 1;
                 *bytes += size(output.0);
@@ -122,7 +122,8 @@ pub fn memory(graph: &Graph, order: &[NodeId], sizes: &Bindings) -> Memory {
 #[cfg(test)]
 mod tests {
     use super::{execution_order, memory};
-    use crate::ir::{Bindings, Dim, Graph, Type};
+    use crate::ir::{Bindings, Dim, Type};
+    use crate::ops::Graph;
 
     const SIZES: Bindings = Bindings::new([]);
 

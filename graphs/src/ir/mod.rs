@@ -4,6 +4,7 @@ pub mod cost;
 mod graph;
 mod interpret;
 pub mod memory;
+mod operation;
 mod print;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -14,6 +15,7 @@ pub use cost::{Cost, Operands};
 pub use graph::{Graph, GraphError, Node, NodeId, Value, ValueId, ValueKind};
 pub use interpret::{Array, interpret};
 pub use mpnet_plan::{Bindings, Dim, Symbol};
+pub use operation::{Operation, Storage};
 pub use types::{DType, Type};
 pub use verify::verify;
 

@@ -1,9 +1,10 @@
 //! Graphs as text, one node a line: for people, snapshots and error messages.
 
 use super::graph::{Graph, ValueId};
+use super::operation::Operation;
 use std::fmt;
 
-impl Graph {
+impl<O: Operation> Graph<O> {
     /// The name under which a value is printed and emitted: its own, or `%index`.
     pub fn label(&self, value: ValueId) -> String {
         match &self.value(value).name {
@@ -13,7 +14,7 @@ impl Graph {
     }
 }
 
-impl fmt::Display for Graph {
+impl<O: Operation> fmt::Display for Graph<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (kind, list) in [("input", &self.inputs), ("parameter", &self.parameters)] {
             for value in list {
@@ -31,9 +32,9 @@ impl fmt::Display for Graph {
                 f,
                 "{} = {}({}){}",
                 outputs.join(", "),
-                node.op.operator().name(),
+                node.op.name(),
                 inputs.join(", "),
-                node.op.operator().attributes(),
+                node.op.attributes(),
             )?;
         }
         for (name, value) in &self.outputs {

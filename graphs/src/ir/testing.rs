@@ -1,6 +1,6 @@
 //! Random values for a graph's inputs, for tests.
 
-use super::{Array, Bindings, DType, Graph, ValueId};
+use super::{Array, Bindings, DType, Graph, Operation, ValueId};
 use ndarray::IxDyn;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 /// Uniform floats in −1..1, indices below `indices` and masks of 0 and 1, for every input and
 /// parameter.
-pub(crate) fn random_feeds(
-    graph: &Graph,
+pub(crate) fn random_feeds<O: Operation>(
+    graph: &Graph<O>,
     sizes: &Bindings,
     indices: i64,
     seed: u64,

@@ -1,6 +1,7 @@
 //! The verifier: what must hold of every graph at every stage, checked after every pass.
 
 use super::graph::{Graph, GraphError, ValueKind, infer};
+use super::operation::Operation;
 use super::types::Type;
 use std::collections::HashSet;
 
@@ -9,7 +10,7 @@ use std::collections::HashSet;
 ///
 /// # Errors
 /// Naming `stage` and the first violation.
-pub fn verify(graph: &Graph, stage: &str) -> Result<(), GraphError> {
+pub fn verify<O: Operation>(graph: &Graph<O>, stage: &str) -> Result<(), GraphError> {
     let invalid = |reason: String| GraphError::Invalid {
         stage: stage.to_owned(),
         reason,
@@ -38,7 +39,7 @@ pub fn verify(graph: &Graph, stage: &str) -> Result<(), GraphError> {
         }
     }
     for (i, node) in graph.nodes.iter().enumerate() {
-        let name = node.op.operator().name();
+        let name = node.op.name();
         for input in &node.inputs {
             if !defined.get(input.0).copied().unwrap_or(false) {
                 return Err(invalid(format!(
@@ -96,6 +97,7 @@ pub fn verify(graph: &Graph, stage: &str) -> Result<(), GraphError> {
 mod tests {
     use super::*;
     use crate::ir::{DType, Dim, ValueId};
+    use crate::ops::Graph;
     use crate::ops::unary::Relu;
 
     fn vector() -> Type {

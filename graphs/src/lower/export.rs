@@ -1,8 +1,9 @@
 //! The encoder for other programs: standard operators alone, with the parameters in the forms in which
 //! the graph reads them, so that nothing is left to compute about them when it is loaded.
 
-use crate::ir::{DType, Graph, GraphError, Type, ValueId, ValueKind};
+use crate::ir::{DType, GraphError, Type, ValueId, ValueKind};
 use crate::onnx::export::{Encoded, ExportOptions, export};
+use crate::ops::Graph;
 use crate::ops::{Kernel, Op};
 use crate::passes;
 use crate::passes::expand::expand;

@@ -1,11 +1,12 @@
 //! The artifacts of ONNX Runtime's training API, in the layout that its own tools emit.
 
 use crate::autodiff;
-use crate::ir::{DType, Graph, GraphError, Type, ValueId};
+use crate::ir::{DType, GraphError, Type, ValueId};
 use crate::model::AttentionForm;
 use crate::model::config::ModelConfig;
 use crate::model::pretraining::pretraining_with;
 use crate::onnx::model::to_onnx;
+use crate::ops::Graph;
 use crate::ops::Op;
 use crate::ops::accumulate::Accumulate;
 use crate::ops::reduce::SumSquares;

@@ -1,7 +1,8 @@
 //! The activations, from the IR's operators.
 
 use super::config::Activation;
-use crate::ir::{Graph, GraphError, ValueId};
+use crate::ir::{GraphError, ValueId};
+use crate::ops::Graph;
 
 /// Applies `activation` elementwise.
 pub(super) fn apply(

@@ -2,7 +2,8 @@
 
 use super::config::ModelConfig;
 use super::parameters::parameters;
-use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::ir::{DType, Dim, GraphError, Type, ValueId};
+use crate::ops::Graph;
 use mpnet_plan::DropoutSite;
 use std::collections::HashMap;
 

@@ -1,6 +1,7 @@
 //! The architecture of one MPNet model and the rules that a valid one obeys.
 
 use super::objective::Objective;
+use crate::ir::GraphError;
 use serde::{Deserialize, Serialize};
 
 /// Activation of the feed-forward layers and of the LM head, under annotated-mpnet's names.
@@ -139,6 +140,12 @@ pub enum ConfigError {
     },
     #[error("{field} {value} is not a probability in [0, 1)")]
     Probability { field: &'static str, value: f32 },
+}
+
+impl From<ConfigError> for GraphError {
+    fn from(error: ConfigError) -> GraphError {
+        GraphError::Description(error.to_string())
+    }
 }
 
 /// Largest size of a model.

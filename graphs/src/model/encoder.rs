@@ -8,7 +8,8 @@ use super::layer::{Rows, final_norm, layer};
 use super::lm_head::lm_head;
 use super::pretraining::{ATTENTION_MASK, INPUT_IDS};
 use super::relative_bias::relative_bias;
-use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type, ValueId};
+use crate::ir::{DType, Dim, GraphError, Symbol, Type, ValueId};
+use crate::ops::Graph;
 use crate::ops::matmul::MatMul;
 
 /// Output of the encoder, `[B, L, D]`.

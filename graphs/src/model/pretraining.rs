@@ -10,7 +10,8 @@ use super::loss::{correct, loss};
 use super::objective::Objective;
 use super::relative_bias::{bias_by_distance, relative_bias};
 use super::streams::{Sizes, block, visibility};
-use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::ir::{DType, Dim, GraphError, Type, ValueId};
+use crate::ops::Graph;
 use mpnet_plan::DropoutSite;
 
 /// Inputs of the pretraining graphs, in order, before the dropout masks.

@@ -28,7 +28,7 @@ pub(super) fn relative_bias(
 ) -> Result<ValueId, GraphError> {
     let longest = b.config.max_positions;
     let graph = &mut b.graph;
-    let with_axis = |graph: &mut crate::ir::Graph, x: ValueId, axis: usize| {
+    let with_axis = |graph: &mut crate::ops::Graph, x: ValueId, axis: usize| {
         let mut shape = graph.ty(x).shape.clone();
         shape.insert(axis, Dim::from(1));
         graph.reshape(x, shape)

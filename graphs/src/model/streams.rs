@@ -5,7 +5,8 @@
 
 use super::builder::Builder;
 use super::objective::Objective;
-use crate::ir::{Dim, Graph, GraphError, Symbol, ValueId};
+use crate::ir::{Dim, GraphError, Symbol, ValueId};
+use crate::ops::Graph;
 
 /// The rows of a batch under an objective.
 pub(super) struct Sizes {

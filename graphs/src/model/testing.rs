@@ -4,7 +4,8 @@ use super::config::{Activation, ModelConfig};
 use super::objective::Objective;
 use super::pretraining::{ATTENTION_MASK, INPUT_IDS, POSITIONS, TARGETS};
 use crate::ir::testing::random_feeds;
-use crate::ir::{Array, Bindings, Dim, Graph, Symbol};
+use crate::ir::{Array, Bindings, Dim, Symbol};
+use crate::ops::Graph;
 use std::collections::HashMap;
 
 /// Two layers of width 8, with every kind of dropout.

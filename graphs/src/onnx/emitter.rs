@@ -1,7 +1,7 @@
 //! Collects the ONNX nodes and initializers of one graph while its operators are emitted.
 
 use super::usage::OperatorUse;
-use crate::ir::{DType, Dim, Graph, Symbol, Type};
+use crate::ir::{DType, Dim, Graph, Operation, Symbol, Type};
 use mpnet_plan::{KernelId, OWN_DOMAIN, SizeInput};
 use onnx_protobuf::{AttributeProto, NodeProto, TensorProto, attribute_proto, tensor_proto};
 use std::collections::{BTreeMap, HashMap};
@@ -70,6 +70,20 @@ struct Source {
     rest: Dim,
 }
 
+/// An operator that can be written as ONNX nodes.
+pub trait Emit: Operation {
+    /// Writes the nodes that compute `outputs`.
+    ///
+    /// # Errors
+    /// Why they cannot be written.
+    fn emit(
+        &self,
+        emitter: &mut Emitter,
+        inputs: &[String],
+        outputs: &[String],
+    ) -> Result<(), String>;
+}
+
 /// Nodes and initializers of one ONNX graph in the making.
 #[derive(Debug, Default)]
 pub struct Emitter {
@@ -96,7 +110,7 @@ pub struct Emitter {
 
 impl Emitter {
     /// An emitter that can read every symbol off the inputs of `graph`, where they tell it.
-    pub(super) fn new(graph: &Graph) -> Emitter {
+    pub(super) fn new<O: Operation>(graph: &Graph<O>) -> Emitter {
         let mut emitter = Emitter::default();
         // Plain dimensions first, then those from which known symbols can be subtracted.
         for _ in 0..2 {

@@ -1,6 +1,6 @@
 //! A model that holds its parameters, in the file or beside it, for programs that are not ours.
 
-use super::emitter::{Attribute, Emitter, onnx_type};
+use super::emitter::{Attribute, Emit, Emitter, onnx_type};
 use super::model::{Body, body, value_info_named};
 use crate::ir::{DType, Graph, GraphError, verify};
 use onnx_protobuf::{
@@ -51,8 +51,8 @@ fn ir_version(opset: i64) -> i64 {
 ///
 /// # Errors
 /// Where the graph is invalid, a parameter cannot be had, or a file not be written.
-pub fn export(
-    graph: &Graph,
+pub fn export<O: Emit>(
+    graph: &Graph<O>,
     name: &str,
     options: &ExportOptions,
     parameter: &mut dyn FnMut(&str) -> Result<Encoded, GraphError>,

@@ -1,9 +1,8 @@
 //! A whole ONNX model from a graph.
 
-use super::emitter::{CONTRIB_DOMAIN, Emitter, onnx_type};
+use super::emitter::{CONTRIB_DOMAIN, Emit, Emitter, onnx_type};
 use super::usage::OperatorUse;
 use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type, ValueId, verify};
-use crate::ops::Op;
 use mpnet_plan::{KernelId, OWN_DOMAIN, SizeInput};
 use onnx_protobuf::{
     GraphProto, Message, ModelProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
@@ -22,11 +21,11 @@ pub const IR_VERSION: i64 = 8;
 ///
 /// # Errors
 /// Where the graph is invalid, or has a node that `check` refuses.
-pub fn to_onnx(
-    graph: &Graph,
+pub fn to_onnx<O: Emit>(
+    graph: &Graph<O>,
     name: &str,
     inputs: &[ValueId],
-    check: &dyn Fn(&Op) -> Result<(), String>,
+    check: &dyn Fn(&O) -> Result<(), String>,
 ) -> Result<Vec<u8>, GraphError> {
     Ok(emit(graph, name, inputs, check, Emitter::new(graph))?.bytes)
 }
@@ -45,11 +44,11 @@ pub struct Emitted {
 ///
 /// # Errors
 /// Where the graph is invalid, or has a node that `check` refuses.
-pub fn to_onnx_with_sizes(
-    graph: &Graph,
+pub fn to_onnx_with_sizes<O: Emit>(
+    graph: &Graph<O>,
     name: &str,
     inputs: &[ValueId],
-    check: &dyn Fn(&Op) -> Result<(), String>,
+    check: &dyn Fn(&O) -> Result<(), String>,
     kernels: Vec<KernelId>,
 ) -> Result<Emitted, GraphError> {
     let mut emitter = Emitter::new(graph);
@@ -58,17 +57,17 @@ pub fn to_onnx_with_sizes(
     emit(graph, name, inputs, check, emitter)
 }
 
-fn emit(
-    graph: &Graph,
+fn emit<O: Emit>(
+    graph: &Graph<O>,
     name: &str,
     inputs: &[ValueId],
-    check: &dyn Fn(&Op) -> Result<(), String>,
+    check: &dyn Fn(&O) -> Result<(), String>,
     emitter: Emitter,
 ) -> Result<Emitted, GraphError> {
     verify(graph, "the last pass, ready to emit")?;
     for node in graph.nodes() {
         check(&node.op).map_err(|reason| GraphError::Emit {
-            op: node.op.operator().name(),
+            op: node.op.name(),
             reason,
         })?;
     }
@@ -110,7 +109,7 @@ pub(super) struct Body {
 ///
 /// # Errors
 /// Naming the operator that could not be emitted.
-pub(super) fn body(graph: &Graph, mut emitter: Emitter) -> Result<Body, GraphError> {
+pub(super) fn body<O: Emit>(graph: &Graph<O>, mut emitter: Emitter) -> Result<Body, GraphError> {
     let mut names: Vec<String> = (0..graph.values.len())
         .map(|i| {
             graph.values[i]
@@ -141,7 +140,11 @@ pub(super) fn body(graph: &Graph, mut emitter: Emitter) -> Result<Body, GraphErr
 ///
 /// # Errors
 /// Naming the operator that could not be emitted.
-fn emit_nodes(emitter: &mut Emitter, graph: &Graph, names: &[String]) -> Result<(), GraphError> {
+fn emit_nodes<O: Emit>(
+    emitter: &mut Emitter,
+    graph: &Graph<O>,
+    names: &[String],
+) -> Result<(), GraphError> {
     for (value, name) in names.iter().enumerate() {
         emitter.declare(name.clone(), graph.values[value].ty.clone());
     }
@@ -149,11 +152,10 @@ fn emit_nodes(emitter: &mut Emitter, graph: &Graph, names: &[String]) -> Result<
         let list = |values: &[ValueId]| -> Vec<String> {
             values.iter().map(|v| names[v.0].clone()).collect()
         };
-        let operator = node.op.operator();
-        operator
+        node.op
             .emit(emitter, &list(&node.inputs), &list(&node.outputs))
             .map_err(|reason| GraphError::Emit {
-                op: operator.name(),
+                op: node.op.name(),
                 reason,
             })?;
     }
@@ -250,6 +252,7 @@ fn declared(name: &str, ty: &Type, dim_name: impl Fn(&Dim) -> String) -> ValueIn
 mod tests {
     use super::*;
     use crate::onnx::conformance::{check, listing};
+    use crate::ops::Graph;
 
     fn emit(graph: &Graph) -> Result<Vec<u8>, GraphError> {
         to_onnx(graph, "test", graph.inputs(), &|_| Ok(()))

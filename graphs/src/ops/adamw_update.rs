@@ -1,8 +1,9 @@
 //! AdamW's update of a vector of parameters and of its moments.
 
 use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator};
-use crate::ir::{Array, Bindings, Cost, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use mpnet_plan::KernelId;
 
 /// AdamW's update of `parameter`, `first` and `second` moment `[N]` by `gradient` `[N]`; where the

@@ -5,8 +5,9 @@ use super::cross_entropy::CrossEntropy;
 use super::operator::{
     Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp, exactly, places, row_index,
 };
-use crate::ir::{Array, Bindings, Cost, DType, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use mpnet_plan::KernelId;
 use ndarray::Axis;
 

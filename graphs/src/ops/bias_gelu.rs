@@ -5,8 +5,9 @@ use super::gelu::Gelu;
 use super::gelu::GeluGrad;
 use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp, places};
 use super::residual_norm::parts;
-use crate::ir::{Array, Bindings, Cost, DType, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use mpnet_plan::KernelId;
 use ndarray::Axis;
 

@@ -2,8 +2,9 @@
 
 use super::broadcast;
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp};
-use crate::ir::{Array, Bindings, Cost, DType, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
+use crate::ops::Graph;
 
 /// The gradients of both operands.
 type Derivative = fn(&mut Graph, &Vjp) -> Result<Vec<Option<ValueId>>, GraphError>;

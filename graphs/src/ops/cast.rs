@@ -1,8 +1,9 @@
 //! Conversion to another element type.
 
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp};
-use crate::ir::{Array, Bindings, Cost, DType, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter, onnx_type};
+use crate::ops::Graph;
 
 /// Conversion to another element type.
 #[derive(Debug, Clone, PartialEq)]

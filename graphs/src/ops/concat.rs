@@ -1,8 +1,9 @@
 //! Tensors joined along one dimension.
 
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
-use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use ndarray::{Axis, Slice as Range};
 
 /// The inputs one after another along `axis`.

@@ -1,8 +1,9 @@
 //! A tensor known at compile time.
 
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp};
-use crate::ir::{Array, Bindings, Cost, DType, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, Dim, GraphError, Operands, Storage, Type, ValueId};
 use crate::onnx::emitter::Emitter;
+use crate::ops::Graph;
 use ndarray::IxDyn;
 use std::sync::Arc;
 
@@ -127,6 +128,10 @@ impl Operator for Constant {
     fn cost(&self, _: &Operands) -> Cost {
         // It lies in the file.
         Cost::default()
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::File
     }
 
     fn evaluate(&self, _: &Bindings, _: &[&Array]) -> Result<Vec<Array>, String> {

@@ -3,8 +3,9 @@
 use super::operator::{
     Arithmetic, Emitted, Expansion, Feature, Kernel, Operator, Vjp, exactly, row_index,
 };
-use crate::ir::{Array, Bindings, Cost, DType, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use mpnet_plan::KernelId;
 use ndarray::Axis;
 

@@ -1,8 +1,9 @@
 //! Dropout by a given mask: kept elements scaled by `1 / (1 − ratio)`, the others 0.
 
 use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp, exactly, operands};
-use crate::ir::{Array, Bindings, Cost, DType, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use mpnet_plan::KernelId;
 
 /// Dropout by a given mask: kept elements scaled by `1 / (1 − ratio)`, the others 0.

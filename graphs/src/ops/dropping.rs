@@ -2,7 +2,8 @@
 
 use super::dropout::Dropout;
 use super::dropout::{FactorDropout, kept};
-use crate::ir::{Array, DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::ir::{Array, DType, Dim, GraphError, Type, ValueId};
+use crate::ops::Graph;
 
 /// What decides which elements are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use super::broadcast;
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
-use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
+use crate::ops::Graph;
 use ndarray::IxDyn;
 
 /// The input repeated along its dimensions of size 1 and along new leading ones.

@@ -2,8 +2,9 @@
 
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly, row_index};
 use super::scatter::ScatterAdd;
-use crate::ir::{Array, Bindings, Cost, DType, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
+use crate::ops::Graph;
 use ndarray::{Axis, IxDyn};
 
 /// Up to this many rows the gradient is a product with one-hot rows, which no scatter and no sort

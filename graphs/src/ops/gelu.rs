@@ -2,8 +2,9 @@
 
 use super::broadcast;
 use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp};
-use crate::ir::{Array, Bindings, Cost, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
+use crate::ops::Graph;
 use mpnet_plan::KernelId;
 
 /// Gaussian error linear unit, exact or by its tanh approximation.

@@ -4,8 +4,9 @@ use super::matmul::MatMul;
 use super::operator::{
     Arithmetic, Emitted, Expansion, Feature, Kernel, Operator, Vjp, exactly, operands,
 };
-use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use mpnet_plan::KernelId;
 use ndarray::Axis;
 

@@ -1,8 +1,9 @@
 //! Matrix product over the last two dimensions, with the transpositions that kernels absorb.
 
 use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp, exactly};
-use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use ndarray::{Axis, Ix2, IxDyn};
 
 /// `alpha · op(A) · op(B)`: batch dimensions equal, or B a plain matrix.

@@ -34,7 +34,10 @@ pub mod two_stream_attention;
 pub mod unary;
 pub mod where_select;
 
-pub use operator::{Arithmetic, Feature, Kernel, Operator, Vjp};
+use crate::ir::{Array, Bindings, Cost, Operands, Operation, Storage, Type};
+use crate::onnx::emitter::{Emit, Emitter};
+
+pub use operator::{Arithmetic, Emitted, Feature, Kernel, Operator, Vjp};
 
 /// Declares the operator enum, and one test for each operator: its file's tests must have a specification
 /// of the name given, so an operator without a test does not compile.
@@ -77,6 +80,43 @@ macro_rules! operators {
             })*
         }
     };
+}
+
+/// A graph of these operators.
+pub type Graph = crate::ir::Graph<Op>;
+/// A node of such a graph.
+pub type Node = crate::ir::Node<Op>;
+
+impl Operation for Op {
+    fn name(&self) -> &'static str {
+        self.operator().name()
+    }
+
+    fn attributes(&self) -> String {
+        self.operator().attributes()
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        self.operator().infer(inputs)
+    }
+
+    fn evaluate(&self, sizes: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        self.operator().evaluate(sizes, inputs)
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        self.operator().cost(node)
+    }
+
+    fn storage(&self) -> Storage {
+        self.operator().storage()
+    }
+}
+
+impl Emit for Op {
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
+        self.operator().emit(emitter, inputs, outputs)
+    }
 }
 
 operators! {

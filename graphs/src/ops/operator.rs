@@ -1,8 +1,9 @@
 //! What every operator has to say about itself.
 
 use super::dropping::Dropping;
-use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Node, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, Dim, GraphError, Operands, Storage, Type, ValueId};
 use crate::onnx::emitter::Emitter;
+use crate::ops::{Graph, Node};
 
 pub use crate::onnx::kernel::{Feature, Kernel};
 
@@ -165,6 +166,11 @@ pub trait Operator {
 
     /// What it costs to run.
     fn cost(&self, node: &Operands) -> Cost;
+
+    /// Where its results lie; not to say so counts too much memory, never too little.
+    fn storage(&self) -> Storage {
+        Storage::Own
+    }
 
     /// Where it drops elements itself: what decides which, and the place of the first input that does.
     /// Where an operator forgets to say so, its mask stays an input that a device does not get, which the

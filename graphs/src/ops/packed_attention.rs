@@ -6,8 +6,9 @@ use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp, pla
 use super::slice::Slice;
 use super::two_stream_attention::TwoStreamAttention;
 use super::two_stream_attention::TwoStreamAttentionGrad;
-use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
+use crate::ops::Graph;
 use mpnet_plan::KernelId;
 use ndarray::Axis;
 

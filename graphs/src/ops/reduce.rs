@@ -2,8 +2,9 @@
 
 use super::broadcast;
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
-use crate::ir::{Array, Bindings, Cost, DType, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use ndarray::Axis;
 
 /// The sum over `axes` (ascending), which stay as dimensions of size 1 if `keep_dims`.

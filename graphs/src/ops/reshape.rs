@@ -1,8 +1,9 @@
 //! The same elements under another shape.
 
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
-use crate::ir::{Array, Bindings, Cost, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, Dim, GraphError, Operands, Storage, Type, ValueId};
 use crate::onnx::emitter::Emitter;
+use crate::ops::Graph;
 use ndarray::IxDyn;
 
 /// The same elements, in the same order, under another shape.
@@ -78,6 +79,10 @@ impl Operator for Reshape {
     fn cost(&self, _: &Operands) -> Cost {
         // Another view of what is there.
         Cost::default()
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::OfInput
     }
 
     fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {

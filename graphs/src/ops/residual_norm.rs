@@ -7,8 +7,9 @@ use super::layer_norm::LayerNormGrad;
 use super::operator::{
     Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp, exactly, operands, places,
 };
-use crate::ir::{Array, Bindings, Cost, DType, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use mpnet_plan::KernelId;
 use ndarray::Axis;
 

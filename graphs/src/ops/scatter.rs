@@ -4,8 +4,9 @@ use super::matmul::MatMul;
 use super::operator::{
     Arithmetic, Emitted, Expansion, Feature, Kernel, Operator, Vjp, exactly, row_index,
 };
-use crate::ir::{Array, Bindings, Cost, DType, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use ndarray::Axis;
 
 /// Rows added to a table: `table[indices[i]] += rows[i]`.

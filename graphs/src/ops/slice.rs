@@ -1,8 +1,9 @@
 //! A range along one dimension.
 
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
-use crate::ir::{Array, Bindings, Cost, DType, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use ndarray::{Axis, IxDyn, Slice as Range};
 
 /// Elements `start..end` along `axis`.

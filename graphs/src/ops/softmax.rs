@@ -2,8 +2,9 @@
 
 use super::broadcast;
 use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp};
-use crate::ir::{Array, Bindings, Cost, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use ndarray::Axis;
 
 /// Softmax over the last dimension.

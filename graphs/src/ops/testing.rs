@@ -6,11 +6,11 @@ use super::reduce::ReduceSum;
 use super::{Op, binary::Mul};
 use crate::autodiff::gradients;
 use crate::ir::{
-    Array, Bindings, DType, Dim, Graph, GraphError, Operands, Symbol, Type, ValueId, interpret,
-    verify,
+    Array, Bindings, DType, Dim, GraphError, Operands, Symbol, Type, ValueId, interpret, verify,
 };
 use crate::onnx::conformance;
 use crate::onnx::model::{to_onnx, to_onnx_with_sizes};
+use crate::ops::Graph;
 use mpnet_plan::KernelId;
 use ndarray::IxDyn;
 use proptest::prelude::{prop, prop_compose};

@@ -1,8 +1,9 @@
 //! Reordered dimensions.
 
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
-use crate::ir::{Array, Bindings, Cost, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use ndarray::IxDyn;
 
 /// Output dimension `i` is input dimension `perm[i]`.

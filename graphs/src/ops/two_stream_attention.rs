@@ -3,8 +3,9 @@
 
 use super::dropping::Dropping;
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, places};
-use crate::ir::{Array, Bindings, Cost, DType, Dim, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
+use crate::ops::Graph;
 use mpnet_plan::KernelId;
 
 /// Attention of `query` `[R, B, D]` over `key` and `value` `[S, B, D]`; D is divided among the heads.

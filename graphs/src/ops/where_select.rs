@@ -2,8 +2,9 @@
 
 use super::broadcast;
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
-use crate::ir::{Array, Bindings, Cost, DType, Graph, GraphError, Operands, Type, ValueId};
+use crate::ir::{Array, Bindings, Cost, DType, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::Emitter;
+use crate::ops::Graph;
 use ndarray::{IxDyn, Zip};
 
 /// Elementwise choice: `a` where the condition holds, else `b`, broadcasting.

@@ -1,6 +1,7 @@
 //! Multiplications by a number become a factor of the matrix products next to them.
 
-use crate::ir::{Graph, GraphError, NodeId, ValueId};
+use crate::ir::{GraphError, NodeId, ValueId};
+use crate::ops::Graph;
 use crate::ops::Op;
 
 /// Who reads a value, once for every reading.

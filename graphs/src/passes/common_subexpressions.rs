@@ -1,6 +1,7 @@
 //! Computes equal nodes once: same operator, same inputs.
 
-use crate::ir::{Graph, GraphError, ValueId};
+use crate::ir::{GraphError, ValueId};
+use crate::ops::Graph;
 use std::collections::HashMap;
 
 pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
@@ -16,7 +17,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
         let twin = candidates
             .iter()
             .map(|&i: &usize| &kept[i])
-            .find(|other: &&crate::ir::Node| other.op == node.op);
+            .find(|other: &&crate::ops::Node| other.op == node.op);
         if let Some(twin) = twin {
             for (output, other) in node.outputs.iter().zip(&twin.outputs) {
                 map[output.0] = *other;
@@ -34,7 +35,8 @@ pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
 #[cfg(test)]
 mod tests {
     use super::run;
-    use crate::ir::{Dim, Graph, GraphError, Type};
+    use crate::ir::{Dim, GraphError, Type};
+    use crate::ops::Graph;
     use crate::passes::testing::rewritten;
 
     fn matrix() -> Type {

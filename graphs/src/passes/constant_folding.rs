@@ -1,7 +1,8 @@
 //! Computes nodes whose inputs are all constants, where the result is small and has no symbolic
 //! size.
 
-use crate::ir::{Array, Bindings, Graph, GraphError, ValueId};
+use crate::ir::{Array, Bindings, GraphError, ValueId};
+use crate::ops::Graph;
 use crate::ops::{Op, constant::Constant};
 use std::collections::HashMap;
 
@@ -55,7 +56,8 @@ pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
 #[cfg(test)]
 mod tests {
     use super::{MAX_ELEMENTS, run};
-    use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type};
+    use crate::ir::{DType, Dim, GraphError, Symbol, Type};
+    use crate::ops::Graph;
     use crate::passes::dead_code;
     use crate::passes::testing::rewritten;
 

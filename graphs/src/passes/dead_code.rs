@@ -1,6 +1,7 @@
 //! Removes nodes that no output needs.
 
-use crate::ir::{Graph, GraphError};
+use crate::ir::GraphError;
+use crate::ops::Graph;
 
 pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
     let mut needed = vec![false; graph.values.len()];
@@ -24,7 +25,8 @@ pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
 #[cfg(test)]
 mod tests {
     use super::run;
-    use crate::ir::{Dim, Graph, GraphError, Type};
+    use crate::ir::{Dim, GraphError, Type};
+    use crate::ops::Graph;
     use crate::ops::concat::Split;
     use crate::passes::testing::rewritten;
 

@@ -7,7 +7,8 @@
 //! numbers, which that of random 32-bit numbers practically never is. A mask costs one product and
 //! one comparison, operators that every provider has.
 
-use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
+use crate::ir::{DType, Dim, GraphError, Type, ValueId};
+use crate::ops::Graph;
 use crate::ops::Op;
 use crate::ops::concat::Split;
 use crate::ops::dropout::FactorDropout;

@@ -1,6 +1,7 @@
 //! Replaces operators that a target has no kernel for by their expansion in operators it has.
 
-use crate::ir::{Graph, GraphError, verify};
+use crate::ir::{GraphError, verify};
+use crate::ops::Graph;
 use crate::ops::Op;
 
 /// How often an expansion may need to be expanded itself.

@@ -1,7 +1,8 @@
 //! A matrix product's bias, GELU and dropout become one operator.
 
 use super::matching::{Matching, replace};
-use crate::ir::{Graph, GraphError};
+use crate::ir::GraphError;
+use crate::ops::Graph;
 use crate::ops::Op;
 use crate::ops::bias_gelu::BiasGelu;
 
@@ -32,7 +33,8 @@ pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
 #[cfg(test)]
 mod tests {
     use super::run;
-    use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type};
+    use crate::ir::{DType, Dim, GraphError, Symbol, Type};
+    use crate::ops::Graph;
     use crate::passes::dead_code;
     use crate::passes::testing::rewritten;
 

@@ -1,7 +1,8 @@
 //! The logits' bias, their cross entropy and their best class become one operator.
 
 use super::matching::{Matching, replace};
-use crate::ir::{Graph, GraphError, ValueId};
+use crate::ir::{GraphError, ValueId};
+use crate::ops::Graph;
 use crate::ops::Op;
 use crate::ops::bias_cross_entropy::BiasCrossEntropy;
 
@@ -53,7 +54,8 @@ pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
 #[cfg(test)]
 mod tests {
     use super::run;
-    use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type};
+    use crate::ir::{DType, Dim, GraphError, Symbol, Type};
+    use crate::ops::Graph;
     use crate::ops::cross_entropy::CrossEntropy;
     use crate::passes::dead_code;
     use crate::passes::testing::rewritten;

@@ -2,7 +2,8 @@
 //! gives its result twice: for the residual stream, and for matrix products.
 
 use super::matching::{Matching, replace};
-use crate::ir::{Graph, GraphError, ValueId};
+use crate::ir::{GraphError, ValueId};
+use crate::ops::Graph;
 use crate::ops::Op;
 use crate::ops::residual_norm::ResidualNorm;
 use std::collections::HashSet;
@@ -95,7 +96,8 @@ fn read_by_products(graph: &Graph) -> HashSet<ValueId> {
 #[cfg(test)]
 mod tests {
     use super::run;
-    use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type};
+    use crate::ir::{DType, Dim, GraphError, Symbol, Type};
+    use crate::ops::Graph;
     use crate::ops::Op;
     use crate::passes::dead_code;
     use crate::passes::testing::rewritten;

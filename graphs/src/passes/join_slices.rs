@@ -2,7 +2,8 @@
 //! being filled up with zeros and added.
 
 use super::matching::{Matching, replace};
-use crate::ir::{Graph, GraphError, ValueId};
+use crate::ir::{GraphError, ValueId};
+use crate::ops::Graph;
 use crate::ops::Op;
 use crate::ops::concat::Concat;
 
@@ -40,7 +41,8 @@ fn whole(graph: &Graph, matching: &Matching, first: ValueId, second: ValueId) ->
 #[cfg(test)]
 mod tests {
     use super::run;
-    use crate::ir::{Dim, Graph, GraphError, Symbol, Type};
+    use crate::ir::{Dim, GraphError, Symbol, Type};
+    use crate::ops::Graph;
     use crate::ops::slice::Pad;
     use crate::passes::dead_code;
     use crate::passes::testing::rewritten;

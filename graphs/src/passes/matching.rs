@@ -1,8 +1,9 @@
 //! What rewrites ask about the surroundings of a value.
 
-use crate::ir::{Graph, GraphError, Node, NodeId, ValueId};
+use crate::ir::{GraphError, NodeId, ValueId};
 use crate::ops::Op;
 use crate::ops::dropping::{Dropping, RowDropout};
+use crate::ops::{Graph, Node};
 use std::collections::HashSet;
 
 /// Who makes and who reads each value of a graph, as it was when this was made.

@@ -21,7 +21,8 @@ pub mod softmax_row_sum;
 #[cfg(test)]
 mod testing;
 
-use crate::ir::{Graph, GraphError, verify};
+use crate::ir::{GraphError, verify};
+use crate::ops::Graph;
 
 /// A rewrite that keeps what a graph computes.
 pub struct Pass {

@@ -4,10 +4,11 @@
 //! predicted tokens: one large product instead of three, and no copies of rows.
 
 use super::matching::Matching;
-use crate::ir::{Dim, Graph, GraphError, Node, ValueId};
+use crate::ir::{Dim, GraphError, ValueId};
 use crate::ops::Op;
 use crate::ops::matmul::MatMul;
 use crate::ops::packed_attention::PackedAttention;
+use crate::ops::{Graph, Node};
 
 pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
     let matching = Matching::new(graph);

@@ -1,7 +1,8 @@
 //! Padding becomes putting zeros beside what is padded: CUDA's kernel of Pad finds every element's place by
 //! divisions, at a fiftieth of the memory's speed.
 
-use crate::ir::{Dim, Graph, GraphError, ValueId};
+use crate::ir::{Dim, GraphError, ValueId};
+use crate::ops::Graph;
 use crate::ops::Op;
 use crate::ops::slice::Pad;
 
@@ -45,7 +46,8 @@ fn joined(graph: &mut Graph, pad: &Pad, x: ValueId) -> Result<ValueId, GraphErro
 #[cfg(test)]
 mod tests {
     use super::run;
-    use crate::ir::{Dim, Graph, GraphError, Symbol, Type};
+    use crate::ir::{Dim, GraphError, Symbol, Type};
+    use crate::ops::Graph;
     use crate::ops::slice::Pad;
     use crate::passes::testing::rewritten;
 

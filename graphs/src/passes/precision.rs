@@ -7,9 +7,10 @@
 //! do the graph's outputs. Softmax and sums read and write 16 bits but compute in f32 inside their
 //! kernels.
 
-use crate::ir::{DType, Graph, GraphError, Node, ValueId};
+use crate::ir::{DType, GraphError, ValueId};
 use crate::ops::cast::Cast;
 use crate::ops::{Arithmetic, Op};
+use crate::ops::{Graph, Node};
 use std::collections::{HashMap, HashSet};
 
 /// Rewrites an f32 graph to work in `low` wherever that is safe.

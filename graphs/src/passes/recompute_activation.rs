@@ -2,7 +2,8 @@
 //! instead of being kept until then: the largest tensor of a layer.
 
 use super::matching::{ancestors, sort};
-use crate::ir::{Graph, GraphError};
+use crate::ir::GraphError;
+use crate::ops::Graph;
 use crate::ops::Op;
 use crate::ops::bias_gelu::VALUE;
 
@@ -40,7 +41,8 @@ pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
 mod tests {
     use super::run;
     use crate::autodiff::gradients;
-    use crate::ir::{Dim, Graph, GraphError, Symbol, Type};
+    use crate::ir::{Dim, GraphError, Symbol, Type};
+    use crate::ops::Graph;
     use crate::ops::Op;
     use crate::ops::bias_gelu::BiasGelu;
     use crate::ops::dropping::{Dropping, RowDropout};
@@ -68,7 +70,7 @@ mod tests {
             graph.output(format!("grad{i}"), grad.expect("a gradient"));
         }
         rewritten(&mut graph, run);
-        let forward = |n: &&crate::ir::Node| matches!(n.op, Op::BiasGelu(_));
+        let forward = |n: &&crate::ops::Node| matches!(n.op, Op::BiasGelu(_));
         let kept = graph
             .nodes()
             .iter()

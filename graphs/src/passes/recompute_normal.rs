@@ -2,9 +2,10 @@
 //! its statistics, instead of being kept beside them.
 
 use super::matching::{ancestors, sort};
-use crate::ir::{Graph, GraphError, Node, ValueId};
+use crate::ir::{GraphError, ValueId};
 use crate::ops::Op;
 use crate::ops::residual_norm::{Inputs, NormalizedAgain};
+use crate::ops::{Graph, Node};
 
 /// Lets the products of the derivative read what is computed just before them.
 ///
@@ -104,7 +105,7 @@ mod tests {
             let off = (a - b).fold(0.0_f64, |most, x| most.max(x.abs()));
             assert!(off <= 1e-9, "{off}");
         }
-        let again = |n: &&crate::ir::Node| matches!(n.op, Op::NormalizedAgain(_));
+        let again = |n: &&crate::ops::Node| matches!(n.op, Op::NormalizedAgain(_));
         assert!(graph.nodes().iter().filter(again).count() >= 2);
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! `a + scatter(0, indices, rows)` becomes `scatter(a, indices, rows)`: the tied embedding's two
 //! gradients are summed where they fall instead of over the whole table.
 
-use crate::ir::{Graph, GraphError, NodeId, ValueId};
+use crate::ir::{GraphError, NodeId, ValueId};
+use crate::ops::Graph;
 use crate::ops::{Op, scatter::ScatterAdd};
 
 pub(super) fn run(graph: &mut Graph) -> Result<(), GraphError> {
@@ -56,7 +57,8 @@ fn scatter_into_zeros(
 #[cfg(test)]
 mod tests {
     use super::run;
-    use crate::ir::{DType, Dim, Graph, GraphError, Type, ValueId};
+    use crate::ir::{DType, Dim, GraphError, Type, ValueId};
+    use crate::ops::Graph;
     use crate::ops::scatter::ScatterAdd;
     use crate::passes::testing::rewritten;
     use crate::passes::{constant_folding, dead_code};

@@ -2,9 +2,10 @@
 //! `Σ_d dC_d·C_d` over the head's width, as C = P·V and dP = dC·Vᵀ, dropout or not. It is ten times
 //! shorter and spares two passes over the probabilities (Dao et al., FlashAttention, section B.4).
 
-use crate::ir::{Graph, GraphError, Node, NodeId, ValueId};
+use crate::ir::{GraphError, NodeId, ValueId};
 use crate::ops::Op;
 use crate::ops::matmul::MatMul;
+use crate::ops::{Graph, Node};
 
 /// Replaces every SoftmaxGrad whose probabilities and gradient are those of an attention.
 ///

@@ -1,7 +1,8 @@
 //! Runs one pass over a graph and sees that it still computes the same.
 
 use crate::ir::testing::random_feeds;
-use crate::ir::{Bindings, Graph, GraphError, Symbol, interpret, verify};
+use crate::ir::{Bindings, GraphError, Symbol, interpret, verify};
+use crate::ops::Graph;
 
 const SIZES: Bindings = Bindings::new([
     (Symbol::BATCH, 2),

@@ -11,12 +11,13 @@ pub use kernels::attends;
 
 use super::ort_training::{self, CORRECT, LOSS_SUM};
 use crate::autodiff;
-use crate::ir::{DType, Graph, GraphError, Type, ValueId, verify};
+use crate::ir::{DType, GraphError, Type, ValueId, verify};
 use crate::model::AttentionForm;
 use crate::model::config::ModelConfig;
 use crate::model::parameters::parameters;
 use crate::model::pretraining::pretraining_with;
 use crate::onnx::model::to_onnx_with_sizes;
+use crate::ops::Graph;
 use crate::ops::matmul::MatMul;
 use crate::ops::softmax::SoftmaxGrad;
 use crate::ops::{Feature, Kernel, Op};

@@ -1,6 +1,7 @@
 //! AdamW with clipping by the global norm, over a plan's segments, in standard operators.
 
-use crate::ir::{Graph, GraphError, Type, ValueId};
+use crate::ir::{GraphError, Type, ValueId};
+use crate::ops::Graph;
 use crate::ops::adamw_update::AdamWUpdate;
 use crate::ops::reduce::SumSquares;
 use mpnet_plan::{AdamW, Dim, Segment, Symbol, names};

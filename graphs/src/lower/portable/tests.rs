@@ -210,7 +210,7 @@ fn assert_same(found: &HashMap<String, Array>, expected: &HashMap<String, Array>
 
 /// Whether attention is one operator.
 fn is_fused(graph: &Graph) -> bool {
-    let fused = |n: &crate::ir::Node| matches!(n.op, Op::TwoStreamAttention(_));
+    let fused = |n: &crate::ops::Node| matches!(n.op, Op::TwoStreamAttention(_));
     graph.nodes().iter().any(fused)
 }
 
