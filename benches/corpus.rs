@@ -71,18 +71,22 @@ fn measure(loader: &mut TrainLoader, seconds: usize) {
     let (started, limit) = (Instant::now(), Duration::from_secs(seconds as u64));
     let cpu = cpu_seconds();
     let (mut tokens, mut padded, mut next) = (0usize, 0usize, limit / 10);
+    let (mut predicted, mut own_shares) = (0usize, 0usize);
     while started.elapsed() < limit {
         let (batch, _) = loader.next().expect("a batch");
         tokens += batch.tokens;
         padded += batch.rows * batch.length;
+        predicted += batch.predicted_tokens;
+        own_shares += batch.own_shares;
         if started.elapsed() >= next {
             next += limit / 10;
             println!(
-                "{:5.1} s: {:9.0} tokens/s, {:9.0} per CPU second, padding {:.2} %, {:.0} MiB, epoch {}",
+                "{:5.1} s: {:9.0} tokens/s, {:9.0} per CPU second, padding {:.2} %, predicted {:.2} % of rows alone, {:.0} MiB, epoch {}",
                 started.elapsed().as_secs_f64(),
                 tokens as f64 / started.elapsed().as_secs_f64(),
                 tokens as f64 / (cpu_seconds() - cpu),
                 100.0 * (1.0 - tokens as f64 / padded as f64),
+                100.0 * predicted as f64 / own_shares as f64,
                 resident(),
                 loader.state().epoch(),
             );

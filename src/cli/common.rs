@@ -1,6 +1,6 @@
 //! Flags that several commands have.
 
-use crate::data::source::DEFAULT_FIELD;
+use crate::data::source::{DEFAULT_FIELD, ReadOptions};
 use crate::train::flags::Effect;
 use clap::Args;
 use std::path::PathBuf;
@@ -17,13 +17,28 @@ pub struct OrtArgs {
     pub ort: Option<PathBuf>,
 }
 
-/// The field of the text.
+/// How text is read.
 #[derive(Debug, Clone, Args)]
-pub struct TextFieldArgs {
-    /// Take the text from this field or column of .jsonl, .json and .parquet
+pub struct ReadArgs {
+    /// Take the text from this field or column, where there are any; a.b goes into objects and lists; given
+    /// several times, their texts are joined
     #[arg(long, value_name = "NAME", default_value = DEFAULT_FIELD,
         add = Effect::Updates(&["batching.text_field"]))]
-    pub text_field: String,
+    pub text_field: Vec<String>,
+    /// Pass over so many rows that can't be read, in one pass over the text, before the next one ends the
+    /// run
+    #[arg(long, value_name = "N", default_value_t = 0, add = Effect::Surroundings(&[]))]
+    pub max_bad_rows: u64,
+}
+
+impl ReadArgs {
+    /// The same for the reader.
+    pub fn options(&self) -> ReadOptions {
+        ReadOptions {
+            fields: self.text_field.clone().into(),
+            max_bad_rows: self.max_bad_rows,
+        }
+    }
 }
 
 /// The tokenizer of a model that is read.

@@ -1,11 +1,11 @@
 //! `mpnet eval`: loss and accuracy of a model in any format on text.
 
-use super::common::{SeedArgs, TextFieldArgs, TokenizerArgs};
+use super::common::{ReadArgs, SeedArgs, TokenizerArgs};
 use super::hardware::HardwareArgs;
 use super::values::count;
 use crate::convert::Source;
 use crate::convert::source::SourceOptions;
-use crate::data::source::Sources;
+use crate::data::source::{Sources, endings};
 use crate::data::{EvaluationSet, Masking, Tokenizer};
 use crate::output::{complain, say};
 use crate::train::engine::start;
@@ -24,12 +24,11 @@ pub struct EvalArgs {
     /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace folder or name on the
     /// Hub, or a PyTorch file of annotated-mpnet or fairseq
     pub model: PathBuf,
-    /// Evaluate on this text: a folder, a file or a pattern with *; .txt (one text a line), .jsonl, .json
-    /// or .parquet, each also .gz or .zst
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT",
+        help = format!("Evaluate on this text: a folder, a file or a pattern with *; {}", endings()))]
     pub text: PathBuf,
     #[command(flatten)]
-    pub text_field: TextFieldArgs,
+    pub read: ReadArgs,
     #[command(flatten)]
     pub tokenizer: TokenizerArgs,
     /// Rows of a batch
@@ -82,7 +81,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let masking = masking(&source.run, model.objective)
         .with_context(|| format!("reading how {} was trained", source.path.display()))?;
     let (rows, seed) = (args.batch_size, args.seed.seed);
-    let set = Sources::local(&args.text, &args.text_field.text_field)
+    let set = Sources::local(&args.text, args.read.options())
         .and_then(|text| EvaluationSet::open(&text, &tokenizer, rows, longest, seed, &masking))
         .context("the text (--text)")?;
     let execution = args.hardware.execution();

@@ -2,6 +2,7 @@
 
 use crate::output::{OutputError, complain};
 use std::env::VarError;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -40,6 +41,11 @@ pub fn init_logging(debug: bool) -> Result<(), UsageError> {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // No escape codes in files.
+        .with_ansi(
+            std::io::stderr().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        )
         // It would be told to standard error too, where that is what fails: a panic.
         .log_internal_errors(false)
         .without_time()

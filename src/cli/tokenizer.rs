@@ -6,11 +6,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use super::common::TextFieldArgs;
+use super::common::ReadArgs;
 use super::dataset::DatasetArgs;
 use super::exit;
 use crate::data::hub::{Hub, HubSettings};
-use crate::data::source::training_files;
+use crate::data::source::{Discovered, discover, endings};
 use crate::data::tokenizer::check;
 use crate::data::tokenizer::training::TokenizerTraining;
 use crate::data::{Sources, Tokenizer};
@@ -41,9 +41,8 @@ pub struct CheckArgs {
 /// Train a WordPiece tokenizer in MPNet's layout from text
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// UTF-8 text: files, folders or patterns with *, of .txt (one text a line), .jsonl, .json or .parquet,
-    /// each also .gz or .zst
     #[arg(
+        help = format!("UTF-8 text: files, folders or patterns with *, of {}", endings()),
         required_unless_present = "dataset_name",
         conflicts_with = "dataset_name",
         value_name = "TEXT"
@@ -54,7 +53,7 @@ pub struct TrainArgs {
     dataset: DatasetArgs,
 
     #[command(flatten)]
-    text_field: TextFieldArgs,
+    read: ReadArgs,
 
     /// Train on the first N texts [default: all]
     #[arg(long, value_name = "N")]
@@ -141,19 +140,21 @@ fn train(args: &TrainArgs) -> anyhow::Result<()> {
 
 /// The text to train on.
 fn sources(args: &TrainArgs) -> anyhow::Result<Sources> {
-    let (dataset, field) = (&args.dataset, &args.text_field.text_field);
+    let (dataset, options) = (&args.dataset, args.read.options());
     if let Some(name) = dataset.name() {
         let hub = Arc::new(Hub::new(HubSettings::from_env()));
         let (split, revision) = (&dataset.dataset_split, &dataset.dataset_revision);
-        return Sources::dataset(&hub, name, split, revision, field)
+        return Sources::dataset(&hub, name, split, revision, options)
             .with_context(|| format!("finding the dataset {} (--dataset-name)", name.name));
     }
-    let mut files = Vec::new();
+    let mut found = Discovered::default();
     for text in &args.texts {
-        files.extend(training_files(text)?);
+        let more = discover(text)?;
+        more.tell(text);
+        found.files.extend(more.files);
     }
     let names: Vec<String> = (args.texts.iter())
         .map(|text| text.display().to_string())
         .collect();
-    Ok(Sources::files(names.join(", "), &files, field)?)
+    Ok(Sources::discovered(names.join(", "), found, options)?)
 }

@@ -13,7 +13,8 @@ pub type Result<T> = std::result::Result<T, DataError>;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error(
-        "text {path}: {problem}; give a folder, a file or a pattern of UTF-8 text: .txt, .jsonl, .json or .parquet, or those with .gz or .zst"
+        "text {path}: {problem}; give a folder, a file or a pattern of UTF-8 text: {}",
+        super::source::endings()
     )]
     TrainingFolder { path: PathBuf, problem: String },
 
@@ -25,7 +26,7 @@ pub enum DataError {
     },
 
     #[error(
-        "text file {path} is not UTF-8: line {line}, byte offset {offset}; convert it to UTF-8 (iconv -t utf-8) or take it out"
+        "text file {path} is not UTF-8: line {line}, byte offset {offset}; convert it to UTF-8 (iconv -t utf-8) or take it out, or pass over such rows (--max-bad-rows)"
     )]
     NotUtf8 {
         path: PathBuf,
@@ -38,11 +39,11 @@ pub enum DataError {
     #[error("{name}: {problem}")]
     Source { name: String, problem: String },
 
-    #[error("{name}, line {line}: {problem}")]
+    #[error("{name}, {place}: {problem}, or pass over such rows (--max-bad-rows)")]
     Row {
         name: String,
-        /// Where the row starts, counted from 1.
-        line: u64,
+        /// `line 3`, counted from 1, or `row 2`, counted from 0.
+        place: String,
         problem: String,
     },
 
@@ -113,4 +114,11 @@ pub enum DataError {
 
     #[error("data loader: {problem}")]
     Loader { problem: String },
+}
+
+impl DataError {
+    /// Whether one row is at fault and reading can go on behind it.
+    pub fn is_bad_row(&self) -> bool {
+        matches!(self, DataError::Row { .. } | DataError::NotUtf8 { .. })
+    }
 }

@@ -27,6 +27,7 @@ pub fn synthetic_batch(model: &ModelConfig, lengths: &[usize], index: u64) -> Ba
         attention_mask: Vec::new(),
         tokens: lengths.iter().sum(),
         predicted_tokens: lengths.len() * predicted,
+        own_shares: lengths.len() * predicted,
     };
     let vocabulary = model.vocab_size as i64;
     for &real in lengths {

@@ -140,6 +140,7 @@ mod tests {
             execution: "<b>cpu</b>".into(),
             system: "linux".into(),
             processors: 2,
+            text: None,
             config: serde_json::json!({"tokenizer": "</script><script>alert(1)</script>"}),
         };
         let mut records = vec![Record::Start(start)];
@@ -156,6 +157,7 @@ mod tests {
                 memory: Some(1_000_000),
                 waiting: 0.0,
                 skipped: 0,
+                predicted_share: None,
             }));
         }
         records.push(Record::Valid(Valid {

@@ -4,6 +4,7 @@ use super::execution::Execution;
 use super::log::LogConfig;
 use super::schedule::Schedule;
 use crate::data::hub::DatasetName;
+use crate::data::source::{Fields, ReadOptions};
 use crate::data::tokenizer::Vocabulary;
 use crate::data::{BreakMode, Masking};
 use mpnet_graphs::ir::Bindings;
@@ -90,13 +91,16 @@ pub struct Dataset {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batching {
     /// Field or column of the text.
-    pub text_field: String,
+    pub text_field: Fields,
     /// Shorter texts are not trained on, in characters.
     pub min_text_length: usize,
     pub sample_break_mode: BreakMode,
     /// Rows of the shuffle buffer.
     pub buffer_size: usize,
     pub group_by_length: bool,
+    /// Whether the likes of `<s>` and `<mask>` in a text are those tokens, not words.
+    #[serde(default)]
+    pub special_in_text: bool,
     /// Tokens of a micro-batch at most, padding included, instead of a number of rows.
     pub max_batch_tokens: Option<usize>,
 }
@@ -159,6 +163,8 @@ pub struct Operation {
     pub accept_changes: bool,
     /// Updates skipped in a row after which the run stops.
     pub max_skipped_updates: u64,
+    /// Bad rows of the text that are passed over in one pass; one more ends the run.
+    pub max_bad_rows: u64,
     /// Only say what would run.
     pub dry_run: bool,
     /// How long a checkpoint is tried again that could not be written.
@@ -172,6 +178,7 @@ impl Default for Operation {
             save_optimizer_state: true,
             accept_changes: false,
             max_skipped_updates: 20,
+            max_bad_rows: 0,
             dry_run: false,
             save_patience: Duration::from_secs(600),
             log: LogConfig::default(),
@@ -180,6 +187,14 @@ impl Default for Operation {
 }
 
 impl TrainConfig {
+    /// How the run's text is read.
+    pub fn reading(&self) -> ReadOptions {
+        ReadOptions {
+            fields: self.batching.text_field.clone(),
+            max_bad_rows: self.operation.max_bad_rows,
+        }
+    }
+
     /// The sizes of the largest micro-batch.
     pub fn largest_batch(&self) -> Bindings {
         let rows = match self.batching.max_batch_tokens {

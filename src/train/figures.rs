@@ -18,6 +18,8 @@ pub struct UpdateFigures {
     /// Tokens that are not padding.
     pub tokens: usize,
     pub predicted: usize,
+    /// Tokens that would be predicted if each row predicted its own share.
+    pub own_shares: usize,
     /// Floating-point operations, where they are counted.
     pub flops: u64,
     /// Time without a batch.
@@ -45,6 +47,8 @@ struct Sums {
     tokens: usize,
     flops: u64,
     waited: Duration,
+    predicted: usize,
+    own_shares: usize,
 }
 
 impl Figures {
@@ -69,6 +73,8 @@ impl Figures {
         self.sums.tokens += update.tokens;
         self.sums.waited += update.waited;
         self.sums.flops += update.flops;
+        self.sums.predicted += update.predicted;
+        self.sums.own_shares += update.own_shares;
         if update.gradient_norm.is_finite() {
             self.sums.updates += 1.0;
             self.sums.loss += loss;
@@ -107,6 +113,8 @@ impl Figures {
                 memory: machine::memory(),
                 waiting: sums.waited.as_secs_f64() / elapsed,
                 skipped: self.skipped,
+                predicted_share: (sums.own_shares > 0)
+                    .then(|| sums.predicted as f64 / sums.own_shares as f64),
             }));
             self.restart();
         }

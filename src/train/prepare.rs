@@ -8,6 +8,7 @@ use super::resume::{Resumed, resume};
 use super::text;
 use super::trainer::Position;
 use crate::checkpoint::Checkpoint;
+use crate::data::source::TextSummary;
 use crate::data::{EvaluationSet, LoaderState, Tokenizer, TrainLoader};
 use crate::initialize::initial_parameters;
 use crate::output::complain;
@@ -22,6 +23,8 @@ pub struct PreparedRun {
     pub tokenizer: Arc<Tokenizer>,
     /// Batches to train on; they are being made already.
     pub feeder: Feeder,
+    /// What of the text was found, taken and left out.
+    pub text: TextSummary,
     pub valid: EvaluationSet,
     pub test: EvaluationSet,
     /// Where the run stands.
@@ -47,7 +50,10 @@ pub enum Origin {
 /// Where something is missing or does not fit the rest.
 pub fn prepare(config: &TrainConfig, flags: &Flags) -> Result<PreparedRun> {
     let (tokenizer, foreign) = open_start(config)?;
-    let tokenizer = Arc::new(tokenizer);
+    let tokenizer = Arc::new(match config.batching.special_in_text {
+        true => tokenizer,
+        false => tokenizer.with_special_as_text(),
+    });
     let mut model = match &foreign {
         Some(foreign) => foreign.model.clone(),
         None => config.architecture.model(&tokenizer.vocabulary()),
@@ -83,6 +89,7 @@ pub fn prepare(config: &TrainConfig, flags: &Flags) -> Result<PreparedRun> {
     let state = matches!(origin, Origin::Checkpoint(_)).then(|| position.data.clone());
     let loader = TrainLoader::new(text.loader, Arc::clone(&tokenizer), state)?;
     Ok(PreparedRun {
+        text: loader.summary().clone(),
         feeder: Feeder::new(loader, config.update_freq)?,
         model,
         tokenizer,

@@ -168,6 +168,7 @@ fn start_record(
         execution: running.description.clone(),
         system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         processors: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+        text: Some(prepared.text.clone()),
         config: serde_json::to_value(config)?,
     })
 }
@@ -192,7 +193,8 @@ fn check_memory(config: &TrainConfig, running: &Running) -> Result<()> {
         let gb = |bytes: u64| bytes as f64 / 1e9;
         bail!(
             "{flags} takes {:.0} GB or more for the activations of a micro-batch, and there are \
-             {:.0} GB of memory for this program: make it smaller, and --update-freq larger for the same updates",
+             {:.0} GB of memory for this program: make it smaller, and --update-freq larger for as many rows an update (another update all the same: \
+             the rows of a micro-batch predict as many tokens as its shortest one)",
             gb(needed),
             gb(memory)
         );

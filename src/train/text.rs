@@ -2,7 +2,7 @@
 
 use super::config::{Dataset, Text, TextFiles, TrainConfig};
 use crate::data::hub::{Hub, HubSettings};
-use crate::data::source::{Position, Sources};
+use crate::data::source::{FileId, Position, Sources, discover};
 use crate::data::{DataError, EvaluationSet, LoaderConfig, Tokenizer};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
@@ -47,10 +47,13 @@ fn loader(config: &TrainConfig, sources: Sources, held_out: (u64, Position)) -> 
 }
 
 fn open_files(config: &TrainConfig, files: &TextFiles, tokenizer: &Tokenizer) -> Result<Opened> {
-    let field = &config.batching.text_field;
-    let evaluation = |path: &Path| -> Result<EvaluationSet> {
+    let evaluation = |path: &Path, kept: &mut Vec<FileId>| -> Result<EvaluationSet> {
+        let found = discover(path)?;
+        found.tell(path);
+        kept.extend(found.files.iter().filter_map(|file| FileId::of(file).ok()));
+        let sources = Sources::discovered(path.display().to_string(), found, config.reading())?;
         Ok(EvaluationSet::open(
-            &Sources::local(path, field)?,
+            &sources,
             tokenizer,
             config.batch_size,
             config.max_tokens,
@@ -58,9 +61,11 @@ fn open_files(config: &TrainConfig, files: &TextFiles, tokenizer: &Tokenizer) ->
             &config.masking,
         )?)
     };
-    let valid = evaluation(&files.valid_file).context("the validation text (--valid-file)")?;
-    let test = evaluation(&files.test_file).context("the test text (--test-file)")?;
-    let sources = Sources::local(&files.train_dir, field)?;
+    let mut kept = Vec::new();
+    let valid =
+        evaluation(&files.valid_file, &mut kept).context("the validation text (--valid-file)")?;
+    let test = evaluation(&files.test_file, &mut kept).context("the test text (--test-file)")?;
+    let sources = Sources::local_without(&files.train_dir, config.reading(), &kept)?;
     Ok(Opened {
         loader: loader(config, sources, (0, Position::default())),
         valid,
@@ -71,8 +76,8 @@ fn open_files(config: &TrainConfig, files: &TextFiles, tokenizer: &Tokenizer) ->
 fn open_dataset(config: &TrainConfig, dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Opened> {
     let hub = Arc::new(Hub::new(HubSettings::from_env()));
     let name = &dataset.name;
-    let field = &config.batching.text_field;
-    let sources = Sources::dataset(&hub, name, &dataset.split, &dataset.revision, field)
+    let reading = config.reading();
+    let sources = Sources::dataset(&hub, name, &dataset.split, &dataset.revision, reading)
         .with_context(|| format!("finding the dataset {} (--dataset-name)", name.name))?;
     let called = sources.name().to_owned();
     let mut texts = sources.texts();

@@ -230,6 +230,7 @@ impl<'a> Trainer<'a> {
             gradient_norm,
             tokens: batches.iter().map(|b| b.tokens).sum(),
             predicted,
+            own_shares: batches.iter().map(|b| b.own_shares).sum(),
             flops,
             waited,
         };

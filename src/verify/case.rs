@@ -236,6 +236,7 @@ impl Case {
             positions: read("positions", width)?,
             tokens,
             predicted_tokens: targets.iter().filter(|&&t| t != pad).count(),
+            own_shares: targets.len(),
             input_ids,
             targets,
             attention_mask,

@@ -20,10 +20,28 @@ pub fn expand(arguments: Vec<OsString>, command: &Command) -> Result<Vec<OsStrin
     let Some(path) = named(&arguments) else {
         return Ok(arguments);
     };
-    let flags = read(&path, command)?;
+    let mut flags = read(&path, command)?;
+    flags.retain(|flag| !replaced(flag, &arguments, command));
     let mut arguments = arguments.into_iter();
     let program = arguments.next();
     Ok(program.into_iter().chain(flags).chain(arguments).collect())
+}
+
+/// Whether the command line has values of its own for `flag`, which may be given several times: those of
+/// the file would be added to them.
+fn replaced(flag: &OsStr, arguments: &[OsString], command: &Command) -> bool {
+    let text = flag.to_string_lossy();
+    let name = text.split('=').next().unwrap_or_default();
+    let repeated = command.get_arguments().any(|a| {
+        matches!(a.get_action(), ArgAction::Append)
+            && a.get_long().is_some_and(|long| name == format!("--{long}"))
+    });
+    let with_value = format!("{name}=");
+    repeated
+        && arguments.iter().any(|argument| {
+            let argument = argument.to_string_lossy();
+            argument == name || argument.starts_with(&with_value)
+        })
 }
 
 /// The last file that `--config` names.
@@ -69,13 +87,31 @@ pub fn parse(text: &str, command: &Command) -> Result<Vec<OsString>, String> {
         match value {
             Value::Table(table) => {
                 for (key, value) in table {
-                    flags.extend(flag(&key, &value, command)?);
+                    flags.extend(flags_of(&key, &value, command)?);
                 }
             }
-            value => flags.extend(flag(&key, &value, command)?),
+            value => flags.extend(flags_of(&key, &value, command)?),
         }
     }
     Ok(flags)
+}
+
+/// The flags of one setting: one, none, or one for each value of a list.
+fn flags_of(key: &str, value: &Value, command: &Command) -> Result<Vec<OsString>, String> {
+    let name = key.replace('_', "-");
+    let repeated = command.get_arguments().any(|a| {
+        a.get_long() == Some(name.as_str()) && matches!(a.get_action(), ArgAction::Append)
+    });
+    let values = match value {
+        Value::Array(values) if repeated => values.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let flags = values.iter().map(|value| flag(key, value, command));
+    Ok(flags
+        .collect::<Result<Vec<_>, String>>()?
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 fn flag(key: &str, value: &Value, command: &Command) -> Result<Option<OsString>, String> {
@@ -128,6 +164,19 @@ pub fn effective(command: &Command, matches: &ArgMatches) -> String {
                 Some(raw) => typed(argument, raw),
                 None => continue,
             },
+            ArgAction::Append => {
+                let values: Vec<Value> = matches
+                    .get_raw(id)
+                    .into_iter()
+                    .flatten()
+                    .map(|raw| typed(argument, raw))
+                    .collect();
+                match <[Value; 1]>::try_from(values) {
+                    Ok([one]) => one,
+                    Err(none) if none.is_empty() => continue,
+                    Err(several) => Value::Array(several),
+                }
+            }
             _ => continue,
         };
         if heading != argument.get_help_heading() {

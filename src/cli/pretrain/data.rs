@@ -1,11 +1,12 @@
 //! The flags of the text and how it becomes batches.
 
-use crate::cli::common::TextFieldArgs;
+use crate::cli::common::ReadArgs;
 use crate::cli::dataset::DatasetArgs;
 use crate::cli::exit::UsageError;
 use crate::cli::values::{count, named};
 use crate::data::BreakMode;
 use crate::data::hub::DatasetName;
+use crate::data::source::endings;
 use crate::train::config::{Batching, Dataset, Text, TextFiles};
 use crate::train::flags::Effect;
 use clap::Args;
@@ -24,9 +25,8 @@ pub struct DataArgs {
     /// The flag's name is annotated-mpnet's; the other commands call theirs --tokenizer.
     #[arg(long, value_name = "NAME", add = Effect::Updates(&["tokenizer"]))]
     pub tokenizer_name: Option<String>,
-    /// Train on this text: a folder, a file or a pattern with *; .txt (one text a line), .jsonl, .json or
-    /// .parquet, each also .gz or .zst [default: the dataset HuggingFaceFW/fineweb-edu]
-    #[arg(long, value_name = "TEXT", add = Effect::Updates(&["text.files.train_dir"]))]
+    #[arg(long, value_name = "TEXT", add = Effect::Updates(&["text.files.train_dir"]),
+        help = format!("Train on this text: a folder, a file or a pattern with *; {} [default: the dataset {DEFAULT_DATASET}]", endings()))]
     pub train_dir: Option<PathBuf>,
     /// Validate on this text: a folder, a file or a pattern, like --train-dir
     #[arg(long, value_name = "TEXT", add = Effect::Updates(&["text.files.valid_file"]))]
@@ -37,7 +37,7 @@ pub struct DataArgs {
     #[command(flatten)]
     pub dataset: DatasetArgs,
     #[command(flatten)]
-    pub text_field: TextFieldArgs,
+    pub read: ReadArgs,
     /// Rows in the shuffle buffer
     #[arg(long, value_name = "N", default_value_t = 10_000,
         add = Effect::Updates(&["batching.buffer_size"]))]
@@ -55,6 +55,10 @@ pub struct DataArgs {
         value_parser = named(&BreakMode::ALL, BreakMode::name),
         add = Effect::Updates(&["batching.sample_break_mode"]))]
     pub sample_break_mode: BreakMode,
+    /// Take <s>, <pad>, <mask> and the like in the text for the tokens of that name, as annotated-mpnet does,
+    /// and not for words
+    #[arg(long, add = Effect::Updates(&["batching.special_in_text"]))]
+    pub special_in_text: bool,
     /// Put rows together as they come, not by their lengths
     #[arg(long, add = Effect::Updates(&["batching.group_by_length"]))]
     pub no_group_by_length: bool,
@@ -76,13 +80,14 @@ impl DataArgs {
         let text = self.text()?;
         let from_dataset = matches!(text, Text::Dataset(_));
         let batching = Batching {
-            text_field: self.text_field.text_field.clone(),
+            text_field: self.read.options().fields,
             min_text_length: self
                 .min_text_length
                 .unwrap_or(if from_dataset { 64 } else { 0 }),
             sample_break_mode: self.sample_break_mode,
             buffer_size: self.buffer_size.max(1),
             group_by_length: !self.no_group_by_length,
+            special_in_text: self.special_in_text,
             max_batch_tokens: self.max_batch_tokens,
         };
         Ok((text, batching))

@@ -157,6 +157,7 @@ impl PretrainArgs {
             save_optimizer_state: !checkpoints.no_save_optimizer_state,
             accept_changes: checkpoints.accept_changes,
             max_skipped_updates: self.optimization.max_skipped_updates,
+            max_bad_rows: self.data.read.max_bad_rows,
             dry_run: self.dry_run,
             save_patience: Duration::from_secs(checkpoints.save_retry),
             log: self.logging.log(&checkpoints.checkpoint_dir),

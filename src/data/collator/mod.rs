@@ -43,6 +43,9 @@ pub struct Batch {
     pub tokens: usize,
     /// Targets that are not padding: what the loss is divided by.
     pub predicted_tokens: usize,
+    /// Tokens that would be predicted if each row predicted its own share, and not that of the batch's
+    /// shortest row.
+    pub own_shares: usize,
 }
 
 impl Batch {
@@ -118,8 +121,8 @@ impl Collator {
     /// # Errors
     /// When there is no row, a row has fewer than two tokens, or an id is not in the vocabulary.
     pub fn collate<R: AsRef<[u32]>>(&mut self, rows: &[R], rng: &mut ChaCha8Rng) -> Result<Batch> {
-        let max_gram = self.masking.max_gram;
-        let survey = self.scratch.survey(&self.vocabulary, rows, max_gram, rng)?;
+        let masking = &self.masking;
+        let survey = self.scratch.survey(&self.vocabulary, rows, masking, rng)?;
         let length = survey.longest;
         // A row that has special tokens alone keeps one to be predicted from.
         let predicted = self.masking.predicted_count(survey.fewest_predictable);
@@ -140,6 +143,7 @@ impl Collator {
             attention_mask: Vec::with_capacity(rows.len() * width),
             tokens: survey.tokens,
             predicted_tokens: 0,
+            own_shares: survey.own_shares,
         };
         let mut start = RowEnd::default();
         for (index, row) in rows.iter().enumerate() {

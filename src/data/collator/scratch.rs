@@ -47,6 +47,8 @@ pub struct Survey {
     pub fewest_tokens: usize,
     /// Of all rows, padding not counted.
     pub tokens: usize,
+    /// Tokens that all rows would predict if each predicted its own share.
+    pub own_shares: usize,
 }
 
 impl Scratch {
@@ -56,9 +58,10 @@ impl Scratch {
         &mut self,
         vocabulary: &Vocabulary,
         rows: &[R],
-        max_gram: usize,
+        masking: &Masking,
         rng: &mut ChaCha8Rng,
     ) -> Result<Survey> {
+        let max_gram = masking.max_gram;
         self.predictable.clear();
         self.protected.clear();
         self.words.clear();
@@ -68,6 +71,7 @@ impl Scratch {
             fewest_predictable: usize::MAX,
             fewest_tokens: usize::MAX,
             tokens: 0,
+            own_shares: 0,
         };
         for (index, row) in rows.iter().enumerate() {
             let row = row.as_ref();
@@ -106,6 +110,7 @@ impl Scratch {
             survey.fewest_predictable = survey.fewest_predictable.min(predictable);
             survey.fewest_tokens = survey.fewest_tokens.min(tokens);
             survey.tokens += tokens;
+            survey.own_shares += masking.predicted_count(predictable);
         }
         if rows.is_empty() {
             return Err(DataError::Collate {

@@ -122,7 +122,7 @@ fn goes_on_in_the_middle_of_a_row_group_without_what_came_before() {
     server.add("datasets/o/d", repo(&[("train.parquet", file)]));
     let cache = tempfile::tempdir().unwrap();
     let sources = open(&client(&server, cache.path()), "o/d").unwrap();
-    let mut rows = sources.open(0, Position::default()).unwrap();
+    let mut rows = sources.open(0, Position::default(), 0).unwrap();
     for text in &all[..1230] {
         assert_eq!(rows.next().unwrap().as_ref(), Some(text));
     }
@@ -133,7 +133,7 @@ fn goes_on_in_the_middle_of_a_row_group_without_what_came_before() {
             .sum()
     };
     let whole = sum(&server.asked());
-    let mut again = sources.open(0, rows.position()).unwrap();
+    let mut again = sources.open(0, rows.position(), 0).unwrap();
     for text in &all[1230..] {
         assert_eq!(again.next().unwrap().as_ref(), Some(text));
     }

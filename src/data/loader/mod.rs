@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::collator::{Batch, Collator};
 use super::error::{DataError, Result};
 use super::masking::Masking;
-use super::source::{Position, Sources};
+use super::source::{Counts, Position, Sources, TextSummary};
 use super::tokenizer::Tokenizer;
 use grouping::Grouping;
 use order::{Order, OrderConfig, is_long};
@@ -167,6 +167,7 @@ pub struct TrainLoader {
     /// The threads, to say why one of them ended. They end by themselves once nobody receives.
     threads: Vec<JoinHandle<()>>,
     state: LoaderState,
+    summary: TextSummary,
 }
 
 impl TrainLoader {
@@ -181,7 +182,8 @@ impl TrainLoader {
         state: Option<LoaderState>,
     ) -> Result<Self> {
         config.check()?;
-        check_small(&config, &tokenizer)?;
+        let counts = check_small(&config, &tokenizer)?;
+        let summary = config.sources.summary(counts.as_ref());
         let state = start(&config, state)?;
         let pool = thread_pool(config.threads)?;
         let order = OrderConfig {
@@ -236,6 +238,7 @@ impl TrainLoader {
             prepared,
             threads,
             state,
+            summary,
         })
     }
 
@@ -262,6 +265,11 @@ impl TrainLoader {
         (0..update_freq)
             .map(|_| self.next().map(|(batch, _)| batch))
             .collect()
+    }
+
+    /// What of the text was found, taken and left out.
+    pub fn summary(&self) -> &TextSummary {
+        &self.summary
     }
 
     /// The state after the last batch that was handed out.
@@ -356,27 +364,32 @@ fn start(config: &LoaderConfig, resumed: Option<LoaderState>) -> Result<LoaderSt
     Ok(state)
 }
 
-/// Reads every file of text that is small enough to be read whole at once: there must be a text to train
-/// on in it.
-fn check_small(config: &LoaderConfig, tokenizer: &Tokenizer) -> Result<()> {
+/// Reads every file of text that is small enough to be read whole at once and counts the texts: there must
+/// be one to train on.
+fn check_small(config: &LoaderConfig, tokenizer: &Tokenizer) -> Result<Option<Counts>> {
     let sources = &config.sources;
     let small = |bytes: u64| bytes <= CHECK_UP_TO_BYTES;
     if !sources.local_bytes().is_some_and(small) {
-        return Ok(());
+        return Ok(None);
     }
-    let (mut texts, started) = (0u64, std::time::Instant::now());
-    let mut has_tokens = false;
-    for text in sources.texts() {
-        let text = text?;
+    let mut counts = Counts {
+        texts: vec![0; sources.shards().len()],
+        ..Counts::default()
+    };
+    let (mut any, mut has_tokens) = (false, false);
+    let mut texts = sources.texts_quietly();
+    while let Some(text) = texts.next().transpose()? {
         if !is_long(&text, config.min_text_length) {
             continue;
         }
-        texts += 1;
+        any = true;
+        counts.texts[texts.position().0 as usize] += 1;
         // One beside <s> and </s> will do.
         has_tokens = has_tokens || tokenizer.encode(&text, 3)?.len() > 2;
     }
+    counts.passed = texts.passed();
     let name = || sources.name().to_owned();
-    if texts == 0 {
+    if !any {
         return Err(DataError::NoText {
             name: name(),
             shortest: config.min_text_length,
@@ -385,12 +398,7 @@ fn check_small(config: &LoaderConfig, tokenizer: &Tokenizer) -> Result<()> {
     if !has_tokens {
         return Err(DataError::NoTokens { name: name() });
     }
-    let seconds = started.elapsed().as_secs_f64();
-    tracing::info!(
-        "training text: {texts} texts in {} files, checked in {seconds:.1} s",
-        sources.shards().len()
-    );
-    Ok(())
+    Ok(Some(counts))
 }
 
 #[cfg(test)]

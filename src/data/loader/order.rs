@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::error::{DataError, Result};
 use crate::data::rng::{Purpose, keyed, shuffle};
-use crate::data::source::{Position, Rows, Sources};
+use crate::data::source::{Passed, Position, Rows, Sources};
 
 /// Which part of the text a process takes when several train together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Cursor {
     pub shards: u64,
     /// Position in the next one.
     pub at: Position,
+    /// What this pass passed over up to here; checkpoints from before it was counted have none.
+    #[serde(default)]
+    pub passed: Passed,
 }
 
 /// Whether a text has at least `shortest` characters.
@@ -67,6 +70,8 @@ pub struct Order {
     /// The shards of this epoch.
     shards: Vec<u32>,
     open: Option<Box<dyn Rows>>,
+    /// What this pass passed over in front of what is open.
+    before: Passed,
     /// Epochs in a row that gave no text.
     empty: u32,
 }
@@ -79,6 +84,7 @@ impl Order {
             cursor,
             shards: Vec::new(),
             open: None,
+            before: cursor.passed,
             empty: 0,
         };
         order.start_epoch();
@@ -120,7 +126,10 @@ impl Order {
                 self.empty = 0;
                 return Ok(Next::Text(text));
             }
-            self.open = None;
+            if let Some(rows) = self.open.take() {
+                self.before = self.before.and(rows.passed());
+                self.cursor.passed = self.before;
+            }
             self.cursor.shards += 1;
             self.cursor.at = Position::default();
         }
@@ -135,6 +144,7 @@ impl Order {
             epoch: self.cursor.epoch.wrapping_add(1),
             ..Cursor::default()
         };
+        self.before = Passed::default();
         self.start_epoch();
         Ok(Next::EpochEnd)
     }
@@ -153,13 +163,15 @@ impl Order {
                     true => self.cursor.at.max(held),
                     false => self.cursor.at,
                 };
-                let rows = self.config.sources.open(shard as usize, start)?;
+                let sources = &self.config.sources;
+                let rows = sources.open(shard as usize, start, self.before.bad)?;
                 self.open.insert(rows)
             }
         };
         while let Some(text) = rows.next()? {
             let at = rows.position();
             self.cursor.at = at;
+            self.cursor.passed = self.before.and(rows.passed());
             let mine = !by_rows || (at.row - 1) % world == rank;
             if mine && is_long(&text, self.config.min_text_length) {
                 return Ok(Some(text));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::order::{Cursor, Split};
 use super::samples::{BreakMode, Row};
+use crate::data::source::Passed;
 
 /// Everything that decides the batches after a group of batches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -73,6 +74,11 @@ impl LoaderState {
     /// Rows handed out since the run began.
     pub fn total_rows(&self) -> u64 {
         self.total_rows
+    }
+
+    /// What this pass over the text passed over up to here.
+    pub fn passed(&self) -> Passed {
+        self.after.cursor.passed
     }
 
     /// Passes over the text whose last text was read.

@@ -13,6 +13,7 @@ use crate::data::fixture;
 use crate::data::hub::server::{HubServer, Repo, parquet_of};
 use crate::data::hub::{Hub, HubSettings, Retry, dataset_files};
 use crate::data::rng::{Purpose, keyed, shuffle};
+use crate::data::source::ReadOptions;
 use crate::data::source::tests::every_source;
 
 /// Text i is a word of its own, once or more: `b`, `c`, … `ba`, `bb`, ….
@@ -194,8 +195,23 @@ fn check_resuming(name: &str, config: &LoaderConfig) {
 fn resumes_at_any_batch_from_every_source_in_every_mode() {
     let all = texts(330);
     let root = tempfile::tempdir().unwrap();
+    // Every format, and every compression on some format: each way of reading once.
+    let chosen = [
+        "txt",
+        "jsonl",
+        "json",
+        "csv",
+        "parquet",
+        "txt.bz2",
+        "jsonl.zst",
+        "jsonl.lz4",
+        "csv.gz",
+        "csv.xz",
+        "parquet.gz",
+    ];
     let mut made: Vec<(String, Arc<Sources>)> = every_source(root.path(), &all)
         .into_iter()
+        .filter(|(name, _)| chosen.contains(&name.as_str()))
         .map(|(name, folder)| (name, sources(&folder)))
         .collect();
     let server = HubServer::start();
@@ -211,6 +227,90 @@ fn resumes_at_any_batch_from_every_source_in_every_mode() {
             check_resuming(&format!("{name}, {}", mode.name()), &config);
         }
     }
+}
+
+#[test]
+fn every_format_gives_the_batches_of_lines_of_text() {
+    let all = texts(330);
+    let root = tempfile::tempdir().unwrap();
+    let made = every_source(root.path(), &all);
+    let batches = |folder: &Path| take(config(&sources(folder)), 150);
+    let (name, lines) = &made[0];
+    assert_eq!(name, "txt");
+    let expected = batches(lines);
+    for (name, folder) in &made[1..] {
+        assert!(batches(folder) == expected, "{name}");
+    }
+}
+
+/// Bad rows in the middle: passed over, the same batches as without them, and counted once though the run
+/// stops and goes on anywhere.
+#[test]
+fn bad_rows_change_no_batch_and_are_counted_once() {
+    let all = texts(90);
+    let (clean, marred) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (index, part) in all.chunks(30).enumerate() {
+        let name = format!("{index}.jsonl");
+        let line = |text: &String| serde_json::json!({ "text": text }).to_string();
+        let lines: Vec<String> = part.iter().map(line).collect();
+        std::fs::write(clean.path().join(&name), lines.join("\n")).unwrap();
+        let (front, back) = lines.split_at(17);
+        let bad = [
+            front,
+            &["{\"text\":".to_owned(), "{\"text\": 1}".to_owned()],
+            back,
+        ]
+        .concat();
+        std::fs::write(marred.path().join(&name), bad.join("\n")).unwrap();
+    }
+    let options = |max_bad_rows: u64| ReadOptions {
+        max_bad_rows,
+        ..ReadOptions::default()
+    };
+    let with = |most: u64| {
+        let sources = Sources::local(marred.path(), options(most)).unwrap();
+        config(&Arc::new(sources))
+    };
+    let expected = take(config(&sources(clean.path())), 60);
+    let text = message(loader(with(5), None));
+    assert!(
+        text.contains("line 1") && text.contains("--max-bad-rows"),
+        "{text}"
+    );
+    let mut whole = loader(with(6), None).unwrap();
+    assert_eq!(whole.summary().passed.unwrap().bad, 6);
+    let mut stopped = loader(with(6), None).unwrap();
+    let mut seen = 0;
+    for expected in &expected {
+        let (batch, state) = stopped.next().unwrap();
+        assert!(batch == *expected);
+        assert_eq!(whole.next().unwrap().1.passed(), state.passed());
+        seen = seen.max(state.passed().bad);
+        let saved = serde_json::to_vec(&state).unwrap();
+        stopped = loader(with(6), Some(serde_json::from_slice(&saved).unwrap())).unwrap();
+    }
+    assert!((1..=6).contains(&seen), "{seen}");
+}
+
+#[test]
+fn states_from_before_anything_was_counted_are_read() {
+    let folder = folder(&[&texts(60)]);
+    let mut current = loader(config(&sources(folder.path())), None).unwrap();
+    let state = current.next().unwrap().1;
+    let mut old = serde_json::to_value(&state).unwrap();
+    assert!(
+        old["cursor"]
+            .as_object_mut()
+            .unwrap()
+            .remove("passed")
+            .is_some()
+    );
+    let mut again = loader(
+        config(&sources(folder.path())),
+        Some(serde_json::from_value(old).unwrap()),
+    )
+    .unwrap();
+    assert!(again.next().unwrap().0 == current.next().unwrap().0);
 }
 
 /// `texts` as a dataset of two parquet files on a server.

@@ -1,15 +1,61 @@
 //! A file's bytes after decompression, from any offset, with lines of bounded length.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, sink};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, sink};
 use std::path::{Path, PathBuf};
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use lz4_flex::frame::FrameDecoder;
+use lzma_rust2::XzReader;
 
 use super::{Compression, LONGEST_TEXT};
 use crate::data::error::{DataError, Result};
 
 const BUFFER: usize = 1 << 16;
+/// The largest window of Zstandard, as `zstd --long=31` writes it. Memory is taken as it is needed.
+const LARGEST_WINDOW: u32 = 31;
+/// KiB that a block of xz may ask for: its largest dictionary is 1.5 GiB.
+const XZ_MEMORY: u32 = 2 << 20;
+
+/// The decompressed bytes of `plain`.
+///
+/// # Errors
+/// When the decoder can't be made.
+pub fn decompressed(
+    plain: impl BufRead + Send + 'static,
+    compression: Compression,
+) -> io::Result<Box<dyn BufRead + Send>> {
+    fn buffered(decoder: impl Read + Send + 'static) -> Box<dyn BufRead + Send> {
+        Box::new(BufReader::with_capacity(BUFFER, decoder))
+    }
+    Ok(match compression {
+        Compression::None => Box::new(plain),
+        Compression::Gzip => buffered(MultiGzDecoder::new(plain)),
+        Compression::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(plain)?;
+            decoder.window_log_max(LARGEST_WINDOW)?;
+            buffered(decoder)
+        }
+        Compression::Xz => buffered(XzReader::new_mem_limit(plain, true, XZ_MEMORY)),
+        Compression::Bzip2 => buffered(MultiBzDecoder::new(plain)),
+        Compression::Lz4 => buffered(Lz4Frames(FrameDecoder::new(plain))),
+    })
+}
+
+/// LZ4 frames one after the other: the decoder ends at each.
+struct Lz4Frames<R: BufRead>(FrameDecoder<R>);
+
+impl<R: BufRead> Read for Lz4Frames<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.0.read(into)?;
+            if count > 0 || into.is_empty() || self.0.get_mut().fill_buf()?.is_empty() {
+                return Ok(count);
+            }
+        }
+    }
+}
 
 /// Decompressed bytes in order.
 pub struct Bytes {
@@ -41,19 +87,10 @@ impl Bytes {
             skip = 0;
         }
         let plain = BufReader::with_capacity(BUFFER, file);
-        let mut inner: Box<dyn BufRead + Send> = match compression {
-            Compression::None => Box::new(plain),
-            Compression::Gzip => {
-                Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(plain)))
-            }
-            Compression::Zstd => {
-                let decoder = zstd::Decoder::with_buffer(plain).map_err(fail)?;
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
-            }
-        };
+        let mut inner = decompressed(plain, compression).map_err(fail)?;
         if skip > 0 {
-            let skipped = std::io::copy(&mut inner.by_ref().take(skip), &mut sink());
-            if skipped.map_err(fail)? < skip {
+            let skipped = io::copy(&mut inner.by_ref().take(skip), &mut sink());
+            if skipped.map_err(|source| failed(path, compression, 0, source))? < skip {
                 return Err(shorter(path));
             }
         }
@@ -96,15 +133,10 @@ impl Bytes {
     /// # Errors
     /// When the file can't be read.
     pub fn fill(&mut self) -> Result<&[u8]> {
-        // Asked twice, as the borrow of the first answer would last.
-        if let Err(source) = self.inner.fill_buf() {
-            return Err(self.failed(source));
-        }
-        let path = &self.path;
-        self.inner.fill_buf().map_err(|source| DataError::Read {
-            path: path.clone(),
-            source,
-        })
+        let (path, compression, offset) = (&self.path, self.compression, self.offset);
+        self.inner
+            .fill_buf()
+            .map_err(|source| failed(path, compression, offset, source))
     }
 
     /// Passes over bytes of the last [`fill`](Self::fill).
@@ -151,11 +183,26 @@ impl Bytes {
         }
     }
 
-    fn failed(&self, source: std::io::Error) -> DataError {
-        DataError::Read {
-            path: self.path.clone(),
+    fn failed(&self, source: io::Error) -> DataError {
+        failed(&self.path, self.compression, self.offset, source)
+    }
+}
+
+/// The error of a read after `offset` decompressed bytes.
+fn failed(path: &Path, compression: Compression, offset: u64, source: io::Error) -> DataError {
+    if compression == Compression::None || source.raw_os_error().is_some() {
+        return DataError::Read {
+            path: path.to_owned(),
             source,
-        }
+        };
+    }
+    DataError::Source {
+        name: path.display().to_string(),
+        problem: format!(
+            "its {} data is damaged or breaks off after the first {offset} bytes that it holds \
+             ({source}): fetch or make the file again",
+            compression.name()
+        ),
     }
 }
 

@@ -1,25 +1,188 @@
-//! The files that a folder, a file's name or a pattern stands for.
+//! The files that a folder, a file's name or a pattern stands for, and what of them is left out.
 
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Kind;
+use super::format::Foreign;
 use crate::data::error::{DataError, Result};
+
+/// Files that programs keep beside their data.
+const SIDE_FILES: [&str; 9] = [
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+    "metadata.jsonl",
+    "metadata.csv",
+    "metadata.parquet",
+    "croissant.json",
+    "checksums.txt",
+];
+/// The first words of files that are about the data.
+const ABOUT: [&str; 11] = [
+    "license",
+    "licence",
+    "readme",
+    "notice",
+    "copying",
+    "changelog",
+    "authors",
+    "citation",
+    "contributing",
+    "sha256sums",
+    "md5sums",
+];
+/// Files of another kind than the rest are strays where they are no larger than this together and the rest is
+/// larger, and they are less than a fiftieth of all.
+const STRAY_BYTES: u64 = 64 << 10;
+const STRAY_SHARE: u64 = 50;
+/// Files that a message names.
+const NAMED: usize = 3;
+
+/// Why a file is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeftOut {
+    /// Its name begins with `_` or is known, or says that it is about the data.
+    SideFile,
+    /// One or a few small ones of another kind than the rest.
+    Stray,
+    /// Its ending is not known.
+    OtherKind,
+    /// It is validation or test text of the run.
+    Evaluation,
+}
+
+impl LeftOut {
+    /// In words, after a number of files.
+    pub fn said(self) -> &'static str {
+        match self {
+            LeftOut::SideFile => "beside the data, by their names",
+            LeftOut::Stray => {
+                "small and of another kind than the rest (name them by a pattern to read them)"
+            }
+            LeftOut::OtherKind => "of other kinds",
+            LeftOut::Evaluation => "that are validation or test text of this run",
+        }
+    }
+
+    /// Whether it is worth a warning.
+    fn is_odd(self) -> bool {
+        match self {
+            LeftOut::SideFile => false,
+            LeftOut::Stray | LeftOut::OtherKind | LeftOut::Evaluation => true,
+        }
+    }
+}
+
+/// Tells a file or folder apart from all others, whatever it is called.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FileId(#[cfg(unix)] (u64, u64), #[cfg(not(unix))] PathBuf);
+
+impl FileId {
+    /// That of the file or folder at `path`, links followed.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn of(path: &Path) -> io::Result<FileId> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let metadata = std::fs::metadata(path)?;
+            Ok(FileId((metadata.dev(), metadata.ino())))
+        }
+        #[cfg(not(unix))]
+        {
+            std::fs::canonicalize(path).map(FileId)
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Discovered {
+    /// Sorted by path.
+    pub files: Vec<PathBuf>,
+    pub left_out: BTreeMap<LeftOut, Vec<PathBuf>>,
+}
+
+impl Discovered {
+    /// Leaves out files for which `is` holds.
+    fn leave_out(&mut self, why: LeftOut, is: impl Fn(&Path) -> bool) {
+        let (out, files) = std::mem::take(&mut self.files)
+            .into_iter()
+            .partition::<Vec<_>, _>(|path| is(path));
+        self.files = files;
+        if !out.is_empty() {
+            self.left_out.entry(why).or_default().extend(out);
+        }
+    }
+
+    /// Leaves out the files that are among `ids`, unless nothing would be left: that is said.
+    pub fn without(&mut self, ids: &[FileId]) {
+        let among = |path: &Path| FileId::of(path).is_ok_and(|id| ids.contains(&id));
+        if self.files.iter().all(|path| among(path)) {
+            if let Some(first) = self.files.first() {
+                tracing::warn!(
+                    "{}: the run trains on the text that it validates or tests on, as there is no other; \
+                     their losses tell nothing of other text",
+                    first.display()
+                );
+            }
+            return;
+        }
+        self.leave_out(LeftOut::Evaluation, among);
+    }
+
+    /// Says of what was left out what one would not expect.
+    pub fn tell(&self, place: &Path) {
+        for (why, paths) in self.left_out.iter().filter(|(why, _)| why.is_odd()) {
+            tracing::warn!(
+                "{}: leaving out {} files {}: {}",
+                place.display(),
+                paths.len(),
+                why.said(),
+                named(place, paths)
+            );
+        }
+    }
+}
+
+/// The names of some files for a message.
+pub fn named(place: &Path, paths: &[PathBuf]) -> String {
+    let short = |path: &PathBuf| {
+        path.strip_prefix(place)
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    };
+    let mut names: Vec<String> = paths.iter().take(NAMED).map(short).collect();
+    if paths.len() > NAMED {
+        names.push(format!("and {} more", paths.len() - NAMED));
+    }
+    names.join(", ")
+}
 
 /// The text files of a folder, sub-folders included, or that a pattern matches, or the one file; sorted
 /// by path.
 ///
 /// A folder's are those with a known ending; where there is none, every file that is not hidden, as
-/// annotated-mpnet takes them.
+/// annotated-mpnet takes them. Links are followed, each real folder once.
 ///
 /// # Errors
 /// When there is none, or a folder can't be read.
-pub fn training_files(path: &Path) -> Result<Vec<PathBuf>> {
+pub fn discover(path: &Path) -> Result<Discovered> {
     let fail = |problem: String| DataError::TrainingFolder {
         path: path.to_owned(),
         problem,
     };
     if path.is_file() {
-        return Ok(vec![path.to_owned()]);
+        return Ok(Discovered {
+            files: vec![path.to_owned()],
+            ..Discovered::default()
+        });
     }
     if path.is_dir() {
         return of_folder(path);
@@ -35,60 +198,136 @@ pub fn training_files(path: &Path) -> Result<Vec<PathBuf>> {
     };
     let matched =
         glob::glob_with(&text, options).map_err(|e| fail(format!("it is no pattern: {e}")))?;
-    let mut files = Vec::new();
+    let mut found = Discovered::default();
     for entry in matched {
         let entry = entry.map_err(|e| fail(format!("can't list {e}")))?;
         if entry.is_file() {
-            files.push(entry);
+            found.files.push(entry);
         }
     }
-    files.sort();
-    if files.is_empty() {
+    found.files.sort();
+    // A pattern that begins with the name asks for the file.
+    let asked = path.file_name().unwrap_or_default().to_string_lossy();
+    let asked = asked.split(['*', '?', '[']).next().unwrap_or_default();
+    if asked.is_empty() {
+        found.leave_out(LeftOut::SideFile, is_side_file);
+    }
+    if found.files.is_empty() {
         return Err(fail("no file matches it".into()));
     }
-    Ok(files)
+    Ok(found)
 }
 
-fn of_folder(folder: &Path) -> Result<Vec<PathBuf>> {
+/// Whether a file, by its name, is beside the data.
+fn is_side_file(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.to_ascii_lowercase();
+    if name.starts_with('_') || SIDE_FILES.contains(&name.as_str()) {
+        return true;
+    }
+    // README.txt and LICENSE-2.0.txt, not readmes.jsonl.
+    let first = name.split(|c: char| !c.is_ascii_alphanumeric()).next();
+    first.is_some_and(|word| ABOUT.contains(&word))
+}
+
+fn of_folder(folder: &Path) -> Result<Discovered> {
     let fail = |problem: String| DataError::TrainingFolder {
         path: folder.to_owned(),
         problem,
     };
-    let mut files = Vec::new();
+    let mut found = Discovered::default();
     let mut folders = vec![folder.to_owned()];
+    let mut seen = HashSet::new();
     while let Some(current) = folders.pop() {
-        let unreadable = |e: std::io::Error| fail(format!("can't list {}: {e}", current.display()));
+        let unreadable = |e: io::Error| fail(format!("can't list {}: {e}", current.display()));
+        let mut deeper = Vec::new();
         for entry in std::fs::read_dir(&current).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            let (name, path) = (entry.file_name(), entry.path());
+            if starts_with(&name, b".") {
                 continue;
             }
-            let path = entry.path();
-            // Links to files are followed; links to folders are not, so that no loop is.
-            if entry.file_type().map_err(unreadable)?.is_dir() {
-                folders.push(path);
+            if path.is_dir() {
+                // Such as _temporary and _delta_log.
+                if !starts_with(&name, b"_") {
+                    deeper.push((entry.file_type().map_err(unreadable)?.is_symlink(), path));
+                }
             } else if path.is_file() {
-                files.push(path);
+                found.files.push(path);
+            }
+        }
+        if current == folder {
+            seen.insert(FileId::of(folder).map_err(unreadable)?);
+        }
+        // Real folders first, so that a link to one of them is the one that is passed over.
+        deeper.sort();
+        for (_, path) in &deeper {
+            if seen.insert(FileId::of(path).map_err(unreadable)?) {
+                folders.push(path.clone());
             }
         }
     }
-    files.sort();
-    if files.iter().any(|file| Kind::of(file).is_some()) {
-        let all = files.len();
-        files.retain(|file| Kind::of(file).is_some());
-        if files.len() < all {
-            tracing::warn!(
-                "{}: reading its {} text files, leaving {} of other kinds alone",
-                folder.display(),
-                files.len(),
-                all - files.len()
-            );
-        }
+    found.files.sort();
+    let everything = found.files.clone();
+    found.leave_out(LeftOut::SideFile, is_side_file);
+    if found.files.iter().any(|file| Kind::of(file).is_some()) {
+        found.leave_out(LeftOut::OtherKind, |file| Kind::of(file).is_none());
+        leave_strays(&mut found);
+    } else if found
+        .files
+        .iter()
+        .any(|file| Foreign::of_name(file).is_none())
+    {
+        found.leave_out(LeftOut::OtherKind, |file| Foreign::of_name(file).is_some());
+    } else if let Some((file, foreign)) = found
+        .files
+        .first()
+        .and_then(|file| Some((file, Foreign::of_name(file)?)))
+    {
+        return Err(fail(format!(
+            "it holds no file that is read; {} is {}: {}",
+            named(folder, std::slice::from_ref(file)),
+            foreign.name,
+            foreign.remedy
+        )));
     }
-    if files.is_empty() {
-        return Err(fail("it holds no text file".into()));
+    if found.files.is_empty() {
+        return Err(fail(match everything.as_slice() {
+            [] => "it holds no text file".into(),
+            files => format!(
+                "it holds no text file but what stands beside data: {}; name a file itself to read it",
+                named(folder, files)
+            ),
+        }));
     }
-    Ok(files)
+    Ok(found)
+}
+
+fn starts_with(name: &OsStr, with: &[u8]) -> bool {
+    name.as_encoded_bytes().starts_with(with)
+}
+
+/// Leaves out the few small files of another kind than the rest.
+fn leave_strays(found: &mut Discovered) {
+    let kind = |file: &Path| Kind::of(file).map(|kind| kind.format);
+    let (mut bytes, mut counts) = (BTreeMap::new(), BTreeMap::new());
+    for file in &found.files {
+        let size = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+        *bytes.entry(kind(file)).or_insert(0) += size;
+        *counts.entry(kind(file)).or_insert(0usize) += 1;
+    }
+    let (all, files) = (bytes.values().sum::<u64>(), found.files.len());
+    let strays: Vec<_> = bytes
+        .into_iter()
+        .filter(|(kind, size)| {
+            all > STRAY_BYTES
+                && *size <= STRAY_BYTES
+                && size * STRAY_SHARE < all
+                && counts[kind] * 2 <= files
+        })
+        .map(|(kind, _)| kind)
+        .collect();
+    found.leave_out(LeftOut::Stray, |file| strays.contains(&kind(file)));
 }
 
 #[cfg(test)]
@@ -96,9 +335,17 @@ mod tests {
     use super::*;
 
     fn names(path: &Path) -> Vec<String> {
-        let files = training_files(path).unwrap();
+        let files = discover(path).unwrap().files;
         let name = |file: &PathBuf| file.file_name().unwrap().to_str().unwrap().to_owned();
         files.iter().map(name).collect()
+    }
+
+    fn fill(folder: &Path, files: &[(&str, usize)]) {
+        for (name, size) in files {
+            let path = folder.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, vec![b'x'; *size]).unwrap();
+        }
     }
 
     #[test]
@@ -122,6 +369,53 @@ mod tests {
         assert_eq!(names(&folder.path().join("*.txt")), ["b.txt"]);
         assert_eq!(names(&folder.path().join("**/*.gz")), ["d.jsonl.gz"]);
         assert_eq!(names(&folder.path().join("README.md")), ["README.md"]);
+        assert_eq!(names(&folder.path().join("READ*")), ["README.md"]);
+    }
+
+    #[test]
+    fn what_stands_beside_the_data_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(
+            folder.path(),
+            &[
+                ("a.parquet", 9),
+                ("LICENSE.txt", 11),
+                ("readme.txt", 5),
+                ("readmes.parquet", 9),
+                ("_SUCCESS", 0),
+                ("_metadata.parquet", 7),
+                ("dataset_infos.json", 7),
+                ("metadata.jsonl", 7),
+                ("state.json", 7),
+                ("_delta_log/0.json", 7),
+                ("_temporary/0/part.parquet", 7),
+            ],
+        );
+        assert_eq!(names(folder.path()), ["a.parquet", "readmes.parquet"]);
+        assert_eq!(
+            names(&folder.path().join("*")),
+            ["a.parquet", "readmes.parquet"]
+        );
+        let found = discover(folder.path()).unwrap().left_out;
+        assert_eq!(found[&LeftOut::SideFile].len(), 7);
+    }
+
+    #[test]
+    fn small_files_of_another_kind_are_strays_and_large_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(
+            folder.path(),
+            &[
+                ("a.parquet", 100_000),
+                ("b.parquet", 100_000),
+                ("notes.txt", 300),
+            ],
+        );
+        assert_eq!(names(folder.path()), ["a.parquet", "b.parquet"]);
+        let found = discover(folder.path()).unwrap().left_out;
+        assert_eq!(found[&LeftOut::Stray].len(), 1);
+        fill(folder.path(), &[("books.txt", 70_000)]);
+        assert_eq!(names(folder.path()).len(), 4);
     }
 
     #[test]
@@ -129,15 +423,59 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("part-1"), "x").unwrap();
         std::fs::write(folder.path().join(".part-2"), "x").unwrap();
+        std::fs::write(folder.path().join("old.tar.gz"), "x").unwrap();
         assert_eq!(names(folder.path()), ["part-1"]);
     }
 
     #[test]
     fn nothing_to_read_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let said = |path: &Path| training_files(path).unwrap_err().to_string();
+        let said = |path: &Path| discover(path).unwrap_err().to_string();
         assert!(said(folder.path()).contains("no text file"));
         assert!(said(&folder.path().join("nowhere")).contains("no such file or folder"));
         assert!(said(&folder.path().join("*.txt")).contains("no file matches"));
+        fill(folder.path(), &[("_SUCCESS", 0), ("metadata.jsonl", 5)]);
+        assert!(said(folder.path()).contains("metadata.jsonl"));
+        fill(folder.path(), &[("data.arrow", 5)]);
+        let text = said(folder.path());
+        assert!(
+            text.contains("Arrow") && text.contains("to_parquet"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn validation_text_inside_the_folder_is_left_out_under_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[("a.txt", 5), ("b.txt", 5), ("c.txt", 5)]);
+        let outside = tempfile::tempdir().unwrap();
+        let hard = outside.path().join("valid.txt");
+        std::fs::hard_link(folder.path().join("b.txt"), &hard).unwrap();
+        let mut found = discover(folder.path()).unwrap();
+        found.without(&[FileId::of(&hard).unwrap()]);
+        assert_eq!(found.files.len(), 2);
+        assert_eq!(
+            found.left_out[&LeftOut::Evaluation],
+            [folder.path().join("b.txt")]
+        );
+        // Where it is all there is, it is trained on, and that is said.
+        let mut only = discover(&folder.path().join("b.txt")).unwrap();
+        only.without(&[FileId::of(&hard).unwrap()]);
+        assert_eq!(only.files.len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_folders_are_followed_and_each_folder_is_read_once() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fill(outside.path(), &[("far/x.txt", 5)]);
+        fill(folder.path(), &[("near/y.txt", 5)]);
+        symlink(outside.path().join("far"), folder.path().join("linked")).unwrap();
+        symlink(outside.path().join("far"), folder.path().join("again")).unwrap();
+        symlink(folder.path(), folder.path().join("near/loop")).unwrap();
+        symlink(folder.path().join("near"), folder.path().join("a")).unwrap();
+        assert_eq!(names(folder.path()), ["x.txt", "y.txt"]);
     }
 }

@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use super::bytes::Bytes;
-use super::jsonl::text_of;
-use super::{Compression, LONGEST_TEXT, Position, Rows};
+use super::fields::Fields;
+use super::jsonl::Texts;
+use super::{Compression, LONGEST_TEXT, Passed, Position, Rows};
 use crate::data::error::{DataError, Result};
 
 /// The rows of a JSON file.
 pub struct Json {
     bytes: Bytes,
     layout: Layout,
-    field: String,
+    texts: Texts,
     value: Vec<u8>,
     rows: u64,
 }
@@ -83,7 +84,12 @@ impl Json {
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn open(path: &Path, compression: Compression, field: &str, at: Position) -> Result<Self> {
+    pub fn open(
+        path: &Path,
+        compression: Compression,
+        fields: &Fields,
+        at: Position,
+    ) -> Result<Self> {
         let mut start = Bytes::open(path, compression, 0)?;
         let layout = Layout::of(&mut start)?;
         let bytes = match at.byte {
@@ -93,7 +99,7 @@ impl Json {
         Ok(Self {
             bytes,
             layout,
-            field: field.to_owned(),
+            texts: Texts::new(fields, at.row > 0),
             value: Vec::new(),
             rows: at.row,
         })
@@ -127,9 +133,13 @@ impl Json {
 
     /// The error for what is wrong at byte `offset`.
     fn wrong_at(&self, offset: u64, problem: &str) -> DataError {
-        DataError::Row {
-            name: self.bytes.path().display().to_string(),
-            line: self.bytes.line_of(offset).unwrap_or(0),
+        // No bad row: where the next one starts is not known.
+        DataError::Source {
+            name: format!(
+                "{}, line {}",
+                self.bytes.path().display(),
+                self.bytes.line_of(offset).unwrap_or(0)
+            ),
             problem: problem.to_owned(),
         }
     }
@@ -169,11 +179,12 @@ impl Rows for Json {
         while self.find_value()? {
             let start = self.bytes.offset();
             self.read_value()?;
-            if let Some(text) = text_of(&self.bytes, start, &self.value, &self.field)? {
+            if let Some(text) = self.texts.of(&self.bytes, start, &self.value)? {
                 self.rows += 1;
                 return Ok(Some(text));
             }
         }
+        self.texts.end(&self.bytes)?;
         Ok(None)
     }
 
@@ -182,5 +193,9 @@ impl Rows for Json {
             row: self.rows,
             byte: self.bytes.offset(),
         }
+    }
+
+    fn passed(&self) -> Passed {
+        self.texts.passed()
     }
 }

@@ -3,16 +3,114 @@
 use std::path::Path;
 
 use super::bytes::Bytes;
+use super::fields::Fields;
 use super::json_field::Field;
-use super::{Compression, Position, Rows, is_blank};
+use super::{Compression, Passed, Position, Rows};
 use crate::data::error::{DataError, Result};
+
+/// Rows without the field, and none with it before, after which that is said.
+const ODD: u64 = 10_000;
 
 /// The rows of a file of JSON lines.
 pub struct JsonLines {
     bytes: Bytes,
-    field: String,
     line: Vec<u8>,
+    texts: Texts,
     rows: u64,
+}
+
+/// The texts in JSON values.
+pub struct Texts {
+    fields: Fields,
+    /// Whether a row had the field.
+    seen: bool,
+    /// The fields of the first row that lacks it.
+    others: Option<Vec<String>>,
+    passed: Passed,
+}
+
+impl Texts {
+    /// Those in `fields`; `seen` where a row before had them.
+    pub fn new(fields: &Fields, seen: bool) -> Self {
+        Self {
+            fields: fields.clone(),
+            seen,
+            others: None,
+            passed: Passed::default(),
+        }
+    }
+
+    /// What was passed over.
+    pub fn passed(&self) -> Passed {
+        self.passed
+    }
+
+    /// The text in the JSON value `json`, which starts at byte `start`; `None` where there is none or a
+    /// blank one.
+    ///
+    /// # Errors
+    /// Where it is not JSON or the field holds something else.
+    pub fn of(&mut self, bytes: &Bytes, start: u64, json: &[u8]) -> Result<Option<String>> {
+        let json = std::str::from_utf8(json)
+            .map_err(|e| bytes.not_utf8(start + e.valid_up_to() as u64))?
+            .trim_start_matches('\u{feff}');
+        let problem = match Field::read(json, &self.fields) {
+            Ok((Field::Texts(texts), replaced)) => {
+                self.seen = true;
+                self.passed.replaced += replaced;
+                return Ok(Fields::join(texts));
+            }
+            Ok((Field::Nothing, _)) => {
+                self.seen = true;
+                self.passed.missing += 1;
+                return Ok(None);
+            }
+            Ok((Field::Missing(others), _)) => {
+                self.passed.missing += 1;
+                self.others.get_or_insert(others);
+                if !self.seen && self.passed.missing == ODD {
+                    let problem = self.lacking(bytes);
+                    tracing::warn!("{problem}, so far after {ODD} rows");
+                }
+                return Ok(None);
+            }
+            Ok((Field::Other(field, kind), _)) => format!(
+                "its field \"{field}\" is {kind}, not a text; name the one of the text with --text-field"
+            ),
+            Err(e) => format!("it is not a JSON object: {e}"),
+        };
+        Err(DataError::Row {
+            name: bytes.path().display().to_string(),
+            place: format!("line {}", bytes.line_of(start)?),
+            problem,
+        })
+    }
+
+    fn lacking(&self, bytes: &Bytes) -> DataError {
+        let found = self.others.as_deref().unwrap_or_default();
+        DataError::Source {
+            name: bytes.path().display().to_string(),
+            problem: format!(
+                "no row of it has a field {} but: {}; name the one of the text with --text-field",
+                self.fields.quoted(),
+                match found.is_empty() {
+                    true => "none at all".into(),
+                    false => found.join(", "),
+                }
+            ),
+        }
+    }
+
+    /// At the end of the file: some row must have the field.
+    ///
+    /// # Errors
+    /// Where none has.
+    pub fn end(&self, bytes: &Bytes) -> Result<()> {
+        match self.seen || self.others.is_none() {
+            true => Ok(()),
+            false => Err(self.lacking(bytes)),
+        }
+    }
 }
 
 impl JsonLines {
@@ -20,36 +118,18 @@ impl JsonLines {
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn open(path: &Path, compression: Compression, field: &str, at: Position) -> Result<Self> {
+    pub fn open(
+        path: &Path,
+        compression: Compression,
+        fields: &Fields,
+        at: Position,
+    ) -> Result<Self> {
         Ok(Self {
             bytes: Bytes::open(path, compression, at.byte)?,
-            field: field.to_owned(),
             line: Vec::new(),
+            texts: Texts::new(fields, at.row > 0),
             rows: at.row,
         })
-    }
-}
-
-/// The text in the JSON value `json`, which starts at byte `start`; `None` where it is null or blank.
-pub(super) fn text_of(
-    bytes: &Bytes,
-    start: u64,
-    json: &[u8],
-    field: &str,
-) -> Result<Option<String>> {
-    let json = std::str::from_utf8(json)
-        .map_err(|e| bytes.not_utf8(start + e.valid_up_to() as u64))?
-        .trim_start_matches('\u{feff}');
-    let text = Field::of(json, field)
-        .map_err(|e| format!("it is not a JSON object: {e}"))
-        .and_then(|found| found.text(field));
-    match text {
-        Ok(text) => Ok(text.filter(|text| !is_blank(text))),
-        Err(problem) => Err(DataError::Row {
-            name: bytes.path().display().to_string(),
-            line: bytes.line_of(start)?,
-            problem,
-        }),
     }
 }
 
@@ -58,12 +138,13 @@ impl Rows for JsonLines {
         loop {
             let start = self.bytes.offset();
             if !self.bytes.line(&mut self.line)? {
+                self.texts.end(&self.bytes)?;
                 return Ok(None);
             }
             if self.line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            if let Some(text) = text_of(&self.bytes, start, &self.line, &self.field)? {
+            if let Some(text) = self.texts.of(&self.bytes, start, &self.line)? {
                 self.rows += 1;
                 return Ok(Some(text));
             }
@@ -75,5 +156,9 @@ impl Rows for JsonLines {
             row: self.rows,
             byte: self.bytes.offset(),
         }
+    }
+
+    fn passed(&self) -> Passed {
+        self.texts.passed()
     }
 }

@@ -1,21 +1,29 @@
-//! One column of a parquet file, page by page; other columns are never read.
+//! Columns of a parquet file, page by page; other columns are never read.
 
+mod hadoop;
+
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use ::parquet::basic::Type as PhysicalType;
-use ::parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
-use ::parquet::data_type::{ByteArray, ByteArrayType};
+use ::parquet::basic::{Compression as Codec, Type as PhysicalType};
+use ::parquet::column::reader::{
+    ColumnReader, ColumnReaderImpl, get_column_reader, get_typed_column_reader,
+};
+use ::parquet::data_type::{ByteArray, ByteArrayType, DataType};
 use ::parquet::errors::{ParquetError, Result as ParquetResult};
 use ::parquet::file::reader::{ChunkReader, FileReader, Length};
 use ::parquet::file::serialized_reader::SerializedFileReader;
+use ::parquet::schema::types::ColumnDescPtr;
 use bytes::Bytes;
 
 use super::bytes::Bytes as Decompressed;
-use super::{Compression, Position, Rows, is_blank};
+use super::fields::Fields;
+use super::json_field::SPOKEN;
+use super::{Compression, Passed, Position, Rows};
 use crate::data::error::{DataError, Result};
 use crate::data::hub::{HubError, HubFile, HubReader, HubWindow};
 
@@ -76,17 +84,26 @@ impl ChunkReader for Chunks {
 pub struct Parquet {
     name: String,
     reader: SerializedFileReader<Chunks>,
+    /// The same bytes once more, for pages that are decompressed here.
+    chunks: Arc<Chunks>,
     window: Option<Arc<HubWindow>>,
-    column: usize,
-    /// Rows may be null.
-    nullable: bool,
+    /// Those of the fields; none where all are null throughout.
+    columns: Vec<Column>,
+    /// Rows before the next one, null ones included.
+    row: u64,
+    passed: Passed,
+}
+
+/// One column of strings, going on from page to page.
+struct Column {
+    index: usize,
+    descriptor: ColumnDescPtr,
     /// The row group after the open one.
     next_group: usize,
     open: Option<ColumnReaderImpl<ByteArrayType>>,
-    /// Decoded rows, the next one last.
-    decoded: Vec<Option<ByteArray>>,
-    /// Rows before the next one, null ones included.
-    row: u64,
+    /// Of each decoded row, how many values it has: 0 where it is null, several in a list.
+    counts: VecDeque<usize>,
+    values: std::vec::IntoIter<ByteArray>,
 }
 
 impl Parquet {
@@ -95,14 +112,23 @@ impl Parquet {
     ///
     /// # Errors
     /// When it is no parquet file, or has no text in this column.
-    pub fn file(path: &Path, compression: Compression, field: &str, at: Position) -> Result<Self> {
+    pub fn file(
+        path: &Path,
+        compression: Compression,
+        fields: &Fields,
+        at: Position,
+    ) -> Result<Self> {
         let fail = |source| DataError::Read {
             path: path.to_owned(),
             source,
         };
         let file = match compression {
             Compression::None => File::open(path).map_err(fail)?,
-            Compression::Gzip | Compression::Zstd => {
+            Compression::Gzip
+            | Compression::Zstd
+            | Compression::Xz
+            | Compression::Bzip2
+            | Compression::Lz4 => {
                 let mut whole = tempfile::tempfile().map_err(fail)?;
                 let mut bytes = Decompressed::open(path, compression, 0)?;
                 loop {
@@ -118,11 +144,12 @@ impl Parquet {
                 whole
             }
         };
+        let again = Chunks::File(file.try_clone().map_err(fail)?);
         Self::open(
             path.display().to_string(),
-            Chunks::File(file),
+            [Chunks::File(file), again],
             None,
-            field,
+            fields,
             at,
         )
     }
@@ -131,180 +158,309 @@ impl Parquet {
     ///
     /// # Errors
     /// Those of [`file`](Self::file), and where the Hub doesn't answer.
-    pub fn hub(file: &Arc<HubFile>, field: &str, at: Position) -> Result<Self> {
+    pub fn hub(file: &Arc<HubFile>, fields: &Fields, at: Position) -> Result<Self> {
         if let Some(cached) = file.cached() {
-            return Self::file(&cached, Compression::None, field, at);
+            return Self::file(&cached, Compression::None, fields, at);
         }
         let window = Arc::new(HubWindow::new(Arc::clone(file)));
-        let chunks = Chunks::Hub(Arc::clone(&window));
-        Self::open(file.name(), chunks, Some(window), field, at)
+        let chunks = [(); 2].map(|()| Chunks::Hub(Arc::clone(&window)));
+        Self::open(file.name(), chunks, Some(window), fields, at)
     }
 
     fn open(
         name: String,
-        chunks: Chunks,
+        [chunks, again]: [Chunks; 2],
         window: Option<Arc<HubWindow>>,
-        field: &str,
+        fields: &Fields,
         at: Position,
     ) -> Result<Self> {
         let reader =
             guarded(|| SerializedFileReader::new(chunks)).map_err(|problem| problem.of(&name))?;
-        let wrong = |problem: String| {
-            Err(DataError::Source {
-                name: name.clone(),
-                problem,
-            })
-        };
-        let schema = reader.metadata().file_metadata().schema_descr();
-        let columns = schema.columns();
-        let Some(column) = columns.iter().position(|c| c.path().string() == field) else {
-            let names: Vec<String> = columns.iter().map(|c| c.path().string()).collect();
-            return wrong(format!(
-                "it has no column \"{field}\" but {}; name the one of the text with --text-field",
-                names.join(", ")
-            ));
-        };
-        let found = &columns[column];
-        if found.physical_type() != PhysicalType::BYTE_ARRAY || found.max_rep_level() > 0 {
-            return wrong(format!(
-                "its column \"{field}\" is {}{}, not a text; name the one of the text with --text-field",
-                found.physical_type(),
-                if found.max_rep_level() > 0 {
-                    " in a list"
-                } else {
-                    ""
-                }
-            ));
+        let schema = reader.metadata().file_metadata().schema_descr_ptr();
+        let leaves = schema.columns();
+        let found: Vec<(&String, usize)> = fields
+            .names()
+            .iter()
+            .filter_map(|field| Some((field, leaf_of(leaves, field)?)))
+            .collect();
+        if found.is_empty() {
+            let names: Vec<String> = leaves.iter().map(plain_path).collect();
+            return Err(DataError::Source {
+                problem: format!(
+                    "it has no column {} but {}; name the one of the text with --text-field",
+                    fields.quoted(),
+                    names.join(", ")
+                ),
+                name,
+            });
         }
-        let nullable = found.max_def_level() > 0;
         let mut rows = Self {
             name,
             reader,
+            chunks: Arc::new(again),
             window,
-            column,
-            nullable,
-            next_group: 0,
-            open: None,
-            decoded: Vec::new(),
+            columns: Vec::new(),
             row: 0,
+            passed: Passed::default(),
         };
+        for (field, index) in found {
+            let descriptor = &leaves[index];
+            if descriptor.physical_type() == PhysicalType::BYTE_ARRAY {
+                rows.columns.push(Column {
+                    index,
+                    descriptor: Arc::clone(descriptor),
+                    next_group: 0,
+                    open: None,
+                    counts: VecDeque::new(),
+                    values: Vec::new().into_iter(),
+                });
+            } else if rows.has_value(index)? {
+                return Err(DataError::Source {
+                    name: rows.name,
+                    problem: format!(
+                        "its column \"{field}\" is {}, not a text; name the one of the text with \
+                         --text-field",
+                        descriptor.physical_type()
+                    ),
+                });
+            }
+        }
         rows.seek(at.row)?;
+        if rows.columns.is_empty() {
+            // A column that is null throughout has the type of none.
+            rows.passed.missing = rows.rows_of_groups().sum();
+        }
         Ok(rows)
+    }
+
+    fn rows_of_groups(&self) -> impl Iterator<Item = u64> + '_ {
+        let groups = self.reader.metadata().row_groups();
+        groups.iter().map(|group| group.num_rows().max(0) as u64)
+    }
+
+    /// Whether the column `index` has any value that is not null.
+    fn has_value(&self, index: usize) -> Result<bool> {
+        let groups = self.reader.num_row_groups();
+        for group in 0..groups {
+            let reader = &self.reader;
+            let any = guarded(|| {
+                let column = reader.get_row_group(group)?.get_column_reader(index)?;
+                match column {
+                    ColumnReader::BoolColumnReader(column) => any_value(column),
+                    ColumnReader::Int32ColumnReader(column) => any_value(column),
+                    ColumnReader::Int64ColumnReader(column) => any_value(column),
+                    ColumnReader::Int96ColumnReader(column) => any_value(column),
+                    ColumnReader::FloatColumnReader(column) => any_value(column),
+                    ColumnReader::DoubleColumnReader(column) => any_value(column),
+                    ColumnReader::ByteArrayColumnReader(column) => any_value(column),
+                    ColumnReader::FixedLenByteArrayColumnReader(column) => any_value(column),
+                }
+            });
+            if any.map_err(|problem| problem.of(&self.name))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Goes to a row without decoding those before it, the rest of its page excepted.
     fn seek(&mut self, row: u64) -> Result<()> {
-        let groups = self.reader.metadata().row_groups();
-        for group in groups.iter().map(|g| g.num_rows().max(0) as u64) {
-            if self.row + group > row {
+        let (mut before, mut group) = (0, 0);
+        for rows in self.rows_of_groups() {
+            if before + rows > row {
                 break;
             }
-            self.row += group;
-            self.next_group += 1;
+            before += rows;
+            group += 1;
         }
-        let inside = row - self.row;
-        if inside > 0 {
-            if !self.open_group()? {
+        self.row = before;
+        let inside = row - before;
+        for place in 0..self.columns.len() {
+            self.columns[place].next_group = group;
+            if inside == 0 {
+                continue;
+            }
+            if !self.open_group(place)? {
                 return Err(DataError::Source {
                     name: self.name.clone(),
-                    problem: format!("it has {} rows, and had at least {row}", self.row),
+                    problem: format!("it has {before} rows, and had at least {row}"),
                 });
             }
             let name = &self.name;
-            if let Some(column) = &mut self.open {
+            if let Some(column) = &mut self.columns[place].open {
                 let skipped =
                     guarded(|| column.skip_records(inside as usize)).map_err(|p| p.of(name))?;
-                self.row += skipped as u64;
+                self.row = before + skipped as u64;
             }
         }
         Ok(())
     }
 
-    /// Opens the next row group; false at the end.
-    fn open_group(&mut self) -> Result<bool> {
+    /// Opens the next row group of a column; false at the end.
+    fn open_group(&mut self, place: usize) -> Result<bool> {
+        let column = &self.columns[place];
         let groups = self.reader.metadata().row_groups();
-        let Some(group) = groups.get(self.next_group) else {
+        let Some(group) = groups.get(column.next_group) else {
             return Ok(false);
         };
+        let chunk = group.column(column.index);
         if let Some(window) = &self.window {
-            let (start, length) = group.column(self.column).byte_range();
+            let (start, length) = chunk.byte_range();
             window.read_ahead_until(start.saturating_add(length));
         }
-        let (reader, index, column) = (&self.reader, self.next_group, self.column);
-        let opened = guarded(|| reader.get_row_group(index)?.get_column_reader(column));
+        let rows = group.num_rows().max(0) as usize;
+        let opened = guarded(|| {
+            let framed = match chunk.compression() {
+                Codec::LZ4 => hadoop::pages(&self.chunks, chunk, rows)?,
+                _ => None,
+            };
+            Ok(match framed {
+                Some(pages) => get_column_reader(Arc::clone(&column.descriptor), pages),
+                None => {
+                    let group = self.reader.get_row_group(column.next_group)?;
+                    group.get_column_reader(column.index)?
+                }
+            })
+        });
         let opened = opened.map_err(|problem| problem.of(&self.name))?;
-        self.open = Some(get_typed_column_reader(opened));
-        self.next_group += 1;
+        let column = &mut self.columns[place];
+        column.open = Some(get_typed_column_reader(opened));
+        column.next_group += 1;
         Ok(true)
     }
 
-    /// Decodes the next rows; false at the end.
-    fn decode(&mut self) -> Result<bool> {
+    /// Decodes the next rows of a column; false at the end.
+    fn decode(&mut self, place: usize) -> Result<bool> {
         loop {
-            let Some(column) = &mut self.open else {
-                if !self.open_group()? {
+            let column = &mut self.columns[place];
+            let Some(open) = &mut column.open else {
+                if !self.open_group(place)? {
                     return Ok(false);
                 }
                 continue;
             };
-            let (mut levels, mut values) = (Vec::new(), Vec::new());
-            let read =
-                guarded(|| column.read_records(AT_ONCE, Some(&mut levels), None, &mut values));
+            let full = column.descriptor.max_def_level();
+            let listed = column.descriptor.max_rep_level() > 0;
+            let (mut levels, mut starts, mut values) = (Vec::new(), Vec::new(), Vec::new());
+            let read = guarded(|| {
+                let starts = listed.then_some(&mut starts);
+                open.read_records(AT_ONCE, Some(&mut levels), starts, &mut values)
+            });
             let (records, _, _) = read.map_err(|problem| {
                 problem.of(&format!(
                     "{}, row group {}",
                     self.name,
-                    self.next_group.saturating_sub(1)
+                    column.next_group.saturating_sub(1)
                 ))
             })?;
             if records == 0 {
-                self.open = None;
+                column.open = None;
                 continue;
             }
-            let mut values = values.into_iter();
-            let full = self.reader.metadata().file_metadata().schema_descr();
-            let full = full.column(self.column).max_def_level();
-            self.decoded = match self.nullable {
-                true => levels
-                    .iter()
-                    .map(|&level| values.next_if_level(level == full))
-                    .collect(),
-                false => values.map(Some).collect(),
-            };
-            self.decoded.reverse();
+            if full == 0 {
+                column.counts.extend(values.iter().map(|_| 1));
+            } else {
+                for (place, &level) in levels.iter().enumerate() {
+                    // In a list only the first value of a row has repetition level 0.
+                    if starts.get(place).is_none_or(|&start| start == 0) {
+                        column.counts.push_back(0);
+                    }
+                    if level == full
+                        && let Some(count) = column.counts.back_mut()
+                    {
+                        *count += 1;
+                    }
+                }
+            }
+            column.values = values.into_iter();
             return Ok(true);
         }
     }
+
+    /// The texts of the next row; `None` at the end.
+    fn next_row(&mut self) -> Result<Option<Vec<String>>> {
+        if self.columns.is_empty() {
+            return Ok(None);
+        }
+        let (mut texts, mut damaged) = (Vec::new(), false);
+        for place in 0..self.columns.len() {
+            if self.columns[place].counts.is_empty() && !self.decode(place)? {
+                return Ok(None);
+            }
+            let column = &mut self.columns[place];
+            let count = column.counts.pop_front().unwrap_or(0);
+            for value in column.values.by_ref().take(count) {
+                match value.as_utf8() {
+                    Ok(text) => texts.push(text.to_owned()),
+                    Err(_) => damaged = true,
+                }
+            }
+        }
+        self.row += 1;
+        if damaged {
+            return Err(DataError::Row {
+                name: self.name.clone(),
+                place: format!("row {}", self.row - 1),
+                problem: format!(
+                    "the text of row {} is not UTF-8; write it as UTF-8 or take the row out",
+                    self.row - 1
+                ),
+            });
+        }
+        Ok(Some(texts))
+    }
 }
 
-/// The next value, where the row has one.
-trait NextIf {
-    fn next_if_level(&mut self, there: bool) -> Option<ByteArray>;
+/// The leaf column that `field` stands for.
+fn leaf_of(leaves: &[ColumnDescPtr], field: &str) -> Option<usize> {
+    let exact = leaves.iter().position(|leaf| leaf.path().string() == field);
+    let plain = || leaves.iter().position(|leaf| plain_path(leaf) == field);
+    // Of a list of messages, what was said.
+    let spoken = || {
+        SPOKEN.iter().find_map(|name| {
+            let wanted = format!("{field}.{name}");
+            leaves
+                .iter()
+                .position(|leaf| leaf.max_rep_level() > 0 && plain_path(leaf) == wanted)
+        })
+    };
+    exact.or_else(plain).or_else(spoken)
 }
 
-impl NextIf for std::vec::IntoIter<ByteArray> {
-    fn next_if_level(&mut self, there: bool) -> Option<ByteArray> {
-        if there { self.next() } else { None }
+/// A column's path without what lists put into it.
+fn plain_path(leaf: &ColumnDescPtr) -> String {
+    let parts = leaf.path().parts();
+    let wrappers = ["list", "element", "item", "bag", "array_element", "array"];
+    let kept = parts.iter().enumerate().filter(|(place, part)| {
+        *place == 0 || leaf.max_rep_level() == 0 || !wrappers.contains(&part.as_str())
+    });
+    let kept: Vec<&str> = kept.map(|(_, part)| part.as_str()).collect();
+    kept.join(".")
+}
+
+/// Whether a column chunk has a value that is not null.
+fn any_value<T: DataType>(mut column: ColumnReaderImpl<T>) -> ParquetResult<bool> {
+    loop {
+        let (mut levels, mut starts, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let (records, found, _) =
+            column.read_records(1024, Some(&mut levels), Some(&mut starts), &mut values)?;
+        if found > 0 || records == 0 {
+            return Ok(found > 0);
+        }
     }
 }
 
 impl Rows for Parquet {
     fn next(&mut self) -> Result<Option<String>> {
         loop {
-            let Some(value) = self.decoded.pop() else {
-                if !self.decode()? {
-                    return Ok(None);
-                }
-                continue;
+            let Some(texts) = self.next_row()? else {
+                return Ok(None);
             };
-            self.row += 1;
-            let Some(value) = value else { continue };
-            let text = value.as_utf8().map_err(|_| DataError::Source {
-                name: self.name.clone(),
-                problem: format!("the text of row {} is not UTF-8", self.row - 1),
-            })?;
-            if !is_blank(text) {
-                return Ok(Some(text.to_owned()));
+            if texts.is_empty() {
+                self.passed.missing += 1;
+            }
+            if let Some(text) = Fields::join(texts) {
+                return Ok(Some(text));
             }
         }
     }
@@ -314,6 +470,10 @@ impl Rows for Parquet {
             row: self.row,
             byte: 0,
         }
+    }
+
+    fn passed(&self) -> Passed {
+        self.passed
     }
 }
 

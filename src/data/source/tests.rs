@@ -1,45 +1,81 @@
 //! Every format and compression: the same texts, from the start and from every position.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ::parquet::basic::Compression as Codec;
 
 use super::*;
+use crate::data::error::{DataError, Result};
 use crate::data::hub::server::parquet_of;
 
 /// The same `texts` in every format and compression, one folder each: its name, and three shards in it.
 pub(crate) fn every_source(root: &Path, texts: &[String]) -> Vec<(String, PathBuf)> {
     let mut made = Vec::new();
-    for format in ["txt", "jsonl", "json", "parquet"] {
-        for ending in ["", ".gz", ".zst"] {
-            let folder = root.join(format!("{format}{ending}"));
+    let formats = FORMATS.iter().map(|entry| entry.endings[0]);
+    let compressions = COMPRESSIONS
+        .iter()
+        .map(|entry| (entry.endings[0], entry.compression));
+    let compressions: Vec<_> = [("", Compression::None)]
+        .into_iter()
+        .chain(compressions)
+        .collect();
+    for format in formats {
+        for &(ending, compression) in &compressions {
+            // Each compression once in every way of reading: by lines, by cells, from the end.
+            if compression != Compression::None && ["json", "tsv"].contains(&format) {
+                continue;
+            }
+            let name = format!("{format}.{ending}")
+                .trim_end_matches('.')
+                .to_owned();
+            let folder = root.join(&name);
             std::fs::create_dir(&folder).unwrap();
             let each = texts.len().div_ceil(3);
             for (index, part) in texts.chunks(each).enumerate() {
-                let plain = encode(format, part);
-                let bytes = match ending {
-                    ".gz" => gzip(&plain),
-                    ".zst" => zstd::encode_all(&plain[..], 1).unwrap(),
-                    _ => plain,
-                };
-                std::fs::write(folder.join(format!("{index}.{format}{ending}")), bytes).unwrap();
+                let bytes = compress(compression, &encode(format, part));
+                std::fs::write(folder.join(format!("{index}.{name}")), bytes).unwrap();
             }
-            made.push((format!("{format}{ending}"), folder));
+            made.push((name, folder));
         }
     }
     made
 }
 
-/// Two members, as `cat a.gz b.gz` makes them.
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+/// Two members, frames or streams, as `cat a.gz b.gz` makes them.
+fn compress(compression: Compression, bytes: &[u8]) -> Vec<u8> {
     let (a, b) = bytes.split_at(bytes.len() / 2);
-    let member = |part: &[u8]| {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(part).unwrap();
-        encoder.finish().unwrap()
-    };
-    [member(a), member(b)].concat()
+    [a, b].map(|part| one_member(compression, part)).concat()
+}
+
+fn one_member(compression: Compression, part: &[u8]) -> Vec<u8> {
+    match compression {
+        Compression::None => part.to_vec(),
+        Compression::Gzip => {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(part).unwrap();
+            encoder.finish().unwrap()
+        }
+        Compression::Zstd => zstd::encode_all(part, 1).unwrap(),
+        Compression::Xz => {
+            let options = lzma_rust2::XzOptions::with_preset(0);
+            let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+            encoder.write_all(part).unwrap();
+            encoder.finish().unwrap()
+        }
+        Compression::Bzip2 => {
+            let level = bzip2::Compression::fast();
+            let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), level);
+            encoder.write_all(part).unwrap();
+            encoder.finish().unwrap()
+        }
+        Compression::Lz4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(part).unwrap();
+            encoder.finish().unwrap()
+        }
+    }
 }
 
 fn encode(format: &str, texts: &[String]) -> Vec<u8> {
@@ -55,6 +91,17 @@ fn encode(format: &str, texts: &[String]) -> Vec<u8> {
             let objects: Vec<String> = texts.iter().map(object).collect();
             format!("[\n {}\n]\n", objects.join(",\n ")).into_bytes()
         }
+        "csv" | "tsv" => {
+            let delimiter = if format == "csv" { b',' } else { b'\t' };
+            let mut writer = csv::WriterBuilder::new()
+                .delimiter(delimiter)
+                .from_writer(Vec::new());
+            writer.write_record(["id", "text", "b"]).unwrap();
+            for text in texts {
+                writer.write_record(["1", text, "a, \"b\"\n\t"]).unwrap();
+            }
+            writer.into_inner().unwrap()
+        }
         "parquet" => {
             let rows: Vec<Option<&[u8]>> = texts.iter().map(|t| Some(t.as_bytes())).collect();
             parquet_of(&rows, 20, Codec::SNAPPY)
@@ -67,13 +114,13 @@ fn write(name: &str, content: &[u8]) -> (tempfile::TempDir, Shard) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, content).unwrap();
-    let shard = Shard::file(&path).unwrap();
+    let shard = Shard::file(&path, &Fields::default()).unwrap();
     (folder, shard)
 }
 
 fn rows_of(name: &str, content: &[u8]) -> Result<Vec<String>> {
     let (_folder, shard) = write(name, content);
-    let mut rows = shard.open("text", Position::default())?;
+    let mut rows = shard.open(&Fields::default(), Position::default())?;
     std::iter::from_fn(|| rows.next().transpose()).collect()
 }
 
@@ -93,10 +140,10 @@ fn every_source_gives_the_same_texts_and_goes_on_at_every_position() {
         let all: Vec<String> = sources.texts().map(|t| t.unwrap()).collect();
         assert_eq!(all, texts, "{name}");
         let shard = &sources.shards()[0];
-        let mut rows = shard.open("text", Position::default()).unwrap();
+        let mut rows = shard.open(&Fields::default(), Position::default()).unwrap();
         for after in 1..=44 {
             rows.next().unwrap().unwrap();
-            let mut again = shard.open("text", rows.position()).unwrap();
+            let mut again = shard.open(&Fields::default(), rows.position()).unwrap();
             assert_eq!(again.position(), rows.position(), "{name}");
             let next = again.next().unwrap();
             assert_eq!(
@@ -117,10 +164,10 @@ fn lines_split_and_drop_as_python_does() {
     ];
     assert_eq!(rows_of("a.txt", text.as_bytes()).unwrap(), expected);
     let (_folder, shard) = write("a.txt", text.as_bytes());
-    let mut rows = shard.open("text", Position::default()).unwrap();
+    let mut rows = shard.open(&Fields::default(), Position::default()).unwrap();
     for next in &expected[1..] {
         rows.next().unwrap();
-        let mut again = shard.open("text", rows.position()).unwrap();
+        let mut again = shard.open(&Fields::default(), rows.position()).unwrap();
         assert_eq!(again.next().unwrap().as_deref(), Some(*next));
     }
     assert!(rows_of("a.txt", b"").unwrap().is_empty());
@@ -150,9 +197,9 @@ fn json_may_be_an_array_or_objects_one_after_the_other() {
 #[test]
 fn a_json_array_that_was_cut_off_is_noticed_after_going_on_too() {
     let (_folder, shard) = write("a.json", br#"[{"text": "a"}, {"text": "b"}, "#);
-    let mut rows = shard.open("text", Position::default()).unwrap();
+    let mut rows = shard.open(&Fields::default(), Position::default()).unwrap();
     assert_eq!(rows.next().unwrap().as_deref(), Some("a"));
-    let mut again = shard.open("text", rows.position()).unwrap();
+    let mut again = shard.open(&Fields::default(), rows.position()).unwrap();
     assert_eq!(again.next().unwrap().as_deref(), Some("b"));
     let text = again.next().unwrap_err().to_string();
     assert!(text.contains("without the ]"), "{text}");
@@ -187,14 +234,326 @@ fn damage_is_named_with_its_place() {
     );
     let text = said("a.json", b"{\"text\": \"a\"}\n] {\"text\": \"b\"}\n");
     assert!(text.contains("line 2") && text.contains("JSON"), "{text}");
-    let cut = gzip(b"some text\nmore text\n");
+    let cut = compress(Compression::Gzip, b"some text\nmore text\n");
     let text = format!(
         "{:#}",
         anyhow::Error::from(rows_of("a.txt.gz", &cut[..cut.len() - 9]).unwrap_err())
     );
     assert!(text.contains("a.txt.gz"), "{text}");
-    let text = said("a.txt.zst", b"not compressed at all");
-    assert!(text.contains("a.txt.zst"), "{text}");
+    let text = said(
+        "a.txt.zst",
+        &one_member(Compression::Zstd, b"some text\n")[..14],
+    );
+    assert!(
+        text.contains("a.txt.zst") && text.contains("Zstandard"),
+        "{text}"
+    );
+}
+
+#[test]
+fn content_decides_where_the_name_says_otherwise() {
+    let texts = ["one", "two", "three"].map(str::to_owned);
+    let kind = |format, compression| Kind {
+        format,
+        compression,
+    };
+    for (name, holds, found) in [
+        ("a.txt", "jsonl", Format::JsonLines),
+        ("a.txt", "parquet", Format::Parquet),
+        ("a.jsonl", "json", Format::Json),
+        ("a.jsonl", "parquet", Format::Parquet),
+        ("a.json", "jsonl", Format::Json),
+        ("a.csv", "tsv", Format::Csv),
+        ("a.tsv", "csv", Format::Tsv),
+        ("a.csv", "jsonl", Format::JsonLines),
+        ("a.parquet", "jsonl", Format::JsonLines),
+        ("a.parquet", "txt", Format::Text),
+        ("a.data", "jsonl", Format::JsonLines),
+        ("a.data", "json", Format::Json),
+        ("a", "txt", Format::Text),
+        ("a", "parquet", Format::Parquet),
+    ] {
+        for compression in [Compression::None, Compression::Gzip, Compression::Xz] {
+            for ending in ["", ".gz", ".zst"] {
+                let name = format!("{name}{ending}");
+                let content = compress(compression, &encode(holds, &texts));
+                let (_folder, shard) = write(&name, &content);
+                assert_eq!(
+                    shard.kind(),
+                    kind(found, compression),
+                    "{name} with {holds}"
+                );
+                assert_eq!(
+                    rows_of(&name, &content).unwrap(),
+                    texts,
+                    "{name} with {holds}, {compression:?}"
+                );
+            }
+        }
+    }
+    let one_spread_out = b"{\n \"text\": \"a\"\n}\n{\n \"text\": \"b\"\n}\n";
+    assert_eq!(rows_of("a.jsonl", one_spread_out).unwrap(), ["a", "b"]);
+    // Lines of text stay lines of text, though some are JSON.
+    let lines = b"{\"text\": 1}\nplain\n";
+    assert_eq!(rows_of("a.txt", lines).unwrap().len(), 2);
+    assert_eq!(rows_of("a.txt", b"{\"other\": 1}\n").unwrap().len(), 1);
+    for separator in [";", "|", "\t"] {
+        let rows = format!("id{separator}text\n1{separator}a, b\n");
+        assert_eq!(rows_of("a.csv", rows.as_bytes()).unwrap(), ["a, b"]);
+    }
+}
+
+#[test]
+fn what_is_no_text_is_refused_with_what_to_do() {
+    let refused = |name: &str, content: &[u8]| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        Shard::file(&path, &Fields::default())
+            .unwrap_err()
+            .to_string()
+    };
+    let mut tar = vec![0; 600];
+    tar[..5].copy_from_slice(b"a.txt");
+    tar[257..262].copy_from_slice(b"ustar");
+    for (name, content, said) in [
+        ("a.tar", tar.clone(), "tar -xf"),
+        ("a.txt", tar.clone(), "tar -xf"),
+        ("a.txt.gz", compress(Compression::Gzip, &tar), "gzip"),
+        ("a.txt", b"PK\x03\x04\x00\x00\xff".to_vec(), "unzip"),
+        ("a.jsonl", b"ARROW1\0\0".to_vec(), "to_parquet"),
+        (
+            "data-0.arrow",
+            b"\xff\xff\xff\xff\x10\0\0\0".to_vec(),
+            "to_parquet",
+        ),
+        ("a.csv", b"Obj\x01\x04\x00".to_vec(), "fastavro"),
+        ("a.txt", b"\xff\xfea\0b\0".to_vec(), "UTF-16"),
+        ("a.txt", b"text\0more".to_vec(), "byte 4 is NUL"),
+        ("a.bin", b"\0\x01\x02".to_vec(), "NUL"),
+    ] {
+        let text = refused(name, &content);
+        assert!(text.contains(name) && text.contains(said), "{name}: {text}");
+    }
+    // Words that are also magic numbers.
+    for text in ["ORC armies", "PAR for the course", "%PDF-like", "BZh9 what"] {
+        assert_eq!(rows_of("a.txt", text.as_bytes()).unwrap(), [text]);
+    }
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:\
+        4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
+    for name in ["a.txt", "a.parquet", "a.jsonl.zst"] {
+        assert!(refused(name, pointer.as_bytes()).contains("git lfs pull"));
+    }
+    let late = ["text\n".repeat(20_000).as_bytes(), b"\0\n"].concat();
+    let text = said("a.txt", &late);
+    assert!(
+        text.contains("line 20001") && text.contains("NUL"),
+        "{text}"
+    );
+}
+
+#[test]
+fn rows_without_the_field_are_passed_over_and_counted() {
+    let lines = b"{\"id\": 1}\n{\"text\": \"a\"}\n{\"text\": null}\n{\"id\": NaN, \"text\": \"b\\ud800\"}\n{\"id\": 2}\n";
+    let (_folder, shard) = write("a.jsonl", lines);
+    let mut rows = shard.open(&Fields::default(), Position::default()).unwrap();
+    let all: Vec<String> = std::iter::from_fn(|| rows.next().unwrap()).collect();
+    assert_eq!(all, ["a", "b\u{fffd}"]);
+    let passed = Passed {
+        missing: 3,
+        replaced: 1,
+        bad: 0,
+    };
+    assert_eq!(rows.passed(), passed);
+    for name in ["a.jsonl", "a.json"] {
+        let text = said(name, b"{\"body\": 1}\n{\"body\": 2}\n");
+        assert!(
+            text.contains("no row") && text.contains("body") && text.contains("--text-field"),
+            "{text}"
+        );
+    }
+    // After going on in the middle, rows before are known to have had it.
+    let mut rows = shard.open(&Fields::default(), Position::default()).unwrap();
+    rows.next().unwrap();
+    rows.next().unwrap();
+    let mut again = shard.open(&Fields::default(), rows.position()).unwrap();
+    assert_eq!(again.next().unwrap(), None);
+}
+
+#[test]
+fn bad_rows_are_passed_over_as_far_as_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: [(&str, &[u8]); 4] = [
+        ("a.txt", b"one\n\xff\ntwo\n"),
+        (
+            "b.jsonl",
+            b"{\"text\": \"three\"}\n{\n{\"text\": 4}\n{\"text\": \"four\"}\n",
+        ),
+        ("c.csv", b"text,n\nfive,1\nsix\n\xff,2\nseven,3\n"),
+        ("d.json", b"[{\"text\": \"eight\"}, 9, {\"text\": \"ten\"}]"),
+    ];
+    for (name, content) in files {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    let rows = [Some(&b"eleven"[..]), Some(b"\xff"), Some(b"twelve")];
+    let parquet = parquet_of(&rows, 2, Codec::SNAPPY);
+    std::fs::write(folder.path().join("e.parquet"), parquet).unwrap();
+    let all = |max_bad_rows: u64| {
+        let options = ReadOptions {
+            max_bad_rows,
+            ..ReadOptions::default()
+        };
+        let sources = Sources::local(folder.path(), options).unwrap();
+        let mut texts = sources.texts_quietly();
+        let read: Result<Vec<String>> = texts.by_ref().collect();
+        read.map(|read| (read, texts.passed().bad))
+    };
+    let expected = [
+        "one", "two", "three", "four", "five", "seven", "eight", "ten", "eleven", "twelve",
+    ];
+    let (read, bad) = all(7).unwrap();
+    assert_eq!((read, bad), (expected.map(str::to_owned).to_vec(), 7));
+    for (most, named) in [
+        (0, "a.txt"),
+        (1, "line 2"),
+        (3, "c.csv"),
+        (5, "line 1"),
+        (6, "row 1"),
+    ] {
+        let text = all(most).unwrap_err().to_string();
+        assert!(
+            text.contains(named) && text.contains("--max-bad-rows"),
+            "{text}"
+        );
+    }
+    // What is broken beyond a row ends reading at any number.
+    let cut = write("a.json", b"[{\"text\": \"a\"}, ");
+    let mut rows = Tolerant::new(
+        cut.1.open(&Fields::default(), Position::default()).unwrap(),
+        u64::MAX,
+        true,
+    );
+    rows.next().unwrap();
+    assert!(rows.next().is_err());
+}
+
+#[test]
+fn a_column_of_nulls_and_lists_of_messages_are_read_from_parquet() {
+    use ::parquet::data_type::{ByteArray, ByteArrayType, Int32Type};
+    use ::parquet::file::writer::SerializedFileWriter;
+    use ::parquet::schema::parser::parse_message_type;
+    let schema = "message m {
+        optional int32 text;
+        optional group messages (LIST) { repeated group list { optional group element {
+            optional binary role (STRING); optional binary content (STRING); } } }
+        optional group tags (LIST) { repeated group bag { optional binary array_element (STRING); } }
+        optional binary title (STRING);
+    }";
+    let schema = std::sync::Arc::new(parse_message_type(schema).unwrap());
+    let mut bytes = Vec::new();
+    let mut writer =
+        SerializedFileWriter::new(&mut bytes, schema, std::sync::Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let text = |texts: &[&str]| -> Vec<ByteArray> { texts.iter().map(|&t| t.into()).collect() };
+    let mut column = group.next_column().unwrap().unwrap();
+    let none = column
+        .typed::<Int32Type>()
+        .write_batch(&[], Some(&[0, 0, 0]), None);
+    none.unwrap();
+    column.close().unwrap();
+    // Two messages, none, one without content.
+    for values in [text(&["user", "bot", "user"]), text(&["hi", "ho"])] {
+        let mut column = group.next_column().unwrap().unwrap();
+        let last = if values.len() == 3 { 4 } else { 3 };
+        let written = column.typed::<ByteArrayType>().write_batch(
+            &values,
+            Some(&[4, 4, 0, last]),
+            Some(&[0, 1, 0, 0]),
+        );
+        written.unwrap();
+        column.close().unwrap();
+    }
+    let mut column = group.next_column().unwrap().unwrap();
+    let tags = text(&["x", "y", "z"]);
+    let written = column.typed::<ByteArrayType>().write_batch(
+        &tags,
+        Some(&[3, 3, 3, 0]),
+        Some(&[0, 0, 1, 0]),
+    );
+    written.unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let titles = text(&["A", "B"]);
+    let written = column
+        .typed::<ByteArrayType>()
+        .write_batch(&titles, Some(&[1, 0, 1]), None);
+    written.unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+
+    let (_folder, shard) = write("a.parquet", &bytes);
+    let rows = |fields: &[&str]| -> Result<Vec<String>> {
+        let fields: Vec<String> = fields.iter().map(|&f| f.to_owned()).collect();
+        let mut rows = shard.open(&fields.into(), Position::default())?;
+        std::iter::from_fn(|| rows.next().transpose()).collect()
+    };
+    assert!(rows(&["text"]).unwrap().is_empty());
+    assert_eq!(rows(&["messages"]).unwrap(), ["hi\nho"]);
+    assert_eq!(rows(&["messages.role"]).unwrap(), ["user\nbot", "user"]);
+    assert_eq!(rows(&["tags"]).unwrap(), ["x", "y\nz"]);
+    assert_eq!(
+        rows(&["title", "messages", "text"]).unwrap(),
+        ["A\nhi\nho", "B"]
+    );
+    let error = rows(&["nothing"]).unwrap_err().to_string();
+    assert!(error.contains("messages.content"), "{error}");
+}
+
+#[test]
+fn every_codec_of_parquet_is_read() {
+    let texts: Vec<String> = (0..300)
+        .map(|i| {
+            format!("text {i} {}", "word ".repeat(i % 40))
+                .trim()
+                .to_owned()
+        })
+        .collect();
+    let rows: Vec<Option<&[u8]>> = texts.iter().map(|t| Some(t.as_bytes())).collect();
+    for codec in [
+        Codec::UNCOMPRESSED,
+        Codec::SNAPPY,
+        Codec::GZIP(Default::default()),
+        Codec::BROTLI(Default::default()),
+        Codec::ZSTD(Default::default()),
+        // In Hadoop's frames, read here.
+        Codec::LZ4,
+        Codec::LZ4_RAW,
+    ] {
+        let (_folder, shard) = write("a.parquet", &parquet_of(&rows, 70, codec));
+        let mut rows = shard.open(&Fields::default(), Position::default()).unwrap();
+        for text in &texts {
+            let found = rows.next().unwrap();
+            assert_eq!(found.as_deref(), Some(text.as_str()), "{codec:?}");
+        }
+        let at = Position { row: 100, byte: 0 };
+        let mut again = shard.open(&Fields::default(), at).unwrap();
+        assert_eq!(
+            again.next().unwrap().as_deref(),
+            Some(texts[100].as_str()),
+            "{codec:?}"
+        );
+    }
+}
+
+#[test]
+fn zstandard_with_the_largest_window_is_read() {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.long_distance_matching(true).unwrap();
+    encoder.window_log(28).unwrap();
+    encoder.write_all(b"some text\n").unwrap();
+    let bytes = encoder.finish().unwrap();
+    assert_eq!(rows_of("a.txt.zst", &bytes).unwrap(), ["some text"]);
 }
 
 #[test]
@@ -215,7 +574,7 @@ fn parquet_says_what_is_wrong_with_it() {
 
     let (_folder, shard) = write("a.parquet", &good);
     let open = |field: &str| {
-        let opened = shard.open(field, Position::default());
+        let opened = shard.open(&field.into(), Position::default());
         opened.map(drop).unwrap_err().to_string()
     };
     let text = open("body");
@@ -252,11 +611,11 @@ fn parquet_says_what_is_wrong_with_it() {
 #[test]
 fn a_shard_that_shrinks_is_an_error() {
     let (folder, shard) = write("a.txt", b"first\nsecond\n");
-    let mut rows = shard.open("text", Position::default()).unwrap();
+    let mut rows = shard.open(&Fields::default(), Position::default()).unwrap();
     rows.next().unwrap();
     let position = rows.position();
     std::fs::write(folder.path().join("a.txt"), "f\n").unwrap();
-    let error = shard.open("text", position).err().unwrap();
+    let error = shard.open(&Fields::default(), position).err().unwrap();
     assert!(matches!(error, DataError::FileChanged { .. }), "{error}");
 }
 

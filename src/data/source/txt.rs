@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::bytes::Bytes;
 use super::{Compression, Position, Rows, is_blank};
-use crate::data::error::Result;
+use crate::data::error::{DataError, Result};
 
 /// The characters at which Python's `str.splitlines` ends a line, so that rows equal annotated-mpnet's.
 fn ends_line(c: char) -> bool {
@@ -57,6 +57,14 @@ impl Rows for Lines {
             let start = self.bytes.offset();
             let more = self.bytes.line(&mut bytes)?;
             self.used = 0;
+            if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+                let at = start + at as u64;
+                return Err(DataError::Row {
+                    name: self.bytes.path().display().to_string(),
+                    place: format!("line {}", self.bytes.line_of(at)?),
+                    problem: format!("byte {at} of the file is NUL, so it is no text; take it out"),
+                });
+            }
             self.line = String::from_utf8(bytes).map_err(|e| {
                 let bad = start + e.utf8_error().valid_up_to() as u64;
                 self.bytes.not_utf8(bad)

@@ -145,6 +145,14 @@ impl Tokenizer {
         })
     }
 
+    /// Takes the likes of `<s>` and `<mask>` in a text for words in it, not for the tokens of that name:
+    /// what someone wrote does not end a row or hide from attention.
+    #[must_use]
+    pub fn with_special_as_text(mut self) -> Self {
+        self.inner.set_encode_special_tokens(true);
+        self
+    }
+
     /// The tokenizer file that was read.
     pub fn path(&self) -> &Path {
         &self.path

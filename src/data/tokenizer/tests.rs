@@ -248,3 +248,23 @@ fn rows_equal_transformers() {
         }
     }
 }
+
+#[test]
+fn special_tokens_in_a_text_may_be_words_of_it() {
+    let text = "a <s> b<pad>c </s> <mask> d";
+    let tokens = fixture::tokenizer();
+    let as_words = fixture::tokenizer().with_special_as_text();
+    let special = |tokenizer: &Tokenizer| {
+        let row = tokenizer.encode(text, 64).unwrap();
+        row[1..row.len() - 1]
+            .iter()
+            .filter(|&&id| tokenizer.is_special(id) && Some(id) != tokenizer.unk_id())
+            .count()
+    };
+    assert_eq!(special(&tokens), 4);
+    assert_eq!(special(&as_words), 0);
+    assert_eq!(
+        tokens.encode("plain words", 64).unwrap(),
+        as_words.encode("plain words", 64).unwrap()
+    );
+}

@@ -28,6 +28,10 @@ const MASK: &str = "<mask>";
 /// Characters beyond this many, the rarest, are left to the unknown token.
 const MOST_CHARACTERS: usize = 1000;
 
+/// Characters of the longest word: what is longer is unknown to the tokenizer as a whole, so that nothing is
+/// learned of it. A single word of many thousand letters would take longer than all the rest.
+const LONGEST_WORD: usize = 100;
+
 /// How to train a tokenizer.
 #[derive(Debug, Clone)]
 pub struct TokenizerTraining {
@@ -150,6 +154,7 @@ fn words_of(text: &str, normalizer: &BertNormalizer) -> tokenizers::Result<Vec<S
     let words = cut.get_splits(OffsetReferential::Original, OffsetType::None);
     Ok(words
         .into_iter()
+        .filter(|(word, _, _)| word.chars().nth(LONGEST_WORD).is_none())
         .map(|(word, _, _)| word.to_owned())
         .collect())
 }
@@ -178,7 +183,7 @@ fn assemble(
         "type": "WordPiece",
         "unk_token": UNKNOWN,
         "continuing_subword_prefix": "##",
-        "max_input_chars_per_word": 100,
+        "max_input_chars_per_word": LONGEST_WORD,
         "vocab": vocabulary,
     });
     let model: WordPiece = serde_json::from_str(&definition.to_string())?;
@@ -328,6 +333,21 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(saved(train(&text(), &options(300)).unwrap()), first);
         }
+    }
+
+    #[test]
+    fn words_that_are_unknown_for_their_length_teach_nothing() {
+        let vocabulary = |content: &str| {
+            let trained = train(content, &options(300)).unwrap();
+            trained.inner.get_vocab(true)
+        };
+        let expected = vocabulary(&text());
+        let long = "zqzq".repeat(50_000);
+        assert_eq!(vocabulary(&format!("{}{long}\n{long}\n", text())), expected);
+        let longest = "\u{e9}q".repeat(50);
+        let with = |word: &str| vocabulary(&format!("{}{word} {word}\n", text()));
+        assert_ne!(with(&longest), expected);
+        assert_eq!(with(&format!("{longest}q")), expected);
     }
 
     #[test]

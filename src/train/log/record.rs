@@ -1,6 +1,10 @@
 //! What a run tells: one record a log line, an evaluation or an event.
 
+use crate::data::source::TextSummary;
 use serde::{Deserialize, Serialize};
+
+/// Short rows of a micro-batch that leave less of the predictions than this are said.
+const MUCH: f64 = 0.8;
 
 /// One thing that happened, as it stands in `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +34,9 @@ pub struct Start {
     pub execution: String,
     pub system: String,
     pub processors: u64,
+    /// What of the text was found, taken and left out; older runs did not say.
+    #[serde(default)]
+    pub text: Option<TextSummary>,
     /// The run's settings.
     pub config: serde_json::Value,
 }
@@ -57,6 +64,10 @@ pub struct Train {
     pub waiting: f64,
     /// Updates skipped since the run began or was resumed.
     pub skipped: u64,
+    /// Tokens predicted, as a share of those that would be if each row predicted its own share: all rows
+    /// of a micro-batch predict as many as its shortest one. Older runs did not say.
+    #[serde(default)]
+    pub predicted_share: Option<f64>,
 }
 
 /// The validation text.
@@ -103,14 +114,17 @@ impl Record {
     pub fn line(&self) -> Option<String> {
         match self {
             Record::Start(r) => Some(format!(
-                "ONNX Runtime {}, {} | {:.1} M parameters | vocabulary {} | {} updates of {} × {} rows",
+                "ONNX Runtime {}, {} | {:.1} M parameters | vocabulary {} | {} updates of {} × {} rows{}",
                 r.onnxruntime,
                 r.execution,
                 r.parameters as f64 / 1e6,
                 r.vocabulary,
                 r.total_updates,
                 r.config["update_freq"],
-                r.config["batch_size"]
+                r.config["batch_size"],
+                r.text
+                    .as_ref()
+                    .map_or_else(String::new, |text| format!("\n{}", text.line()))
             )),
             Record::Train(r) => Some(r.line()),
             Record::Valid(r) => {
@@ -145,6 +159,12 @@ impl Train {
             line += &format!(" | {:.0} MB", memory as f64 / 1e6);
         }
         line += &format!(" | waiting for data {:.1} %", 100.0 * self.waiting);
+        if let Some(share) = self.predicted_share.filter(|&share| share < MUCH) {
+            line += &format!(
+                " | short rows leave {:.0} % of the predictions",
+                100.0 * share
+            );
+        }
         if self.skipped > 0 {
             line += &format!(" | {} skipped", self.skipped);
         }

@@ -1,0 +1,230 @@
+//! CSV and TSV: a line of column names, then rows of cells.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
+
+use super::bytes::Bytes;
+use super::fields::Fields;
+use super::{Compression, Format, LONGEST_TEXT, Position, Rows};
+use crate::data::error::{DataError, Result};
+
+/// Bytes that the CSV reader takes at once.
+const BUFFER: usize = 1 << 16;
+
+/// The rows of a CSV file.
+pub struct Delimited {
+    reader: Reader<Limited>,
+    /// Where the reader began.
+    base: u64,
+    /// The columns of the fields that the file has.
+    columns: Vec<usize>,
+    /// Cells of the first line.
+    width: usize,
+    record: ByteRecord,
+    rows: u64,
+}
+
+/// Bytes of which a single row takes no more than it may: an open quote would take the whole file.
+struct Limited {
+    bytes: Bytes,
+    left: u64,
+    /// What went wrong, as it was before it became an I/O error.
+    error: Option<DataError>,
+}
+
+impl Read for Limited {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let part = match self.bytes.fill() {
+            Ok(part) => part,
+            Err(error) => {
+                let said = io::Error::other(error.to_string());
+                self.error = Some(error);
+                return Err(said);
+            }
+        };
+        let count = part.len().min(into.len());
+        into[..count].copy_from_slice(&part[..count]);
+        self.bytes.consume(count);
+        match self.left.checked_sub(count as u64) {
+            Some(left) => self.left = left,
+            None => {
+                self.error = Some(self.bytes.too_long());
+                return Err(io::Error::other("too long"));
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl Delimited {
+    /// Opens a file at a position in it.
+    ///
+    /// # Errors
+    /// When it can't be read or has none of the fields.
+    pub fn open(
+        path: &Path,
+        compression: Compression,
+        format: Format,
+        fields: &Fields,
+        at: Position,
+    ) -> Result<Self> {
+        let mut first = Vec::new();
+        Bytes::open(path, compression, 0)?.line(&mut first)?;
+        let delimiter = delimiter(&first, format);
+        let reader = |at: u64| -> Result<Reader<Limited>> {
+            Ok(ReaderBuilder::new()
+                .has_headers(false)
+                .flexible(true)
+                .delimiter(delimiter)
+                .buffer_capacity(BUFFER)
+                .from_reader(Limited {
+                    bytes: Bytes::open(path, compression, at)?,
+                    left: LONGEST_TEXT,
+                    error: None,
+                }))
+        };
+        let mut rows = Self {
+            reader: reader(0)?,
+            base: 0,
+            columns: Vec::new(),
+            width: 0,
+            record: ByteRecord::new(),
+            rows: at.row,
+        };
+        rows.read()?;
+        let names: Vec<String> = rows
+            .record
+            .iter()
+            .map(|name| {
+                let name = String::from_utf8_lossy(name);
+                name.trim_start_matches('\u{feff}').trim().to_owned()
+            })
+            .collect();
+        let place = |field: &String| names.iter().position(|name| name == field);
+        rows.columns = fields.names().iter().filter_map(place).collect();
+        rows.width = names.len();
+        if rows.columns.is_empty() && !names.is_empty() {
+            return Err(DataError::Source {
+                name: path.display().to_string(),
+                problem: format!(
+                    "its first line names no column {} but: {}; name the one of the text with --text-field, \
+                     or put a line of names first",
+                    fields.quoted(),
+                    names.join(", ")
+                ),
+            });
+        }
+        if at.byte > 0 {
+            rows.reader = reader(at.byte)?;
+            rows.base = at.byte;
+        }
+        Ok(rows)
+    }
+
+    /// Reads a record; false at the end.
+    fn read(&mut self) -> Result<bool> {
+        self.reader.get_mut().left = LONGEST_TEXT;
+        match self.reader.read_byte_record(&mut self.record) {
+            Ok(more) => Ok(more),
+            Err(error) => {
+                if let Some(cause) = self.reader.get_mut().error.take() {
+                    return Err(cause);
+                }
+                Err(DataError::Source {
+                    name: self.name(),
+                    problem: match error.into_kind() {
+                        ErrorKind::Io(source) => format!("it can't be read: {source}"),
+                        other => format!("it is no CSV: {other:?}"),
+                    },
+                })
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        self.reader.get_ref().bytes.path().display().to_string()
+    }
+
+    fn bad(&self, start: u64, problem: String) -> Result<DataError> {
+        Ok(DataError::Row {
+            name: self.name(),
+            place: format!("line {}", self.reader.get_ref().bytes.line_of(start)?),
+            problem,
+        })
+    }
+
+    fn byte(&self) -> u64 {
+        self.base + self.reader.position().byte()
+    }
+}
+
+/// What parts the cells, by the first line: the usual one where it is there, else the most frequent.
+fn delimiter(first: &[u8], format: Format) -> u8 {
+    let usual = match format {
+        Format::Tsv => b'\t',
+        Format::Text | Format::JsonLines | Format::Json | Format::Csv | Format::Parquet => b',',
+    };
+    let mut quoted = false;
+    let mut counts = [(usual, 0), (b'\t', 0), (b';', 0), (b'|', 0), (b',', 0)];
+    for &byte in first {
+        quoted ^= byte == b'"';
+        for (delimiter, count) in &mut counts {
+            *count += usize::from(!quoted && byte == *delimiter);
+        }
+    }
+    if counts[0].1 > 0 {
+        return usual;
+    }
+    let most = counts.iter().rev().max_by_key(|(_, count)| *count);
+    match most {
+        Some(&(delimiter, count)) if count > 0 => delimiter,
+        Some(_) | None => usual,
+    }
+}
+
+impl Rows for Delimited {
+    fn next(&mut self) -> Result<Option<String>> {
+        loop {
+            let start = self.byte();
+            if !self.read()? {
+                return Ok(None);
+            }
+            if self.record.len() != self.width {
+                let problem = format!(
+                    "it has {} cells, and the first line names {} columns: is a quote missing?",
+                    self.record.len(),
+                    self.width
+                );
+                return Err(self.bad(start, problem)?);
+            }
+            let mut parts = Vec::with_capacity(self.columns.len());
+            for &column in &self.columns {
+                let cell = self.record.get(column).unwrap_or_default();
+                let problem = match std::str::from_utf8(cell) {
+                    Ok(text) if !text.contains('\0') => {
+                        parts.push(text.to_owned());
+                        continue;
+                    }
+                    Ok(_) => "its text has a NUL byte, so it is none; take it out",
+                    Err(_) => {
+                        "its text is not UTF-8; convert the file (iconv -t utf-8) or take the row out"
+                    }
+                };
+                return Err(self.bad(start, problem.into())?);
+            }
+            if let Some(text) = Fields::join(parts) {
+                self.rows += 1;
+                return Ok(Some(text));
+            }
+        }
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            row: self.rows,
+            byte: self.byte(),
+        }
+    }
+}
