@@ -4,7 +4,7 @@ use super::common::TokenizerArgs;
 use super::exit;
 use super::export::HeadChoice;
 use crate::convert::hf_config::head_difference;
-use crate::convert::hf_folder::{WeightType, parse_size};
+use crate::convert::options::{WeightType, parse_size};
 use crate::convert::source::SourceOptions;
 use crate::convert::{HfOptions, Source, write_hf_folder};
 use crate::output::{complain, say};
@@ -41,7 +41,7 @@ pub struct ConvertArgs {
     /// Put this on the encoder; without mlm the folder is for AutoModel and sentence-transformers
     #[arg(long, value_enum, default_value_t = HeadChoice::Mlm)]
     pub head: HeadChoice,
-    /// Scale embeddings to length 1, with --head sentence
+    /// Scale embeddings to length 1, with --head sentence, where the model does not do so already
     #[arg(long)]
     pub normalize: bool,
     /// Store the weights in this type; fp32, fp16 and bf16 are understood too
@@ -65,23 +65,25 @@ pub struct ConvertArgs {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
     let args = ConvertArgs::parse_from(arguments);
     exit::init_logging(false)?;
-    let options = HfOptions {
-        head: args.head.head(args.normalize)?,
-        dtype: args.dtype,
-        max_shard_size: parse_size(&args.max_shard_size)?,
-        trim_vocab: args.trim_vocab,
-        tokenizer: !args.no_save_tokenizer,
-        force: args.force,
-    };
+    args.head.check(args.normalize)?;
+    let max_shard_size = parse_size(&args.max_shard_size)?;
     let reading = SourceOptions {
         tokenizer: args.tokenizer.tokenizer,
         only_own_tokenizer: false,
         no_optimizer: true,
     };
     let source = Source::open(&args.mpnet_checkpoint_path, &reading)?;
+    let options = HfOptions {
+        head: args.head.head(&source, args.normalize)?,
+        dtype: args.dtype,
+        max_shard_size,
+        trim_vocab: args.trim_vocab,
+        tokenizer: !args.no_save_tokenizer,
+        force: args.force,
+    };
     let target = &args.hf_model_folder_path;
     write_hf_folder(target, &source, &options)?;
-    for note in &source.notes {
+    for note in source.notes_of(&options.head, false) {
         complain(&format!("note: {note}"));
     }
     if let Some(difference) = head_difference(&source.model) {

@@ -97,7 +97,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let Some(found) = evaluate(&mut running, &set, |_| true)? else {
         bail!("the evaluation ended early");
     };
-    for note in &source.notes {
+    for note in source.notes_of_checkpoint() {
         complain(&format!("note: {note}"));
     }
     let (loss, accuracy) = (found.loss, found.accuracy);

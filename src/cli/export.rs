@@ -3,14 +3,13 @@
 use super::common::TokenizerArgs;
 use super::exit::UsageError;
 use super::values::precision;
-use crate::convert::Source;
 use crate::convert::source::SourceOptions;
+use crate::convert::{OutputHead, Source};
 use crate::export::{Format, OPSETS, Options, export};
 use crate::output::{complain, say};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use mpnet_graphs::lower::export::Weights;
-use mpnet_graphs::model::encoder::Head;
 use mpnet_plan::Precision;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -22,24 +21,44 @@ pub enum HeadChoice {
     None,
     /// The language model head: logits
     Mlm,
-    /// The mean over the tokens: last_hidden_state and sentence_embedding
+    /// Embeddings of texts, last_hidden_state and sentence_embedding: as a sentence-transformers folder
+    /// says, of other models the mean over the tokens
     Sentence,
 }
 
 impl HeadChoice {
-    /// The head, whose embeddings have length 1 where `normalize`.
+    /// The head of `source`, whose embeddings have length 1 where `normalize`, or where they have in a
+    /// folder of sentence-transformers.
     ///
     /// # Errors
-    /// Where it has no embeddings.
-    pub fn head(self, normalize: bool) -> Result<Head, UsageError> {
-        match self {
-            HeadChoice::None | HeadChoice::Mlm if normalize => Err(UsageError(
+    /// Where it has no embeddings, or modules that cannot be kept.
+    pub fn head(self, source: &Source, normalize: bool) -> Result<OutputHead> {
+        self.check(normalize)?;
+        Ok(match self {
+            HeadChoice::None => OutputHead::None,
+            HeadChoice::Mlm => OutputHead::MaskedLm,
+            HeadChoice::Sentence => {
+                let sentence = source.sentence_model()?;
+                OutputHead::Sentence(if normalize {
+                    sentence.normalized()
+                } else {
+                    sentence
+                })
+            }
+        })
+    }
+
+    /// Refuses `--normalize` for a head without embeddings.
+    ///
+    /// # Errors
+    /// Where that is asked for.
+    pub fn check(self, normalize: bool) -> Result<(), UsageError> {
+        if normalize && self != HeadChoice::Sentence {
+            return Err(UsageError(
                 "--normalize is for sentence embeddings: give --head sentence with it".into(),
-            )),
-            HeadChoice::None => Ok(Head::None),
-            HeadChoice::Mlm => Ok(Head::MaskedLm),
-            HeadChoice::Sentence => Ok(Head::Sentence { normalize }),
+            ));
         }
+        Ok(())
     }
 }
 
@@ -58,7 +77,7 @@ pub struct ExportArgs {
     /// Put this on the encoder
     #[arg(long, value_enum, default_value_t = HeadChoice::None)]
     pub head: HeadChoice,
-    /// Scale embeddings to length 1, with --head sentence
+    /// Scale embeddings to length 1, with --head sentence, where the model does not do so already
     #[arg(long)]
     pub normalize: bool,
     /// Use this version of ONNX's operators
@@ -90,7 +109,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         )
         .into());
     }
-    let head = args.head.head(args.normalize)?;
+    args.head.check(args.normalize)?;
     let options = SourceOptions {
         tokenizer: args.tokenizer.tokenizer.clone(),
         only_own_tokenizer: false,
@@ -99,7 +118,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let source = Source::open(&args.model, &options)?;
     let options = Options {
         format: args.format,
-        head,
+        head: args.head.head(&source, args.normalize)?,
         opset: args.opset,
         weights: match (args.int8, args.dtype) {
             (true, _) => Weights::Int8,
@@ -112,7 +131,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         external_data: args.external_data,
     };
     export(&source, &args.output, &options)?;
-    for note in &source.notes {
+    for note in source.notes_of(&options.head, true) {
         complain(&format!("note: {note}"));
     }
     say!(

@@ -45,7 +45,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
         );
     }
     let folder = import(&source, &args.output, args.seed.seed)?;
-    for note in &source.notes {
+    for note in source.notes_of_checkpoint() {
         complain(&format!("note: {note}"));
     }
     say!(

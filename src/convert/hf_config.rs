@@ -140,6 +140,8 @@ pub struct FoundConfig {
     num_hidden_layers: usize,
     #[serde(default = "default::buckets")]
     relative_attention_num_buckets: usize,
+    #[serde(default = "default::tied")]
+    tie_word_embeddings: bool,
 }
 
 /// transformers' defaults of `MPNetConfig`.
@@ -168,9 +170,17 @@ mod default {
     pub fn buckets() -> usize {
         32
     }
+    pub fn tied() -> bool {
+        true
+    }
 }
 
 impl FoundConfig {
+    /// Whether the LM head reads the word embeddings.
+    pub fn is_tied(&self) -> bool {
+        self.tie_word_embeddings
+    }
+
     /// Reads the file of `folder`.
     ///
     /// # Errors

@@ -1,135 +1,21 @@
-//! Writes a HuggingFace model folder: whole, or not at all, one tensor at a time.
+//! Writes a HuggingFace model folder: whole, or not at all.
 
 use super::ConvertError;
 use super::hf_config::{CONFIG_FILE, HfConfig, unrepresentable};
+use super::hf_weights::{INDEX_FILE, MODEL_FILE, outputs, write_weights};
+use super::json::write_json;
 use super::model_card::{MARK, model_card};
-use super::plan::Stored;
-use super::sentence_transformers::{MODULE_FILES, write_modules};
+use super::options::{HfOptions, OutputHead};
+use super::sentence_transformers::{is_module_file, write_modules};
 use super::source::Source;
-use super::weight_map::{BY_VOCABULARY, Layout, by_native, in_encoder};
-use crate::arrays::{Planned, stream_safetensors};
-use crate::data::tokenizer::{
-    CONFIG_FILE as TOKENIZER_CONFIG_FILE, TOKENIZER_FILES, copy_tokenizer,
-};
-use crate::initialize::normal;
+use crate::data::tokenizer::{TOKENIZER_FILES, write_tokenizer};
 use crate::staging::Staging;
-use clap::ValueEnum;
-use half::{bf16, f16};
-use mpnet_graphs::model::encoder::Head;
-use rand::SeedableRng;
-use rand_xoshiro::Xoshiro256PlusPlus;
-use safetensors::Dtype;
-use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs;
-use std::ops::Range;
 use std::path::Path;
 
-const MODEL_FILE: &str = "model.safetensors";
-const INDEX_FILE: &str = "model.safetensors.index.json";
 /// The model card, which its owner may replace.
 const CARD_FILE: &str = "README.md";
-/// Seed of the pooler.
-const POOLER_SEED: u64 = 12_345;
-const MAX_LENGTH: &str = "model_max_length";
-
-/// Element type of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum WeightType {
-    /// f32
-    #[default]
-    #[value(alias = "fp32")]
-    Float32,
-    /// f16
-    #[value(alias = "fp16")]
-    Float16,
-    /// bf16
-    #[value(name = "bfloat16", alias = "bf16")]
-    BFloat16,
-}
-
-impl WeightType {
-    /// transformers' name.
-    pub fn name(self) -> &'static str {
-        match self {
-            WeightType::Float32 => "float32",
-            WeightType::Float16 => "float16",
-            WeightType::BFloat16 => "bfloat16",
-        }
-    }
-
-    fn dtype(self) -> Dtype {
-        match self {
-            WeightType::Float32 => Dtype::F32,
-            WeightType::Float16 => Dtype::F16,
-            WeightType::BFloat16 => Dtype::BF16,
-        }
-    }
-
-    fn encode(self, values: &[f32]) -> Vec<u8> {
-        let each = values.iter();
-        match self {
-            WeightType::Float32 => each.flat_map(|x| x.to_le_bytes()).collect(),
-            WeightType::Float16 => each.flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
-            WeightType::BFloat16 => each
-                .flat_map(|x| bf16::from_f32(*x).to_le_bytes())
-                .collect(),
-        }
-    }
-}
-
-/// How to write.
-#[derive(Debug, Clone, Copy)]
-pub struct HfOptions {
-    /// The language model head, or the encoder alone, in whose folder transformers' `AutoModel` finds
-    /// every weight.
-    pub head: Head,
-    pub dtype: WeightType,
-    /// Bytes of weights in one file at most, unless one tensor alone has more.
-    pub max_shard_size: u64,
-    /// Cut the vocabulary to the tokenizer's size.
-    pub trim_vocab: bool,
-    pub tokenizer: bool,
-    /// Write what HuggingFace cannot represent.
-    pub force: bool,
-}
-
-/// Bytes of `text` as transformers reads it: 5GB, 500MB, 1GiB.
-///
-/// # Errors
-/// Where it is no such size.
-pub fn parse_size(text: &str) -> Result<u64, ConvertError> {
-    let upper = text.trim().to_ascii_uppercase();
-    let units = [
-        ("KIB", 1 << 10),
-        ("MIB", 1 << 20),
-        ("GIB", 1 << 30),
-        ("KB", 1000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("", 1),
-    ];
-    let found = units.into_iter().find_map(|(unit, bytes)| {
-        let number = upper.strip_suffix(unit)?.trim().parse::<f64>().ok()?;
-        Some(number * bytes as f64)
-    });
-    found
-        .filter(|&bytes| (1.0..1e18).contains(&bytes))
-        .map(|bytes| bytes as u64)
-        .ok_or_else(|| ConvertError::Size(text.to_owned()))
-}
-
-/// A tensor of the folder and where its elements come from.
-struct Output<'a> {
-    planned: Planned,
-    content: Content<'a>,
-}
-
-enum Content<'a> {
-    /// These rows of a parameter.
-    Stored(&'a Stored, Range<usize>),
-    Made(Vec<f32>),
-}
 
 /// Writes the model of `source` as the HuggingFace model folder `target`. A model that is there already
 /// is replaced.
@@ -143,6 +29,7 @@ pub fn write_hf_folder(
     options: &HfOptions,
 ) -> Result<(), ConvertError> {
     let config = &source.model;
+    source.check_head(&options.head)?;
     let reasons = unrepresentable(config);
     if !reasons.is_empty() && !options.force {
         return Err(ConvertError::Unrepresentable { reasons });
@@ -168,15 +55,15 @@ pub fn write_hf_folder(
     write_weights(folder.path(), &outputs, options)?;
     let hf_config = HfConfig::new(config, vocabulary, options.dtype.name());
     let hf_config = match options.head {
-        Head::MaskedLm => hf_config,
-        Head::None | Head::Sentence { .. } => hf_config.encoder_alone(),
+        OutputHead::MaskedLm => hf_config,
+        OutputHead::None | OutputHead::Sentence(_) => hf_config.encoder_alone(),
     };
     write_json(folder.path(), CONFIG_FILE, &hf_config)?;
-    if let Head::Sentence { normalize } = options.head {
-        write_modules(folder.path(), config, normalize)?;
+    if let OutputHead::Sentence(sentence) = &options.head {
+        write_modules(folder.path(), config, sentence)?;
     }
     if let Some(tokenizer) = tokenizer {
-        write_tokenizer(tokenizer, folder.path(), config.max_positions)?;
+        write_tokenizer(tokenizer, folder.path(), options.head.length(config))?;
     }
     let card = target.join(CARD_FILE);
     let path = folder.path().join(CARD_FILE);
@@ -189,200 +76,6 @@ pub fn write_hf_folder(
     folder.replace().map_err(ConvertError::io("write", target))
 }
 
-/// Every tensor of the folder, in the order of their names. What HuggingFace has no place for is left
-/// out.
-fn outputs<'a>(source: &'a Source, options: &HfOptions, vocabulary: usize) -> Vec<Output<'a>> {
-    let dtype = options.dtype.dtype();
-    let padded = source.model.padded_vocab_size;
-    let mut lines = by_native(Layout::HuggingFace, &source.model);
-    let mut outputs = Vec::new();
-    for stored in &source.parameters {
-        let Some(line) = lines.remove(&stored.name) else {
-            continue;
-        };
-        let of_vocabulary = BY_VOCABULARY.contains(&stored.name.as_str());
-        let rows = match of_vocabulary && stored.shape[0] == padded {
-            true => vocabulary,
-            false => stored.shape[0],
-        };
-        let share = rows / line.parts.len().max(1);
-        for (index, name) in line.parts.into_iter().enumerate() {
-            let mut shape = stored.shape.clone();
-            shape[0] = share;
-            outputs.push(Output {
-                planned: Planned { name, dtype, shape },
-                content: Content::Stored(stored, index * share..(index + 1) * share),
-            });
-        }
-    }
-    match options.head {
-        Head::MaskedLm => {}
-        Head::None | Head::Sentence { .. } => {
-            outputs = encoder_alone(outputs);
-            outputs.extend(pooler(source.model.encoder_embed_dim, dtype));
-        }
-    }
-    outputs.sort_by(|a, b| a.planned.name.cmp(&b.planned.name));
-    outputs
-}
-
-/// The encoder's tensors under the names of an `MPNetModel`.
-fn encoder_alone(outputs: Vec<Output>) -> Vec<Output> {
-    let mut kept = Vec::new();
-    for mut output in outputs {
-        if let Some(name) = in_encoder(&output.planned.name) {
-            output.planned.name = name.to_owned();
-            kept.push(output);
-        }
-    }
-    kept
-}
-
-/// The layer that `MPNetModel` has behind the encoder and that pretraining knows nothing of, fresh, as
-/// transformers would make it.
-fn pooler(width: usize, dtype: Dtype) -> [Output<'static>; 2] {
-    let output = |name: &str, shape: &[usize], values| Output {
-        planned: Planned {
-            name: name.to_owned(),
-            dtype,
-            shape: shape.to_vec(),
-        },
-        content: Content::Made(values),
-    };
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(POOLER_SEED);
-    let weight = normal(&mut rng, width * width);
-    [
-        output("pooler.dense.bias", &[width], vec![0.0; width]),
-        output("pooler.dense.weight", &[width, width], weight),
-    ]
-}
-
-/// Writes the weights into one file, or into shards with an index.
-fn write_weights(
-    folder: &Path,
-    outputs: &[Output],
-    options: &HfOptions,
-) -> Result<(), ConvertError> {
-    let mut shards: Vec<(u64, &[Output])> = Vec::new();
-    let (mut start, mut size) = (0, 0);
-    for (index, output) in outputs.iter().enumerate() {
-        let bytes = output.planned.bytes() as u64;
-        if size > 0 && size + bytes > options.max_shard_size {
-            shards.push((size, &outputs[start..index]));
-            (start, size) = (index, 0);
-        }
-        size += bytes;
-    }
-    shards.push((size, &outputs[start..]));
-    let total: u64 = shards.iter().map(|(size, _)| size).sum();
-    let mut weight_map = BTreeMap::new();
-    let count = shards.len();
-    for (index, (_, shard)) in shards.into_iter().enumerate() {
-        let name = match count {
-            1 => MODEL_FILE.to_owned(),
-            _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
-        };
-        weight_map.extend(
-            shard
-                .iter()
-                .map(|o| (o.planned.name.as_str(), name.clone())),
-        );
-        let path = folder.join(&name);
-        let planned: Vec<Planned> = shard.iter().map(|o| o.planned.clone()).collect();
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        stream_safetensors(&path, &planned, metadata, |index| {
-            let output = &shard[index];
-            let bytes = match &output.content {
-                Content::Stored(stored, rows) => options.dtype.encode(&stored.read(rows.clone())?),
-                Content::Made(values) => options.dtype.encode(values),
-            };
-            Ok::<_, Failure>(bytes)
-        })
-        .map_err(|failure| match failure {
-            Failure::Reading(error) => error,
-            Failure::Writing(error) => ConvertError::io("write", &path)(error),
-        })?;
-    }
-    if count > 1 {
-        let index = serde_json::json!({
-            "metadata": { "total_size": total },
-            "weight_map": weight_map,
-        });
-        write_json(folder, INDEX_FILE, &index)?;
-    }
-    Ok(())
-}
-
-/// Either end of the stream.
-enum Failure {
-    Reading(ConvertError),
-    Writing(std::io::Error),
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Failure {
-        Failure::Writing(error)
-    }
-}
-
-impl From<ConvertError> for Failure {
-    fn from(error: ConvertError) -> Failure {
-        Failure::Reading(error)
-    }
-}
-
-/// Writes `value` as the file of that name, or path, below `folder`.
-pub(crate) fn write_json(
-    folder: &Path,
-    file: &'static str,
-    value: &impl serde::Serialize,
-) -> Result<(), ConvertError> {
-    let json = serde_json::to_string_pretty(value).map_err(|e| ConvertError::Encode {
-        file,
-        reason: e.to_string(),
-    })?;
-    let path = folder.join(file);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(ConvertError::io("create", parent))?;
-    }
-    fs::write(&path, json + "\n").map_err(ConvertError::io("write", &path))
-}
-
-/// Copies the tokenizer of that definition into `folder`, for a model of `max_positions`.
-pub(crate) fn write_tokenizer(
-    definition: &Path,
-    folder: &Path,
-    max_positions: usize,
-) -> Result<(), ConvertError> {
-    copy_tokenizer(definition, folder)?;
-    limit_length(folder, max_positions)
-}
-
-/// A tokenizer made for longer rows than the model has positions for would send transformers beyond
-/// the position table: its `model_max_length` becomes the model's.
-fn limit_length(folder: &Path, max_positions: usize) -> Result<(), ConvertError> {
-    let path = folder.join(TOKENIZER_CONFIG_FILE);
-    if !path.is_file() {
-        return Ok(());
-    }
-    let encode = |e: serde_json::Error| ConvertError::Encode {
-        file: TOKENIZER_CONFIG_FILE,
-        reason: e.to_string(),
-    };
-    let text = fs::read(&path).map_err(ConvertError::io("read", &path))?;
-    let mut json: serde_json::Value = serde_json::from_slice(&text).map_err(encode)?;
-    // Where it names none, transformers writes 1e30.
-    let length = json[MAX_LENGTH].as_f64().unwrap_or(f64::INFINITY);
-    if let Some(fields) = json
-        .as_object_mut()
-        .filter(|_| length > max_positions as f64)
-    {
-        fields.insert(MAX_LENGTH.to_owned(), max_positions.into());
-        write_json(folder, TOKENIZER_CONFIG_FILE, &json)?;
-    }
-    Ok(())
-}
-
 /// Whether a folder written by this program can hold it, or its owner's own words beside it.
 fn known(name: &OsStr) -> bool {
     let files = [MODEL_FILE, INDEX_FILE, CONFIG_FILE, CARD_FILE];
@@ -390,9 +83,10 @@ fn known(name: &OsStr) -> bool {
     files
         .iter()
         .chain(&TOKENIZER_FILES)
-        .chain(&MODULE_FILES)
         .any(|file| name == *file)
-        || name.to_str().is_some_and(shard)
+        || name
+            .to_str()
+            .is_some_and(|name| shard(name) || is_module_file(name))
 }
 
 /// A folder with anything else in it is not replaced.
@@ -420,6 +114,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::{self, Checkpoint};
     use crate::convert::import::import;
+    use crate::convert::options::WeightType;
     use crate::convert::source::SourceOptions;
     use crate::convert::testing::{config, numbered};
     use proptest::prelude::*;
@@ -448,7 +143,7 @@ mod tests {
             let open = |path: &Path| Source::open(path, &SourceOptions::default()).unwrap();
             let native = checkpoint::save(place.path(), &first).unwrap();
             let options = HfOptions {
-                head: Head::MaskedLm,
+                head: OutputHead::MaskedLm,
                 dtype: WeightType::Float32,
                 max_shard_size,
                 trim_vocab: false,
@@ -470,24 +165,6 @@ mod tests {
             let again = import(&open(&hf), &place.path().join("back"), 1).unwrap();
             let again = checkpoint::load(&again).unwrap();
             prop_assert_eq!(again.parameters, first.parameters);
-        }
-    }
-
-    #[test]
-    fn sizes_are_read_as_transformers_reads_them() {
-        for (text, bytes) in [
-            ("5GB", 5_000_000_000),
-            ("500 mb", 500_000_000),
-            ("1GiB", 1 << 30),
-            ("10KiB", 10 << 10),
-            ("1.5kB", 1500),
-            ("77", 77),
-        ] {
-            assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
-        }
-        for text in ["", "GB", "-1GB", "0", "nan", "5 TB", "five"] {
-            let said = parse_size(text).unwrap_err().to_string();
-            assert!(said.contains("--max-shard-size"), "{said}");
         }
     }
 }

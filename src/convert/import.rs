@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Where a file cannot be read or written.
 pub fn import(source: &Source, target: &Path, seed: u64) -> Result<PathBuf, ConvertError> {
     let data = serde_json::to_value(LoaderState::new(seed)).map_err(|e| ConvertError::Encode {
-        file: checkpoint::STATE_FILE,
+        file: checkpoint::STATE_FILE.to_owned(),
         reason: e.to_string(),
     })?;
     let checkpoint = Checkpoint {

@@ -1,10 +1,12 @@
 //! Checkpoints to and from other programs' layouts, driven by one weight-mapping table.
 
-mod annotated;
 pub mod hf_config;
 pub mod hf_folder;
+mod hf_weights;
 pub mod import;
+pub(crate) mod json;
 pub mod model_card;
+pub mod options;
 mod plan;
 mod positions;
 pub mod pytorch;
@@ -17,9 +19,10 @@ pub(crate) mod testing;
 pub mod weight_map;
 
 pub use hf_config::{HfConfig, unrepresentable};
-pub use hf_folder::{HfOptions, write_hf_folder};
+pub use hf_folder::write_hf_folder;
+pub use options::{HfOptions, OutputHead};
 pub use positions::resize_positions;
-pub use source::Source;
+pub use source::{OtherKind, Source};
 
 use std::path::{Path, PathBuf};
 
@@ -79,7 +82,14 @@ pub enum ConvertError {
         source: std::io::Error,
     },
     #[error("encoding {file}: {reason}")]
-    Encode { file: &'static str, reason: String },
+    Encode { file: String, reason: String },
+    /// Modules of sentence-transformers that cannot be kept.
+    #[error("{0}; --head none takes the encoder alone")]
+    Modules(String),
+    #[error("{}: {reason}", path.display())]
+    Module { path: PathBuf, reason: String },
+    #[error("{}", .0.said())]
+    Other(OtherKind),
 }
 
 impl ConvertError {
@@ -104,5 +114,33 @@ impl ConvertError {
             path: path.to_owned(),
             reason: reason.into(),
         }
+    }
+}
+
+/// Either end of a stream of tensors.
+enum StreamFailure {
+    Reading(ConvertError),
+    Writing(std::io::Error),
+}
+
+impl StreamFailure {
+    /// The error of writing `path`.
+    fn of(self, path: &Path) -> ConvertError {
+        match self {
+            StreamFailure::Reading(error) => error,
+            StreamFailure::Writing(error) => ConvertError::io("write", path)(error),
+        }
+    }
+}
+
+impl From<std::io::Error> for StreamFailure {
+    fn from(error: std::io::Error) -> StreamFailure {
+        StreamFailure::Writing(error)
+    }
+}
+
+impl From<ConvertError> for StreamFailure {
+    fn from(error: ConvertError) -> StreamFailure {
+        StreamFailure::Reading(error)
     }
 }

@@ -1,9 +1,8 @@
 //! The model card: what the model is, what it was trained with and how to use it.
 
 use super::hf_config::decimal;
-use super::hf_folder::HfOptions;
+use super::options::{HfOptions, OutputHead};
 use super::source::Source;
-use mpnet_graphs::model::encoder::Head;
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -31,28 +30,28 @@ struct Use {
     example: &'static str,
 }
 
-fn uses(head: Head) -> Use {
+fn uses(head: &OutputHead) -> Use {
     match head {
-        Head::MaskedLm => Use {
+        OutputHead::MaskedLm => Use {
             library: "transformers",
             pipeline: "fill-mask",
             class: "`MPNetForMaskedLM` of transformers",
             example: "from transformers import pipeline\n\nfill = pipeline(\"fill-mask\", model=\"this \
                       folder\")\nprint(fill(\"The capital of France is <mask>.\"))",
         },
-        Head::None => Use {
+        OutputHead::None => Use {
             library: "transformers",
             pipeline: "feature-extraction",
-            class: "`MPNetModel` of transformers; its pooler is untrained",
+            class: "`MPNetModel` of transformers",
             example: "from transformers import AutoModel, AutoTokenizer\n\ntokenizer = \
                       AutoTokenizer.from_pretrained(\"this folder\")\nmodel = \
                       AutoModel.from_pretrained(\"this folder\")\nrows = tokenizer([\"a text\"], \
                       return_tensors=\"pt\")\nprint(model(**rows).last_hidden_state)",
         },
-        Head::Sentence { .. } => Use {
+        OutputHead::Sentence(_) => Use {
             library: "sentence-transformers",
             pipeline: "sentence-similarity",
-            class: "sentence-transformers: the mean over the tokens; the pooler is not used and untrained",
+            class: "sentence-transformers",
             example: "from sentence_transformers import SentenceTransformer\n\nmodel = \
                       SentenceTransformer(\"this folder\")\nprint(model.encode([\"a text\"]))",
         },
@@ -72,7 +71,7 @@ pub fn model_card(
         pipeline,
         class,
         example,
-    } = uses(options.head);
+    } = uses(&options.head);
     let model = &source.model;
     let mut card = format!(
         "---\nlibrary_name: {library}\npipeline_tag: {pipeline}\ntags:\n- mpnet\n- {pipeline}\n---\n\
@@ -88,7 +87,16 @@ pub fn model_card(
     row("feed-forward width", model.encoder_ffn_dim.to_string());
     row("attention heads", model.encoder_attention_heads.to_string());
     row("activation", model.activation_fn.name().to_owned());
-    row("longest row, tokens", model.max_positions.to_string());
+    row(
+        "longest row, tokens",
+        options.head.length(model).to_string(),
+    );
+    match &options.head {
+        OutputHead::MaskedLm => {}
+        OutputHead::None if source.pooler.is_some() => {}
+        OutputHead::None => row("pooler", "untrained".to_owned()),
+        OutputHead::Sentence(sentence) => row("embeddings", sentence.describe()),
+    }
     row("vocabulary", vocabulary.to_string());
     row(
         "parameters",

@@ -2,7 +2,7 @@
 
 use super::ConvertError;
 use super::tensors::Tensor;
-use super::weight_map::{LM_HEAD, Layout, Mapped, by_native, ignored};
+use super::weight_map::{BUCKETS, LM_HEAD, Layout, Mapped, POOLER, by_native, ignored};
 use crate::initialize::initial_parameters;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::parameters::parameters;
@@ -12,6 +12,9 @@ use std::path::Path;
 
 /// Largest size of any dimension that is believed.
 const MAX_SIZE: usize = 1 << 24;
+
+/// Rows of two tensors that are compared at once.
+const ROWS_AT_ONCE: usize = 1024;
 
 /// Seed of an LM head that a file lacks.
 const FRESH_SEED: u64 = 12_345;
@@ -36,6 +39,15 @@ enum Content {
 }
 
 impl Stored {
+    /// Zeros for a parameter that is in no file.
+    fn fresh(name: &str, shape: &[usize]) -> Stored {
+        Stored {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            content: Content::Fresh(vec![0.0; shape.iter().product()]),
+        }
+    }
+
     /// The elements of `rows` of the first axis.
     ///
     /// # Errors
@@ -69,9 +81,25 @@ impl Stored {
     }
 }
 
-/// Finds every parameter of `config`'s model among `tensors`, and says what was made up or left out.
+/// A model's parameters among the tensors of a file.
+#[derive(Debug)]
+pub struct Plan {
+    /// In the order of the model's parameters.
+    pub parameters: Vec<Stored>,
+    /// Weight and bias of the pooler, where the file has one.
+    pub pooler: Option<[Stored; 2]>,
+    /// Whether the file has no LM head: that of `parameters` is then fresh.
+    pub fresh_head: bool,
+    /// Tensors of the file that a model of the layout ties to another, and that differ from it here.
+    pub untied: Vec<String>,
+    /// What was made up or left out.
+    pub notes: Vec<String>,
+}
+
+/// Finds every parameter of `config`'s model among `tensors`.
 ///
-/// A file of the encoder alone gets a fresh LM head.
+/// A file of the encoder alone gets a fresh LM head; one without relative positions gets zeros for them,
+/// which change no score.
 ///
 /// # Errors
 /// Where tensors are missing or misshapen.
@@ -80,12 +108,13 @@ pub fn plan(
     layout: Layout,
     config: &ModelConfig,
     mut tensors: BTreeMap<String, Tensor>,
-) -> Result<(Vec<Stored>, Vec<String>), ConvertError> {
+) -> Result<Plan, ConvertError> {
     check_sizes(path, config, tensors.len())?;
     let lines = by_native(layout, config);
     let mut notes = Vec::new();
     let mut missing = Vec::new();
     let mut stored = Vec::new();
+    let mut untied = Vec::new();
     for parameter in parameters(config) {
         let Some(line) = lines.get(&parameter.name) else {
             missing.push(parameter.name);
@@ -93,14 +122,22 @@ pub fn plan(
         };
         let found = match take_parts(line, &mut tensors) {
             Ok(found) => found,
+            Err(_) if parameter.name == BUCKETS && layout != Layout::Native => {
+                notes.push(format!(
+                    "it has no {}: it was trained without relative positions, and zeros stand for them",
+                    line.parts.join(", ")
+                ));
+                stored.push(Stored::fresh(&parameter.name, &parameter.shape));
+                continue;
+            }
             Err(absent) => {
                 missing.extend(absent);
                 continue;
             }
         };
         let mut expected = parameter.shape.clone();
-        expected[0] /= found.len();
-        for (name, tensor) in &found {
+        expected[0] /= found.parts.len();
+        for (name, tensor) in &found.parts {
             check_tensor(path, name, tensor, &expected)?;
         }
         let folded = line.folded.as_ref();
@@ -115,15 +152,22 @@ pub fn plan(
             }
             None => None,
         };
+        if let Some((name, copy)) = &found.copy
+            && let [(_, tensor)] = &found.parts[..]
+            && !same_values(tensor, copy)?
+        {
+            untied.push((*name).to_owned());
+        }
         stored.push(Stored {
             name: parameter.name,
             shape: parameter.shape,
             content: Content::Parts {
-                parts: found.into_iter().map(|(_, tensor)| tensor).collect(),
+                parts: found.parts.into_iter().map(|(_, t)| t).collect(),
                 added,
             },
         });
     }
+    let mut fresh = false;
     if !missing.is_empty() {
         missing.sort();
         if missing != names_of_head(&lines) {
@@ -132,11 +176,12 @@ pub fn plan(
                 names: missing,
             });
         }
-        notes.push(
-            "it has no LM head: that of the new checkpoint is fresh and knows nothing".into(),
-        );
+        fresh = true;
         stored.extend(fresh_head(config));
     }
+    let pooler = (layout == Layout::HuggingFace)
+        .then(|| take_pooler(config.encoder_embed_dim, &mut tensors))
+        .flatten();
     let left: Vec<String> = tensors
         .into_keys()
         .filter(|name| !ignored(layout, name))
@@ -147,7 +192,59 @@ pub fn plan(
             left.join(", ")
         ));
     }
-    Ok((stored, notes))
+    Ok(Plan {
+        parameters: stored,
+        pooler,
+        fresh_head: fresh,
+        untied,
+        notes,
+    })
+}
+
+/// Takes out a pooler for `width` hidden units, if there is one.
+fn take_pooler(width: usize, tensors: &mut BTreeMap<String, Tensor>) -> Option<[Stored; 2]> {
+    let shapes = [vec![width, width], vec![width]];
+    let fits = POOLER.iter().zip(&shapes).all(|(name, shape)| {
+        let found = tensors.get(*name);
+        found.is_some_and(|tensor| tensor.shape == *shape && tensor.element.is_float())
+    });
+    if !fits {
+        return None;
+    }
+    let mut take = |index: usize| {
+        Some(Stored {
+            name: POOLER[index].to_owned(),
+            shape: shapes[index].clone(),
+            content: Content::Parts {
+                parts: vec![tensors.remove(POOLER[index])?],
+                added: None,
+            },
+        })
+    };
+    Some([take(0)?, take(1)?])
+}
+
+/// Whether two tensors hold the same numbers.
+fn same_values(a: &Tensor, b: &Tensor) -> Result<bool, ConvertError> {
+    if a.shape != b.shape || !b.element.is_float() {
+        return Ok(false);
+    }
+    let rows = a.rows();
+    for start in (0..rows).step_by(ROWS_AT_ONCE) {
+        let part = start..(start + ROWS_AT_ONCE).min(rows);
+        if a.read(part.clone())? != b.read(part)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The tensors of a parameter, with their names.
+struct Found<'a> {
+    /// They hold its rows in turn.
+    parts: Vec<(&'a str, Tensor)>,
+    /// One that repeats it and should be equal to it.
+    copy: Option<(&'a str, Tensor)>,
 }
 
 /// Takes out the tensors that hold a parameter with their names: its parts or, where there is none of
@@ -158,7 +255,7 @@ pub fn plan(
 fn take_parts<'a>(
     line: &'a Mapped,
     tensors: &mut BTreeMap<String, Tensor>,
-) -> Result<Vec<(&'a str, Tensor)>, Vec<String>> {
+) -> Result<Found<'a>, Vec<String>> {
     let mut take = |name: &'a String| Some((name.as_str(), tensors.remove(name)?));
     let tied = line.tied.as_ref().and_then(&mut take);
     let mut found = Vec::new();
@@ -170,8 +267,11 @@ fn take_parts<'a>(
         }
     }
     match (absent.is_empty(), tied) {
-        (true, _) if !found.is_empty() => Ok(found),
-        (false, Some(tied)) if found.is_empty() => Ok(vec![tied]),
+        (true, copy) if !found.is_empty() => Ok(Found { parts: found, copy }),
+        (false, Some(tied)) if found.is_empty() => Ok(Found {
+            parts: vec![tied],
+            copy: None,
+        }),
         // A layout that has no place for the parameter has no name for it either.
         (true, _) => Err(vec![line.native.clone()]),
         (false, _) => Err(absent),

@@ -166,7 +166,7 @@ fn in_layer(template: &str, layer: usize) -> String {
     template.replace("{}", &layer.to_string())
 }
 
-/// Older files store what is tied; the copy is not read where the parameter itself is there.
+/// Older files store what is tied; where the parameter itself is there, the copy is only compared with it.
 const TIES: &[Tie] = &[
     Tie {
         layout: Layout::HuggingFace,
@@ -209,11 +209,12 @@ const FOLDS: &[Fold] = &[
     },
 ];
 
-/// Tensors that are no part of the pretraining model.
+/// The pooler of HuggingFace's `MPNetModel`: `[D, D]` and `[D]`. Pretraining knows nothing of it.
+pub const POOLER: [&str; 2] = ["mpnet.pooler.dense.weight", "mpnet.pooler.dense.bias"];
+
+/// Tensors that are no part of a model.
 const IGNORED: &[(Layout, &str)] = &[
     (Layout::HuggingFace, "mpnet.embeddings.position_ids"),
-    (Layout::HuggingFace, "mpnet.pooler.dense.weight"),
-    (Layout::HuggingFace, "mpnet.pooler.dense.bias"),
     (Layout::Fairseq, "decoder.sentence_encoder.version"),
     (
         Layout::Fairseq,
@@ -280,11 +281,62 @@ pub fn mapped(layout: Layout, config: &ModelConfig) -> Vec<Mapped> {
     lines
 }
 
+/// What wrappers of modules put into the names of tensors: torch.compile, and FSDP.
+const WRAPPERS: [&str; 3] = [
+    "_orig_mod.",
+    "_fsdp_wrapped_module.",
+    "_checkpoint_wrapped_module.",
+];
+
+/// `names` without what wrappers have put into them, in the same order: torch.compile, FSDP, data
+/// parallelism (`module.`), and other programs' modules around the one of `layout` (`0.auto_model.`).
+pub fn unwrapped(layout: Layout, names: &[&str]) -> Vec<String> {
+    let mut names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    for name in &mut names {
+        for wrapper in WRAPPERS {
+            *name = name.replace(wrapper, "");
+        }
+    }
+    let words = stored_name(layout, WORDS).unwrap_or_default();
+    // An encoder saved alone has no name before its embeddings'.
+    let shortest = match layout {
+        Layout::HuggingFace => in_encoder(&words).unwrap_or(&words),
+        Layout::Native | Layout::Annotated | Layout::Fairseq => &words,
+    };
+    let mut outer = names.iter().filter_map(|name| {
+        let outer = name.strip_suffix(&words);
+        let outer = outer.or_else(|| name.strip_suffix(shortest))?;
+        (outer.is_empty() || outer.ends_with('.')).then(|| outer.to_owned())
+    });
+    // Two embeddings would be two models: what is around them is left.
+    if let (Some(outer), None) = (outer.next(), outer.next()) {
+        for name in &mut names {
+            if let Some(inner) = name.strip_prefix(&outer) {
+                *name = inner.to_owned();
+            }
+        }
+    }
+    names
+}
+
 /// The tensor of `layout` that holds the whole of `native`, a parameter of no layer.
 pub fn stored_name(layout: Layout, native: &str) -> Option<String> {
     let entry = TABLE.iter().find(|entry| entry.native == native)?;
     let [name] = <[String; 1]>::try_from(entry.parts(layout, 0)).ok()?;
     Some(name)
+}
+
+/// The tensors of `layout` that may hold the whole of `native`, a parameter of no layer: itself, and one
+/// that repeats it.
+pub fn stored_names(layout: Layout, native: &str) -> Vec<String> {
+    let ties = TIES
+        .iter()
+        .filter(|t| t.layout == layout && t.native == native);
+    let ties = ties.map(|tie| tie.name.to_owned());
+    stored_name(layout, native)
+        .into_iter()
+        .chain(ties)
+        .collect()
 }
 
 /// The name that a tensor of an `MPNetForMaskedLM` has in an `MPNetModel`; none for the LM head's.

@@ -4,10 +4,10 @@
 mod burn;
 
 use crate::convert::hf_config::{CONFIG_FILE, HfConfig};
-use crate::convert::hf_folder::{write_json, write_tokenizer};
-use crate::convert::sentence_transformers::{MODULE_FILES, write_modules};
-use crate::convert::{ConvertError, Source};
-use crate::data::tokenizer::TOKENIZER_FILES;
+use crate::convert::json::write_json;
+use crate::convert::sentence_transformers::{is_module_file, write_modules};
+use crate::convert::{ConvertError, OutputHead, Source};
+use crate::data::tokenizer::{TOKENIZER_FILES, write_tokenizer};
 use crate::staging::Staging;
 use clap::ValueEnum;
 use mpnet_graphs::ir::GraphError;
@@ -41,10 +41,10 @@ pub enum Format {
 }
 
 /// What to export.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     pub format: Format,
-    pub head: Head,
+    pub head: OutputHead,
     pub opset: i64,
     pub weights: Weights,
     /// Tensors beside the model whatever its size.
@@ -85,6 +85,7 @@ impl ExportError {
 /// # Errors
 /// Where the target holds other things, or a file cannot be read or written; what was there stays.
 pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), ExportError> {
+    source.check_head(&options.head)?;
     match options.format {
         Format::Onnx => refuse_strangers(target, is_ours)?,
         Format::Burn => refuse_strangers(target, burn::is_ours)?,
@@ -101,17 +102,22 @@ pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), E
         },
     );
     let config = match options.head {
-        Head::MaskedLm => config,
-        Head::None | Head::Sentence { .. } => config.encoder_alone(),
+        OutputHead::MaskedLm => config,
+        OutputHead::None | OutputHead::Sentence(_) => config.encoder_alone(),
     };
     write_json(staging.path(), CONFIG_FILE, &config)?;
     if let Some(tokenizer) = &source.tokenizer {
-        write_tokenizer(tokenizer, staging.path(), source.model.max_positions)?;
+        write_tokenizer(
+            tokenizer,
+            staging.path(),
+            options.head.length(&source.model),
+        )
+        .map_err(ConvertError::from)?;
     }
     match options.format {
         Format::Onnx => {
-            if let Head::Sentence { normalize } = options.head {
-                write_modules(staging.path(), &source.model, normalize)?;
+            if let OutputHead::Sentence(sentence) = &options.head {
+                write_modules(staging.path(), &source.model, sentence)?;
             }
             staging.replace()
         }
@@ -139,8 +145,8 @@ fn refuse_strangers(target: &Path, ours: fn(&Path) -> bool) -> Result<(), Export
 fn is_ours(target: &Path) -> bool {
     let known = |name: &OsStr| {
         let own = [MODEL_FILE, DATA_FILE, CONFIG_FILE];
-        let mut files = own.iter().chain(&TOKENIZER_FILES).chain(&MODULE_FILES);
-        files.any(|file| name == *file)
+        let mut files = own.iter().chain(&TOKENIZER_FILES);
+        files.any(|file| name == *file) || name.to_str().is_some_and(is_module_file)
     };
     let all_known = |mut entries: fs::ReadDir| {
         entries.all(|entry| entry.is_ok_and(|entry| known(&entry.file_name())))
@@ -153,7 +159,14 @@ fn is_ours(target: &Path) -> bool {
 /// # Errors
 /// Where a file cannot be read or written.
 pub fn write_model(source: &Source, folder: &Path, options: &Options) -> Result<(), ExportError> {
-    let graph = encoder(&source.model, options.head)?;
+    let head = match &options.head {
+        OutputHead::None => Head::None,
+        OutputHead::MaskedLm => Head::MaskedLm,
+        OutputHead::Sentence(sentence) => {
+            Head::Sentence(sentence.head().map_err(ConvertError::Modules)?)
+        }
+    };
+    let graph = encoder(&source.model, &head)?;
     let elements: usize = source
         .parameters
         .iter()
@@ -182,6 +195,11 @@ pub fn write_model(source: &Source, folder: &Path, options: &Options) -> Result<
         .map(|(index, p)| (p.name.as_str(), index))
         .collect();
     let mut parameter = |name: &str| -> Result<Vec<f32>, String> {
+        if let OutputHead::Sentence(sentence) = &options.head
+            && let Some(tensor) = sentence.parameter(name)
+        {
+            return tensor.read(0..tensor.rows()).map_err(|e| e.to_string());
+        }
         let index = places
             .get(name)
             .ok_or_else(|| format!("the model has no '{name}'"))?;
@@ -212,13 +230,13 @@ pub fn write_model(source: &Source, folder: &Path, options: &Options) -> Result<
 /// What the model says of itself.
 fn metadata(source: &Source, options: &Options) -> Vec<(String, String)> {
     let task = match options.head {
-        Head::None | Head::Sentence { .. } => "feature-extraction",
-        Head::MaskedLm => "fill-mask",
+        OutputHead::None | OutputHead::Sentence(_) => "feature-extraction",
+        OutputHead::MaskedLm => "fill-mask",
     };
     [
         ("model_type", "mpnet".to_owned()),
         ("task", task.to_owned()),
-        ("max_length", source.model.max_positions.to_string()),
+        ("max_length", options.head.length(&source.model).to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()

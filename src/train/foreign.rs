@@ -105,7 +105,7 @@ impl Foreign {
     pub fn parameters(self, seed: u64) -> Result<(Vec<NamedArray>, Vec<String>)> {
         let Foreign { source, model } = self;
         let mut parameters = source.read_all()?;
-        let mut notes = source.notes;
+        let mut notes = source.notes_of_checkpoint();
         if model.max_positions != source.model.max_positions {
             let fresh = initial_parameters(&model, seed);
             notes.extend(resize_positions(&mut parameters, &fresh, &model));

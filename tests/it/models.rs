@@ -6,6 +6,8 @@ use mpnet::checkpoint::{self, Checkpoint, Pointer};
 use mpnet::cli::model_file::preset_model;
 use mpnet::cli::presets::Preset;
 use mpnet::initialize::initial_parameters;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
 use crate::common::{self, binary, failure, failure_without_a_trace, pretrain, repository, stdout};
@@ -162,4 +164,754 @@ fn a_model_without_a_tokenizer_asks_for_one() {
     assert!(said.contains("--tokenizer-name"), "{said}");
     let same = ["--hf-model-path", "hf", "--dry-run"];
     stdout(&mut pretrain(folder.path(), &same));
+}
+
+/// The tensors of a HuggingFace folder, by name: shape and bytes.
+fn tensors(hf: &Path) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+    let bytes = std::fs::read(hf.join("model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut found: Vec<_> = tensors
+        .iter()
+        .map(|(name, t)| (name.to_owned(), t.shape().to_vec(), t.data().to_vec()))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Writes tensors as the weights of a folder.
+fn write_tensors(hf: &Path, tensors: &[(String, Vec<usize>, Vec<u8>)]) {
+    let views = tensors.iter().map(|(name, shape, data)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), data).unwrap();
+        (name.as_str(), view)
+    });
+    safetensors::serialize_to_file(views, None, &hf.join("model.safetensors")).unwrap();
+}
+
+/// Bytes of numbers.
+fn numbers(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
+    values.into_iter().flat_map(f32::to_le_bytes).collect()
+}
+
+/// What a command that succeeds says on standard error.
+fn said(command: &mut assert_cmd::Command) -> String {
+    let output = command.assert().success().get_output().stderr.clone();
+    String::from_utf8(output).unwrap()
+}
+
+/// What `convert-to-hf --head sentence` from `hf` to `again`, both in `folder`, says.
+fn sentence_again(folder: &Path) -> String {
+    said(convert(folder, "hf", "again").args(["--head", "sentence"]))
+}
+
+/// Width of the tiny preset.
+const WIDTH: usize = 128;
+
+/// Makes `hf` in `folder` a sentence-transformers folder with all that one may hold: of the releases before
+/// 6, or of 6.
+fn sentence_folder(folder: &Path, newest: bool) {
+    huggingface(folder, &["--head", "sentence"]);
+    let hf = folder.join("hf");
+    let class = |name: &str| match (newest, name) {
+        (false, _) => format!("sentence_transformers.models.{name}"),
+        (true, "Pooling") => {
+            "sentence_transformers.sentence_transformer.modules.pooling.Pooling".into()
+        }
+        (true, _) => format!(
+            "sentence_transformers.base.modules.{}.{name}",
+            name.to_lowercase()
+        ),
+    };
+    let names = ["Transformer", "Pooling", "Dense", "Normalize"];
+    let paths = ["", "1_Pooling", "2_Dense", "3_Normalize"];
+    let modules: Vec<Value> = names
+        .iter()
+        .zip(paths)
+        .enumerate()
+        .map(|(i, (name, path))| {
+            json!({"idx": i, "name": i.to_string(), "path": path, "type": class(name)})
+        })
+        .collect();
+    std::fs::write(hf.join("modules.json"), json!(modules).to_string()).unwrap();
+    std::fs::create_dir_all(hf.join("2_Dense")).unwrap();
+    let mut dense = json!({
+        "in_features": WIDTH, "out_features": 3, "bias": true,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    });
+    let settings = json!({
+        "prompts": {"query": "search: ", "document": ""}, "default_prompt_name": "query",
+        "similarity_fn_name": "dot", "model_type": "SentenceTransformer",
+        "__version__": {"sentence_transformers": "6.2.0"},
+    });
+    let (pooling, transformer) = if newest {
+        dense["module_input_name"] = "sentence_embedding".into();
+        dense["module_output_name"] = "sentence_embedding".into();
+        (
+            json!({"embedding_dimension": WIDTH, "pooling_mode": "cls", "include_prompt": false}),
+            json!({
+                "transformer_task": "feature-extraction", "module_output_name": "token_embeddings",
+                "modality_config": {"text": {"method": "forward"}},
+            }),
+        )
+    } else {
+        (
+            json!({
+                "word_embedding_dimension": WIDTH, "pooling_mode_cls_token": true,
+                "pooling_mode_mean_tokens": false, "include_prompt": false,
+            }),
+            json!({"max_seq_length": 99, "do_lower_case": true}),
+        )
+    };
+    change(&hf.join("tokenizer_config.json"), |config| {
+        config["model_max_length"] = if newest { 99 } else { 128 }.into();
+    });
+    std::fs::write(hf.join("2_Dense/config.json"), dense.to_string()).unwrap();
+    std::fs::write(hf.join("1_Pooling/config.json"), pooling.to_string()).unwrap();
+    std::fs::write(
+        hf.join("sentence_bert_config.json"),
+        transformer.to_string(),
+    )
+    .unwrap();
+    std::fs::write(
+        hf.join("config_sentence_transformers.json"),
+        settings.to_string(),
+    )
+    .unwrap();
+    let weights = [
+        ("linear.bias".into(), vec![3], numbers([0.5, -0.5, 0.25])),
+        (
+            "linear.weight".into(),
+            vec![3, WIDTH],
+            numbers((0..3 * WIDTH).map(|i| i as f32)),
+        ),
+    ];
+    write_tensors(&hf.join("2_Dense"), &weights);
+}
+
+#[test]
+fn everything_of_a_sentence_model_is_kept_whatever_the_release() {
+    for newest in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        sentence_folder(folder.path(), newest);
+        let (hf, again) = (folder.path().join("hf"), folder.path().join("again"));
+        assert_eq!(sentence_again(folder.path()), "");
+        let modules = json_in(&again.join("modules.json"));
+        let types: Vec<&str> = (0..4)
+            .map(|i| modules[i]["type"].as_str().unwrap())
+            .collect();
+        let names = ["Transformer", "Pooling", "Dense", "Normalize"];
+        assert_eq!(
+            types,
+            names.map(|name| format!("sentence_transformers.models.{name}"))
+        );
+        assert!(again.join("3_Normalize").is_dir());
+        let transformer = json_in(&again.join("sentence_bert_config.json"));
+        assert_eq!(
+            transformer,
+            json!({"max_seq_length": 99, "do_lower_case": !newest})
+        );
+        assert_eq!(
+            json_in(&again.join("tokenizer_config.json"))["model_max_length"],
+            99
+        );
+        let pooling = json_in(&again.join("1_Pooling/config.json"));
+        assert_eq!(pooling["pooling_mode_cls_token"], true);
+        assert_eq!(pooling["pooling_mode_mean_tokens"], false);
+        assert_eq!(pooling["include_prompt"], false);
+        assert_eq!(pooling["word_embedding_dimension"], WIDTH);
+        let settings = json_in(&again.join("config_sentence_transformers.json"));
+        let mut expected = json_in(&hf.join("config_sentence_transformers.json"));
+        expected.as_object_mut().unwrap().remove("__version__");
+        assert_eq!(settings, expected);
+        let dense = json_in(&again.join("2_Dense/config.json"));
+        assert_eq!(
+            dense["activation_function"],
+            "torch.nn.modules.linear.Identity"
+        );
+        let (ours, theirs) = (again.join("2_Dense"), hf.join("2_Dense"));
+        assert!(tensors(&ours) == tensors(&theirs));
+        assert!(tensors(&again) == tensors(&hf));
+        // So it is by an export, whose ONNX model computes it all.
+        let mut export = binary("mpnet", folder.path());
+        export.args(["export", "hf", "--output", "onnx", "--head", "sentence"]);
+        let notes = said(&mut export);
+        assert!(notes.contains("of a prompt"), "{notes}");
+        let onnx = folder.path().join("onnx");
+        for file in [
+            "modules.json",
+            "sentence_bert_config.json",
+            "2_Dense/model.safetensors",
+        ] {
+            let (a, b) = (again.join(file), onnx.join(file));
+            assert_eq!(
+                std::fs::read(a).unwrap(),
+                std::fs::read(b).unwrap(),
+                "{file}"
+            );
+        }
+        // An encoder alone says what it leaves.
+        let left = said(convert(folder.path(), "hf", "alone").args(["--head", "none"]));
+        for word in [
+            "left out: Pooling (cls)",
+            "Dense",
+            "Normalize",
+            "prompts",
+            "99 tokens",
+        ] {
+            assert!(left.contains(word), "no '{word}': {left}");
+        }
+        let mut import = binary("mpnet", folder.path());
+        let left = said(import.args(["import", "hf", "-o", "native"]));
+        assert!(
+            left.contains("Pooling (cls)") && left.contains("pooler is left out"),
+            "{left}"
+        );
+    }
+}
+
+#[test]
+fn every_pooling_mode_and_every_combination_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    huggingface(folder.path(), &["--head", "sentence"]);
+    let flags = [
+        "pooling_mode_cls_token",
+        "pooling_mode_max_tokens",
+        "pooling_mode_mean_tokens",
+        "pooling_mode_mean_sqrt_len_tokens",
+        "pooling_mode_weightedmean_tokens",
+        "pooling_mode_lasttoken",
+    ];
+    let modes = [
+        "cls",
+        "max",
+        "mean",
+        "mean_sqrt_len_tokens",
+        "weightedmean",
+        "lasttoken",
+    ];
+    let config = folder.path().join("hf/1_Pooling/config.json");
+    let again = folder.path().join("again/1_Pooling/config.json");
+    for chosen in [1usize, 2, 4, 8, 16, 32, 6, 33, 63] {
+        let used = |i: usize| chosen >> i & 1 == 1;
+        let names: Vec<&str> = (0..6).filter(|i| used(*i)).map(|i| modes[i]).collect();
+        let old: serde_json::Map<String, Value> = (0..6)
+            .map(|i| (flags[i].to_owned(), used(i).into()))
+            .chain([("word_embedding_dimension".to_owned(), WIDTH.into())])
+            .collect();
+        for written in [
+            Value::Object(old),
+            json!({"embedding_dimension": WIDTH, "pooling_mode": names}),
+        ] {
+            std::fs::write(&config, written.to_string()).unwrap();
+            sentence_again(folder.path());
+            let found = json_in(&again);
+            for (i, flag) in flags.iter().enumerate() {
+                assert_eq!(found[flag], used(i), "{flag} of {written}");
+            }
+        }
+    }
+    // An order that releases before 6 have no words for stays in those of 6.
+    let order = json!({"embedding_dimension": WIDTH, "pooling_mode": ["mean", "cls"]});
+    std::fs::write(&config, order.to_string()).unwrap();
+    sentence_again(folder.path());
+    assert_eq!(json_in(&again)["pooling_mode"], json!(["mean", "cls"]));
+    // And is read back as such; so is an exported model's.
+    let mut export = binary("mpnet", folder.path());
+    stdout(export.args(["export", "again", "--output", "onnx", "--head", "sentence"]));
+    let exported = json_in(&folder.path().join("onnx/1_Pooling/config.json"));
+    assert_eq!(exported["pooling_mode"], json!(["mean", "cls"]));
+}
+
+#[test]
+fn modules_that_cannot_be_kept_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    sentence_folder(folder.path(), false);
+    let hf = folder.path().join("hf");
+    let kept = common::files(&hf);
+    let refused = |what: &str, file: &str, edit: &dyn Fn(&mut Value)| {
+        let path = hf.join(file);
+        change(&path, edit);
+        let mut sentence = convert(folder.path(), "hf", "again");
+        let said = failure_without_a_trace(folder.path(), sentence.args(["--head", "sentence"]), 1);
+        assert!(
+            said.contains(what) && said.contains("--head none"),
+            "no '{what}': {said}"
+        );
+        // The encoder can be had all the same, and the rest is named.
+        let target = tempfile::tempdir().unwrap();
+        let to = target.path().join("to");
+        let alone =
+            self::said(convert(folder.path(), "hf", to.to_str().unwrap()).args(["--head", "none"]));
+        assert!(alone.contains(what), "no '{what}': {alone}");
+        std::fs::write(&path, &kept[Path::new(file)]).unwrap();
+    };
+    for class in [
+        "LSTM",
+        "CNN",
+        "WordWeights",
+        "SpladePooling",
+        "LayerNorm",
+        "Router",
+    ] {
+        refused(class, "modules.json", &|modules| {
+            modules[2]["type"] = format!("sentence_transformers.models.{class}").into();
+        });
+    }
+    refused("custom_code.Pooling", "modules.json", &|modules| {
+        modules[1]["type"] = "custom_code.Pooling".into();
+    });
+    refused("no module that pools", "modules.json", &|modules| {
+        modules.as_array_mut().unwrap().truncate(1);
+    });
+    refused("fill-mask", "sentence_bert_config.json", &|config| {
+        config["transformer_task"] = "fill-mask".into();
+    });
+    refused(
+        "SparseEncoder",
+        "config_sentence_transformers.json",
+        &|config| {
+            config["model_type"] = "SparseEncoder".into();
+        },
+    );
+    refused("token_embeddings", "2_Dense/config.json", &|config| {
+        config["module_input_name"] = "token_embeddings".into();
+    });
+    refused("use_residual", "2_Dense/config.json", &|config| {
+        config["use_residual"] = true.into();
+    });
+    refused("'median'", "1_Pooling/config.json", &|config| {
+        config["pooling_mode"] = "median".into();
+    });
+    // SPLADE: its encoder is a whole MPNetForMaskedLM.
+    refused("SpladePooling", "modules.json", &|modules| {
+        modules.as_array_mut().unwrap().truncate(2);
+        modules[0]["type"] = "sentence_transformers.models.Transformer".into();
+        modules[1]["type"] = "sentence_transformers.sparse_encoder.models.SpladePooling".into();
+    });
+}
+
+#[test]
+fn old_folders_whose_encoder_is_in_one_of_its_own_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    sentence_folder(folder.path(), false);
+    let hf = folder.path().join("hf");
+    let expected = {
+        sentence_again(folder.path());
+        common::files(&folder.path().join("again"))
+    };
+    let inner = hf.join("0_Transformer");
+    std::fs::create_dir(&inner).unwrap();
+    for file in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "sentence_bert_config.json",
+    ] {
+        std::fs::rename(hf.join(file), inner.join(file)).unwrap();
+    }
+    change(&hf.join("modules.json"), |modules| {
+        modules[0]["path"] = "0_Transformer".into();
+    });
+    sentence_again(folder.path());
+    assert!(common::files(&folder.path().join("again")) == expected);
+    // Without its list of modules it is only named.
+    std::fs::remove_file(hf.join("modules.json")).unwrap();
+    let said = failure(&mut convert(folder.path(), "hf", "again"), 1);
+    assert!(said.contains("hf/0_Transformer"), "{said}");
+}
+
+#[test]
+fn a_tokenizer_alone_gets_the_configuration_that_transformers_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    huggingface(folder.path(), &["--head", "none"]);
+    let hf = folder.path().join("hf");
+    let definition = hf.join("tokenizer.json");
+    let kept = std::fs::read(&definition).unwrap();
+    let config = hf.join("tokenizer_config.json");
+    let written = |edit: &dyn Fn(&mut Value), given: Option<Value>| {
+        std::fs::write(&definition, &kept).unwrap();
+        change(&definition, edit);
+        match given {
+            Some(given) => std::fs::write(&config, given.to_string()).unwrap(),
+            None => {
+                let _ = std::fs::remove_file(&config);
+            }
+        }
+        stdout(convert(folder.path(), "hf", "again").args(["--head", "none"]));
+        json_in(&folder.path().join("again/tokenizer_config.json"))
+    };
+    let roles = json!({
+        "bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
+        "unk_token": "[UNK]", "pad_token": "<pad>", "mask_token": "<mask>", "model_max_length": 128,
+    });
+    let with = |further: Value| {
+        let mut all = roles.clone();
+        all.as_object_mut()
+            .unwrap()
+            .extend(further.as_object().unwrap().clone());
+        all
+    };
+    let mpnet = json!({"tokenizer_class": "MPNetTokenizer"});
+    assert_eq!(written(&|_| {}, None), with(mpnet));
+    let cased = |d: &mut Value| d["normalizer"]["lowercase"] = false.into();
+    let expected = with(json!({"tokenizer_class": "MPNetTokenizer", "do_lower_case": false}));
+    assert_eq!(written(&cased, None), expected);
+    // A flag that says otherwise than the definition is mended.
+    let lower = json!({"tokenizer_class": "MPNetTokenizer", "do_lower_case": true});
+    assert_eq!(written(&cased, Some(lower)), expected);
+    let accents = |d: &mut Value| d["normalizer"]["strip_accents"] = false.into();
+    assert_eq!(written(&accents, None)["strip_accents"], false);
+    let plain = with(json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+    }));
+    let sequence = |d: &mut Value| {
+        d["normalizer"] =
+            json!({"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}]});
+    };
+    assert_eq!(written(&sequence, None), plain);
+    for class in ["MPNetTokenizer", "TokenizersBackend"] {
+        let given = json!({"tokenizer_class": class, "model_max_length": 1e30});
+        assert_eq!(written(&sequence, Some(given)), plain);
+    }
+    // What its owner has chosen stays, but for what MPNet cannot take.
+    let roberta = json!({
+        "tokenizer_class": "RobertaTokenizer", "model_max_length": 64, "mine": 1,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+    });
+    let found = written(&sequence, Some(roberta));
+    assert_eq!(found["tokenizer_class"], "RobertaTokenizer");
+    assert_eq!(
+        (&found["model_max_length"], &found["mine"]),
+        (&json!(64), &json!(1))
+    );
+    assert_eq!(found["model_input_names"], plain["model_input_names"]);
+}
+
+#[test]
+fn cutting_and_padding_of_a_tokenizer_become_the_models() {
+    let folder = tempfile::tempdir().unwrap();
+    huggingface(folder.path(), &["--head", "sentence"]);
+    let hf = folder.path().join("hf");
+    let before = json_in(&hf.join("tokenizer.json"));
+    change(&hf.join("sentence_bert_config.json"), |c| {
+        c["max_seq_length"] = 77.into()
+    });
+    change(&hf.join("tokenizer.json"), |definition| {
+        definition["truncation"] = json!({
+            "direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 2
+        });
+        definition["padding"] = json!({
+            "strategy": {"Fixed": 128}, "direction": "Right", "pad_to_multiple_of": 8, "pad_id": 0,
+            "pad_type_id": 0, "pad_token": "[PAD]",
+        });
+    });
+    sentence_again(folder.path());
+    let mut export = binary("mpnet", folder.path());
+    stdout(export.args(["export", "hf", "--output", "onnx", "--head", "sentence"]));
+    for written in ["again", "onnx"] {
+        let mut found = json_in(&folder.path().join(written).join("tokenizer.json"));
+        assert_eq!(found["truncation"]["max_length"], 77);
+        assert_eq!(found["padding"]["strategy"], "BatchLongest");
+        assert_eq!(found["padding"]["pad_id"], 1);
+        assert_eq!(found["padding"]["pad_token"], "<pad>");
+        found["truncation"] = Value::Null;
+        found["padding"] = Value::Null;
+        assert!(found == before, "the rest stays");
+    }
+}
+
+#[test]
+fn a_decoder_of_its_own_is_compared_and_refused_or_said() {
+    let folder = tempfile::tempdir().unwrap();
+    huggingface(folder.path(), &[]);
+    let hf = folder.path().join("hf");
+    let mut all = tensors(&hf);
+    let (_, shape, words) = all
+        .iter()
+        .find(|t| t.0.ends_with("word_embeddings.weight"))
+        .unwrap()
+        .clone();
+    let copy = |data: Vec<u8>| ("lm_head.decoder.weight".to_owned(), shape.clone(), data);
+    all.push(copy(words.clone()));
+    write_tensors(&hf, &all);
+    let said_of = |head: &str| said(convert(folder.path(), "hf", "again").args(["--head", head]));
+    assert_eq!(said_of("mlm"), "", "an equal one needs no word");
+    let mut other = words.clone();
+    *other.last_mut().unwrap() ^= 1;
+    *all.last_mut().unwrap() = copy(other);
+    write_tensors(&hf, &all);
+    assert!(said_of("mlm").contains("WARNING: its lm_head.decoder.weight"));
+    assert!(
+        !said_of("none").contains("decoder"),
+        "an encoder has no decoder"
+    );
+    let mut import = binary("mpnet", folder.path());
+    let imported = said(import.args(["import", "hf", "-o", "native"]));
+    assert!(imported.contains("lm_head.decoder.weight"), "{imported}");
+    change(&hf.join("config.json"), |c| {
+        c["tie_word_embeddings"] = false.into()
+    });
+    let refused = failure(&mut convert(folder.path(), "hf", "other"), 1);
+    assert!(
+        refused.contains("lm_head.decoder.weight") && refused.contains("--head none"),
+        "{refused}"
+    );
+    // Where the embeddings are stored under the decoder's name alone, it is they.
+    all.retain(|t| !t.0.ends_with("word_embeddings.weight"));
+    *all.last_mut().unwrap() = copy(words);
+    write_tensors(&hf, &all);
+    assert_eq!(said_of("mlm"), "");
+    let found = tensors(&folder.path().join("again"));
+    assert!(
+        found
+            .iter()
+            .any(|t| t.0.ends_with("word_embeddings.weight"))
+    );
+}
+
+#[test]
+fn wrappers_names_are_taken_off_and_a_missing_tensor_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    huggingface(folder.path(), &[]);
+    let hf = folder.path().join("hf");
+    let all = tensors(&hf);
+    let rename = |name: &dyn Fn(&str) -> String| {
+        let renamed = all.iter().map(|(n, s, d)| (name(n), s.clone(), d.clone()));
+        renamed.collect::<Vec<_>>()
+    };
+    let wrappers: [&dyn Fn(&str) -> String; 6] = [
+        &|n| format!("_orig_mod.{n}"),
+        &|n| format!("module.{n}"),
+        &|n| format!("module._orig_mod.{n}"),
+        &|n| n.replace("mpnet.encoder.", "mpnet.encoder._orig_mod."),
+        &|n| n.replace("layer.0.", "layer.0._fsdp_wrapped_module."),
+        &|n| format!("0.auto_model.{n}"),
+    ];
+    for wrapper in wrappers {
+        write_tensors(&hf, &rename(wrapper));
+        stdout(&mut convert(folder.path(), "hf", "again"));
+        assert!(tensors(&folder.path().join("again")) == all);
+    }
+    let encoder: Vec<_> = all
+        .iter()
+        .filter_map(|(n, s, d)| Some((n.strip_prefix("mpnet.")?, s, d)))
+        .map(|(n, s, d)| (format!("module.{n}"), s.clone(), d.clone()))
+        .collect();
+    write_tensors(&hf, &encoder);
+    stdout(convert(folder.path(), "hf", "again").args(["--head", "none"]));
+    // Two that would have one name are not chosen from.
+    let mut twice = rename(&|n| n.to_owned());
+    let (name, shape, data) = all.last().unwrap();
+    twice.push((format!("_orig_mod.{name}"), shape.clone(), data.clone()));
+    write_tensors(&hf, &twice);
+    let said = failure(&mut convert(folder.path(), "hf", "other"), 1);
+    assert!(said.contains(name.as_str()), "{said}");
+    let without: Vec<_> = rename(&|n| n.to_owned());
+    let words = "mpnet.embeddings.word_embeddings.weight";
+    let without: Vec<_> = without.into_iter().filter(|t| t.0 != words).collect();
+    write_tensors(&hf, &without);
+    let said = failure(&mut convert(folder.path(), "hf", "other"), 1);
+    assert!(said.contains(&format!("has no tensor {words}")), "{said}");
+}
+
+#[test]
+fn a_pooler_is_kept_or_said_to_be_random() {
+    let folder = tempfile::tempdir().unwrap();
+    huggingface(folder.path(), &[]);
+    let fresh = said(convert(folder.path(), "run", "hf").args(["--head", "none"]));
+    assert!(fresh.contains("no pooler"), "{fresh}");
+    let hf = folder.path().join("hf");
+    let mut all = tensors(&hf);
+    for (name, _, data) in all.iter_mut().filter(|t| t.0.starts_with("pooler.")) {
+        let count = data.len() / 4;
+        let start = name.len() as f32;
+        *data = numbers((0..count).map(|i| start + i as f32));
+    }
+    write_tensors(&hf, &all);
+    for head in ["none", "sentence"] {
+        assert_eq!(
+            said(convert(folder.path(), "hf", "again").args(["--head", head])),
+            ""
+        );
+        assert!(tensors(&folder.path().join("again")) == all, "{head}");
+    }
+    let mut export = binary("mpnet", folder.path());
+    let exported = said(export.args(["export", "hf", "--output", "onnx"]));
+    assert!(exported.contains("pooler is left out"), "{exported}");
+}
+
+#[test]
+fn a_missing_lm_head_is_said_where_one_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    huggingface(folder.path(), &["--head", "none"]);
+    let again = |head: &str| said(convert(folder.path(), "hf", "again").args(["--head", head]));
+    assert_eq!(again("none"), "");
+    assert_eq!(again("sentence"), "");
+    assert!(again("mlm").contains("WARNING: it has no LM head"));
+    let export = |head: &str| {
+        let mut export = binary("mpnet", folder.path());
+        said(export.args(["export", "hf", "--output", "onnx", "--head", head]))
+    };
+    assert!(!export("none").contains("LM head"));
+    assert!(export("mlm").contains("WARNING: it has no LM head"));
+    let mut import = binary("mpnet", folder.path());
+    let imported = said(import.args(["import", "hf", "-o", "native"]));
+    assert!(
+        imported.contains("WARNING: it has no LM head"),
+        "{imported}"
+    );
+}
+
+#[test]
+fn a_model_without_relative_positions_gets_zeros() {
+    let folder = tempfile::tempdir().unwrap();
+    huggingface(folder.path(), &[]);
+    let hf = folder.path().join("hf");
+    let bias = "mpnet.encoder.relative_attention_bias.weight";
+    let all = tensors(&hf);
+    let rest: Vec<_> = all.iter().filter(|t| t.0 != bias).cloned().collect();
+    write_tensors(&hf, &rest);
+    let said = said(&mut convert(folder.path(), "hf", "again"));
+    assert!(said.contains(bias) && said.contains("zeros"), "{said}");
+    let found = tensors(&folder.path().join("again"));
+    let (_, shape, data) = found.iter().find(|t| t.0 == bias).unwrap();
+    assert_eq!(shape, &all.iter().find(|t| t.0 == bias).unwrap().1);
+    assert!(data.iter().all(|byte| *byte == 0));
+}
+
+/// A Git LFS pointer.
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
+    oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 437971872\n";
+
+#[test]
+fn git_lfs_pointers_are_named() {
+    for file in [
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "modules.json",
+        "sentence_bert_config.json",
+        "2_Dense/model.safetensors",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        sentence_folder(folder.path(), false);
+        std::fs::write(folder.path().join("hf").join(file), POINTER).unwrap();
+        let mut sentence = convert(folder.path(), "hf", "again");
+        let said = failure_without_a_trace(folder.path(), sentence.args(["--head", "sentence"]), 1);
+        assert!(
+            said.contains(file) && said.contains("git lfs pull"),
+            "{file}: {said}"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    huggingface(folder.path(), &[]);
+    for file in ["model.safetensors", "trainer_state.json"] {
+        let path = folder.path().join("run/checkpoint-0").join(file);
+        std::fs::write(path, POINTER).unwrap();
+        let said = failure(&mut convert(folder.path(), "run", "again"), 1);
+        assert!(
+            said.contains(file) && said.contains("git lfs pull"),
+            "{said}"
+        );
+    }
+    for file in ["model.pt", "pytorch_model.bin"] {
+        std::fs::write(folder.path().join(file), POINTER).unwrap();
+        let said = failure(&mut convert(folder.path(), file, "again"), 1);
+        assert!(
+            said.contains(file) && said.contains("git lfs pull"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn folders_and_files_of_other_kinds_are_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let adapter = json!({"peft_type": "LORA", "base_model_name_or_path": "microsoft/mpnet-base"});
+    write("adapter/adapter_config.json", &adapter.to_string());
+    write("adapter/adapter_model.safetensors", "");
+    // The Trainer keeps its own state beside an adapter, in a file of this program's name.
+    write("trained-adapter/adapter_config.json", &adapter.to_string());
+    write(
+        "trained-adapter/trainer_state.json",
+        "{\"log_history\": []}",
+    );
+    let transformer = json!([
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+    ]);
+    write("sentence-adapter/modules.json", &transformer.to_string());
+    write("sentence-adapter/adapter_config.json", &adapter.to_string());
+    for step in [500, 1500, 1000] {
+        write(&format!("trainer/checkpoint-{step}/config.json"), "{}");
+    }
+    write("trainer-state/trainer_state.json", "{\"log_history\": []}");
+    write(
+        "deepspeed/global_step100/zero_pp_rank_0_optim_states.pt",
+        "",
+    );
+    write("deepspeed/zero_to_fp32.py", "");
+    write("no-config/model.safetensors", "");
+    write("fairseq/checkpoint_best.pt", "");
+    write("fairseq/dict.txt", "");
+    write("exported/model.onnx", "");
+    write("exported/tokenizer.json", "");
+    let bow = json!([
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.WordEmbeddings"}
+    ]);
+    write("words/modules.json", &bow.to_string());
+    write("tensorflow/config.json", "{\"model_type\": \"mpnet\"}");
+    write("tensorflow/tf_model.h5", "");
+    write("empty/notes.txt", "");
+    for (path, words) in [
+        (
+            "adapter",
+            vec![
+                "adapter of PEFT (LORA)",
+                "microsoft/mpnet-base",
+                "merge_and_unload",
+            ],
+        ),
+        (
+            "trained-adapter",
+            vec!["adapter of PEFT", "merge_and_unload"],
+        ),
+        (
+            "sentence-adapter",
+            vec!["adapter of PEFT", "merge_and_unload"],
+        ),
+        ("trainer", vec!["Trainer", "trainer/checkpoint-1500"]),
+        ("trainer-state", vec!["Trainer", "config.json"]),
+        ("deepspeed", vec!["DeepSpeed", "zero_to_fp32.py"]),
+        ("no-config", vec!["config.json"]),
+        (
+            "no-config/model.safetensors",
+            vec!["give the folder, no-config"],
+        ),
+        (
+            "trainer/checkpoint-500/config.json",
+            vec!["give the folder"],
+        ),
+        (
+            "fairseq",
+            vec!["give the file", "fairseq/checkpoint_best.pt"],
+        ),
+        ("exported", vec!["ONNX", "exported from"]),
+        ("exported/model.onnx", vec!["ONNX", "exported from"]),
+        ("words", vec!["sentence-transformers without an encoder"]),
+        ("tensorflow", vec!["tf_model.h5", "TensorFlow"]),
+        ("empty", vec!["empty"]),
+    ] {
+        let said = failure_without_a_trace(root, &mut convert(root, path, "hf"), 1);
+        for word in words {
+            assert!(said.contains(word), "{path}: no '{word}': {said}");
+        }
+    }
 }

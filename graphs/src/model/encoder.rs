@@ -6,45 +6,40 @@ use super::builder::Builder;
 use super::config::{ModelConfig, POSITION_OFFSET};
 use super::layer::{Rows, final_norm, layer};
 use super::lm_head::lm_head;
+use super::pooling::{SentenceHead, embed_texts};
 use super::pretraining::{ATTENTION_MASK, INPUT_IDS};
 use super::relative_bias::relative_bias;
 use crate::ir::{DType, Dim, GraphError, Symbol, Type, ValueId};
 use crate::ops::Graph;
-use crate::ops::matmul::MatMul;
 
 /// Output of the encoder, `[B, L, D]`.
 pub const LAST_HIDDEN_STATE: &str = "last_hidden_state";
 /// Output of the language model head, `[B, L, V]`.
 pub const LOGITS: &str = "logits";
-/// Output of the pooling, `[B, D]`.
+/// Output of the pooling, `[B, E]`: E is D, or what a linear layer makes of it.
 pub const SENTENCE_EMBEDDING: &str = "sentence_embedding";
 
 /// What stands on the encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Head {
     /// Nothing: `last_hidden_state`.
     None,
     /// The language model head: `logits`.
     MaskedLm,
-    /// The mean over the tokens that are no padding: `last_hidden_state` and `sentence_embedding`.
-    Sentence {
-        /// Whether embeddings have length 1.
-        normalize: bool,
-    },
+    /// Embeddings of the texts: `last_hidden_state` and `sentence_embedding`.
+    Sentence(SentenceHead),
 }
 
 /// What a blocked score becomes: it vanishes beside every other, and a row that may see nothing gets
 /// equal shares instead of NaN. In range for f16.
 const BLOCKED: f64 = -3e4;
-/// Shortest length that an embedding is divided by, as in PyTorch's `normalize`.
-const SHORTEST: f64 = 1e-12;
 
 /// Builds the encoder over `input_ids` and `attention_mask`, i64 `[B, L]`. Positions are counted over
 /// the ids that are not padding, as in transformers.
 ///
 /// # Errors
 /// Where the configuration is not valid.
-pub fn encoder(config: &ModelConfig, head: Head) -> Result<Graph, GraphError> {
+pub fn encoder(config: &ModelConfig, head: &Head) -> Result<Graph, GraphError> {
     let (rows, length) = (Dim::from(Symbol::BATCH), Dim::from(Symbol::LENGTH));
     let mut b = Builder::new(config, false)?;
     let ty = Type::new(DType::I64, [rows.clone(), length.clone()]);
@@ -81,9 +76,9 @@ pub fn encoder(config: &ModelConfig, head: Head) -> Result<Graph, GraphError> {
             let logits = b.graph.reshape(logits, shape)?;
             b.graph.output(LOGITS, logits);
         }
-        Head::Sentence { normalize } => {
+        Head::Sentence(head) => {
             b.graph.output(LAST_HIDDEN_STATE, x);
-            let embedding = pool(&mut b, x, keep, normalize)?;
+            let embedding = embed_texts(&mut b, x, keep, head)?;
             b.graph.output(SENTENCE_EMBEDDING, embedding);
         }
     }
@@ -110,36 +105,4 @@ fn embed(b: &mut Builder, input_ids: ValueId) -> Result<ValueId, GraphError> {
     let x = b.graph.add(tokens, places)?;
     let x = b.layer_norm(x, "sentence_encoder.emb_layer_norm")?;
     b.graph.transpose(x, &[1, 0, 2])
-}
-
-/// The mean of `x` `[B, L, D]` over the tokens that `keep` (bool `[B, L]`) names, `[B, D]`.
-fn pool(
-    b: &mut Builder,
-    x: ValueId,
-    keep: ValueId,
-    normalize: bool,
-) -> Result<ValueId, GraphError> {
-    let width = Dim::from(b.config.encoder_embed_dim);
-    let (rows, length) = (Dim::from(Symbol::BATCH), Dim::from(Symbol::LENGTH));
-    let graph = &mut b.graph;
-    let keep = graph.cast(keep, DType::F32)?;
-    let count = graph.reduce_sum(keep, &[1], true)?; // [B, 1]
-    // A row without tokens has a sum of 0.
-    let one = graph.scalar(1.0)?;
-    let empty = graph.less(count, one)?;
-    let count = graph.where_select(empty, one, count)?;
-    let keep = graph.reshape(keep, [rows.clone(), 1.into(), length])?; // [B, 1, L]
-    let sum = graph.matmul(keep, x, MatMul::default())?; // [B, 1, D]
-    let sum = graph.reshape(sum, [rows, width])?;
-    let mean = graph.div(sum, count)?;
-    if !normalize {
-        return Ok(mean);
-    }
-    let square = graph.mul(mean, mean)?;
-    let norm = graph.reduce_sum(square, &[1], true)?;
-    let norm = graph.sqrt(norm)?; // [B, 1]
-    let shortest = graph.scalar(SHORTEST)?;
-    let short = graph.less(norm, shortest)?;
-    let norm = graph.where_select(short, shortest, norm)?;
-    graph.div(mean, norm)
 }

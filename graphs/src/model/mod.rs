@@ -17,6 +17,7 @@ mod lm_head;
 mod loss;
 mod objective;
 pub mod parameters;
+pub mod pooling;
 pub mod pretraining;
 mod relative_bias;
 mod streams;

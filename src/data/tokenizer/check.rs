@@ -1,7 +1,8 @@
 //! What a tokenizer has of what MPNet needs, and what to do about the rest.
 
 use super::definition::{CONTINUATION, Definition, FEWEST_CONTINUATIONS, ROLES, Role};
-use super::files::locate;
+use super::files::{CONFIG_FILE, locate, read_json};
+use super::written::completed;
 use crate::data::error::Result;
 use std::path::PathBuf;
 
@@ -92,6 +93,8 @@ pub fn check(name: &str) -> Result<Check> {
         );
     }
     samples(&definition, id("bos"), id("eos"), id("mask"), &mut check);
+    configuration(&definition, &mut check)?;
+    limits(&definition, &mut check);
     Ok(check)
 }
 
@@ -183,6 +186,61 @@ fn vocabulary(definition: &Definition, check: &mut Check) {
     }
 }
 
+/// Whether transformers makes the same tokens with the configuration beside the definition.
+fn configuration(definition: &Definition, check: &mut Check) -> Result<()> {
+    let given = read_json(&definition.path.with_file_name(CONFIG_FILE))?;
+    let (_, wrong) = completed(definition, given.as_ref());
+    let mended = "convert-to-hf and mpnet export write one that is right";
+    if given.is_none() {
+        check.add(
+            "configuration",
+            Verdict::Poor,
+            format!(
+                "there is no {CONFIG_FILE}: transformers' AutoTokenizer guesses, and makes other tokens; {mended}"
+            ),
+        );
+    } else if wrong.is_empty() {
+        check.add(
+            "configuration",
+            Verdict::Good,
+            "transformers makes the same tokens",
+        );
+    } else {
+        check.add(
+            "configuration",
+            Verdict::Poor,
+            format!(
+                "in {CONFIG_FILE} {}: transformers' AutoTokenizer makes other tokens; {mended}",
+                wrong.join(", ")
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Cutting and padding in the definition.
+fn limits(definition: &Definition, check: &mut Check) {
+    let block = |name: &str| definition.json.get(name).filter(|block| !block.is_null());
+    let mut said = Vec::new();
+    if let Some(length) = block("truncation").map(|t| &t["max_length"]) {
+        said.push(format!("cuts texts after {length} tokens"));
+    }
+    if let Some(strategy) = block("padding").map(|p| &p["strategy"]) {
+        said.push(format!("pads texts ({strategy})"));
+    }
+    if !said.is_empty() {
+        check.add(
+            "cut and padded",
+            Verdict::Poor,
+            format!(
+                "the definition {}: not in training, but where the tokenizers library reads it alone; \
+                 convert-to-hf and mpnet export write the model's length",
+                said.join(" and ")
+            ),
+        );
+    }
+}
+
 /// What the tokenizer makes of texts.
 fn samples(
     definition: &Definition,
@@ -244,10 +302,11 @@ mod tests {
             std::fs::write(path, config.to_string()).unwrap();
         }
         let check = check(folder.path().to_str().unwrap()).unwrap();
+        // What stands beside the definition has a test of its own.
         let bad = check
             .findings
             .iter()
-            .filter(|f| f.verdict != Verdict::Good)
+            .filter(|f| f.verdict != Verdict::Good && f.part != "configuration")
             .map(|f| format!("{} {}: {}", f.verdict.word(), f.part, f.said))
             .collect();
         (check.usable(), bad)
@@ -267,6 +326,46 @@ mod tests {
     #[test]
     fn mpnets_own_layout_has_everything() {
         assert_eq!(complaints(|_| {}, None), (true, vec![]));
+    }
+
+    #[test]
+    fn what_other_programs_would_make_of_it_is_said() {
+        let said = |change: fn(&mut Value), config: Option<Value>| {
+            let mut definition = fixture::definition();
+            change(&mut definition);
+            let folder = tempfile::tempdir().unwrap();
+            fixture::write(folder.path(), &definition);
+            if let Some(config) = config {
+                let path = folder.path().join(CONFIG_FILE);
+                std::fs::write(path, config.to_string()).unwrap();
+            }
+            let check = check(folder.path().to_str().unwrap()).unwrap();
+            assert!(check.usable());
+            let found = check.findings.into_iter();
+            let found = found.filter(|f| f.verdict != Verdict::Good);
+            found.map(|f| f.said).collect::<Vec<_>>().join("\n")
+        };
+        assert!(said(|_| {}, None).contains("there is no tokenizer_config.json"));
+        let right = json!({
+            "tokenizer_class": "MPNetTokenizer", "unk_token": "[UNK]", "mask_token": "<mask>",
+            "bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
+            "pad_token": "<pad>",
+        });
+        assert_eq!(said(|_| {}, Some(right.clone())), "");
+        let cased = |d: &mut Value| d["normalizer"]["lowercase"] = false.into();
+        assert!(said(cased, Some(right.clone())).contains("do_lower_case (false) is not there"));
+        let other = |d: &mut Value| d["normalizer"] = json!({"type": "NFKC"});
+        let class = said(other, Some(right.clone()));
+        assert!(
+            class.contains("\"MPNetTokenizer\" and not \"PreTrainedTokenizerFast\""),
+            "{class}"
+        );
+        let cut = |d: &mut Value| {
+            d["truncation"] = json!({
+                "direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0
+            });
+        };
+        assert!(said(cut, Some(right)).contains("cuts texts after 8 tokens"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod definition;
 mod files;
 pub mod training;
 mod words;
+mod written;
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use words::WordCache;
 
 pub use definition::same_tokenizer;
 pub use files::{CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_FILES, copy_tokenizer};
+pub use written::write_tokenizer;
 
 /// A tokenizer ready to make rows `<s> … </s>`; shared between threads.
 pub struct Tokenizer {

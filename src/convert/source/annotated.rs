@@ -1,11 +1,11 @@
 //! Checkpoints of annotated-mpnet and of microsoft/MPNet's fairseq.
 
-use super::ConvertError;
-use super::plan::plan;
-use super::pytorch::{self, Entry};
-use super::source::{Source, SourceOptions, apply_tokenizer, tokenizer};
-use super::tensors::Tensor;
-use super::weight_map::{BUCKETS, Layout, POSITIONS, WORDS, stored_name};
+use super::super::ConvertError;
+use super::super::plan::plan;
+use super::super::pytorch::{self, Entry};
+use super::super::tensors::Tensor;
+use super::super::weight_map::{BUCKETS, Layout, POSITIONS, WORDS, stored_name, unwrapped};
+use super::{Source, SourceOptions, apply_tokenizer, tokenizer};
 use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig, POSITION_OFFSET};
 use std::collections::BTreeMap;
@@ -35,14 +35,14 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Source, ConvertError
     let states = states
         .entries()
         .ok_or_else(|| ConvertError::damaged(path, "its parameters are no dictionary"))?;
-    // torch.compile and data parallelism leave their prefixes.
-    let clean = |name: &str| {
-        let name = name.replace("_orig_mod.", "");
-        name.strip_prefix("module.").unwrap_or(&name).to_owned()
-    };
-    let order: Vec<(String, Tensor)> = states
+    let tensors: Vec<(&str, Tensor)> = states
         .into_iter()
-        .filter_map(|(name, entry)| Some((clean(name), entry.tensor()?)))
+        .filter_map(|(name, entry)| Some((name, entry.tensor()?)))
+        .collect();
+    let given: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
+    let names = unwrapped(layout, &given).into_iter();
+    let order: Vec<(String, Tensor)> = names
+        .zip(tensors.into_iter().map(|(_, tensor)| tensor))
         .collect();
     let tensors: BTreeMap<String, Tensor> = order.iter().cloned().collect();
 
@@ -64,17 +64,14 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Source, ConvertError
             model.mask_token_id
         )),
     }
-    let (parameters, further) = plan(path, layout, &model, tensors)?;
-    notes.extend(further);
+    let mut plan = plan(path, layout, &model, tensors)?;
+    notes.append(&mut plan.notes);
+    plan.notes = notes;
     let step = root.field("steps").and_then(Entry::index).or_else(|| {
         let history = root.field("optimizer_history")?.items()?;
         history.last()?.field("num_updates")?.index()
     });
     let mut source = Source {
-        path: path.to_owned(),
-        layout,
-        model,
-        parameters,
         tokenizer: tokenizer.map(|t| t.path().to_owned()),
         step: step.unwrap_or(0) as u64,
         // 10e6 is annotated-mpnet's sign that there was none.
@@ -82,9 +79,7 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Source, ConvertError
             .field("best_loss")
             .and_then(Entry::number)
             .filter(|loss| (0.0..1e6).contains(loss)),
-        run: serde_json::Value::Null,
-        notes,
-        moments: None,
+        ..Source::new(path, layout, model, plan)
     };
     if layout == Layout::Annotated && !options.no_optimizer {
         match optimizer_file(path) {
