@@ -9,6 +9,7 @@ use mpnet_graphs::lower::portable;
 use mpnet_graphs::lower::{export, ort_training};
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::model::encoder::{Head, encoder};
+use mpnet_graphs::model::pooling::{Pooling, PoolingStep, SentenceHead};
 use mpnet_graphs::model::{AttentionForm, Objective};
 use mpnet_graphs::onnx::export::ExportOptions;
 use mpnet_plan::{AdamW, Precision, Provider};
@@ -202,7 +203,10 @@ fn digests() -> Result<String, GraphError> {
     for head in [
         Head::None,
         Head::MaskedLm,
-        Head::Sentence { normalize: true },
+        Head::Sentence(SentenceHead {
+            pooling: vec![Pooling::Mean],
+            steps: vec![PoolingStep::Normalize],
+        }),
     ] {
         for weights in [
             export::Weights::F32,
@@ -227,7 +231,7 @@ fn digests() -> Result<String, GraphError> {
             };
             let (mut model, mut outside) = (Vec::new(), Vec::new());
             export::lower(
-                encoder(&config(), head)?,
+                encoder(&config(), &head)?,
                 "encoder",
                 weights,
                 &options,
