@@ -216,7 +216,7 @@ fn the_single_stream_encoder() -> Result<(), GraphError> {
             normalize_before,
             ..tiny()
         };
-        let mut graph = encoder(&config, Head::MaskedLm)?;
+        let mut graph = encoder(&config, &Head::MaskedLm)?;
         // A loss that reads every element.
         let mut loss = graph.scalar(0.0)?;
         for (name, value) in graph.outputs().to_vec() {
