@@ -10,6 +10,7 @@ use mpnet_graphs::ir::cost::{Cost, costs, parameter_count};
 use mpnet_graphs::ir::memory::{execution_order, memory};
 use mpnet_graphs::lower::ort_training::{eval_graph, training_graph};
 use mpnet_graphs::lower::portable::{Options, step_graph};
+use mpnet_graphs::model::AttentionForm;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::pretraining;
 use mpnet_graphs::ops::Graph;
@@ -101,7 +102,7 @@ pub fn run(args: &GraphArgs) -> Result<()> {
     let config = args.model.config()?;
     let sizes = args.sizes(config.max_positions)?;
     let graph: Graph = match args.stage {
-        Stage::Model => pretraining(&config, true)?.graph,
+        Stage::Model => pretraining(&config, true, AttentionForm::Expanded)?.graph,
         Stage::Training => training_graph(&config, false, Provider::Cpu)?.0,
         Stage::Step => args.step(&config)?,
         Stage::Evaluation => eval_graph(&config, false)?,

@@ -9,9 +9,7 @@ use mpnet_graphs::ir::cost::costs;
 use mpnet_graphs::ir::memory::peak;
 use mpnet_graphs::lower::ort_training::{Artifacts, Options, compile, training_graph};
 use mpnet_graphs::lower::portable::attends;
-use mpnet_graphs::model::AttentionForm;
-use mpnet_graphs::model::config::ModelConfig;
-use mpnet_graphs::model::parameters::parameters;
+use mpnet_graphs::model::{AttentionForm, Task};
 use mpnet_graphs::ops::Graph;
 use mpnet_plan::{Bindings, Precision, Provider, Randomness, SizeInput, names};
 use mpnet_runtime::checkpoint_file;
@@ -52,7 +50,7 @@ pub struct Running {
     pub engine: Box<dyn Engine>,
     /// Engine, provider and arithmetic, in words.
     pub description: String,
-    pub(super) model: ModelConfig,
+    pub(super) task: Box<dyn Task>,
     pub(super) provider: Provider,
     /// What a training step takes for its dropout.
     pub(super) dropout: Randomness,
@@ -119,7 +117,7 @@ impl Running {
         }
         let graph = match graph {
             Some(graph) => graph,
-            None => graph.insert(training_graph(&self.model, false, self.provider)?.0),
+            None => graph.insert(training_graph(self.task.as_ref(), false, self.provider)?.0),
         };
         let flops = costs(graph, sizes).total.flops;
         known.insert(*sizes, flops);
@@ -133,31 +131,31 @@ fn sizes(inputs: &[SizeInput], batch: &dyn MicroBatch) -> Vec<Tensor> {
     inputs.iter().map(|input| input.tensor(&sizes)).collect()
 }
 
-/// Compiles `config` and starts it as `execution` says with the parameters `initial`.
+/// Compiles `task` and starts it as `execution` says with the parameters `initial`.
 ///
 /// The artifacts for the training API pass through a temporary folder, as the training API reads its checkpoint from a
 /// file.
 ///
 /// # Errors
 /// Where the configuration is not valid or ONNX Runtime refuses the artifacts.
-pub fn start(
+pub fn start<T: Task + Clone + 'static>(
     loaded: &Loaded,
-    config: &ModelConfig,
+    task: &T,
     options: &Options,
     initial: &[NamedArray],
     execution: &Execution,
 ) -> Result<Running> {
-    if execution.uses_sessions(loaded, config)? {
-        return session::start(loaded, config, options, initial, execution);
+    if execution.uses_sessions(loaded, task)? {
+        return session::start(loaded, task, options, initial, execution);
     }
     let provider = execution.provider();
-    let fused = execution.fused_attention() && attends(provider, config, Precision::F32);
+    let fused = execution.fused_attention() && attends(provider, task, Precision::F32);
     let attention = if fused {
         AttentionForm::Fused
     } else {
         AttentionForm::Expanded
     };
-    let artifacts = compile(config, options, provider, attention).context("compiling the model")?;
+    let artifacts = compile(task, options, provider, attention).context("compiling the model")?;
     let folder = Scratch::new().with_context(|| {
         let parent = std::env::temp_dir();
         format!(
@@ -166,7 +164,7 @@ pub fn start(
         )
     })?;
     write_artifacts(folder.path(), &artifacts, initial)?;
-    let parameters = parameters(config);
+    let parameters = task.parameters();
     let engine = TrainingApiEngine::new(
         loaded,
         TrainingApiOptions {
@@ -188,7 +186,7 @@ pub fn start(
     Ok(Running {
         engine: Box::new(engine),
         description: format!("training-api engine on {provider} in fp32"),
-        model: config.clone(),
+        task: Box::new(task.clone()),
         provider,
         dropout: artifacts.dropout,
         // These models compute their sizes.

@@ -4,7 +4,7 @@ use super::engine::Running;
 use super::micro_batch::{MicroBatch, Outputs};
 use crate::data::EvaluationSet;
 use anyhow::Result;
-use mpnet_graphs::lower::ort_training::{CORRECT, LOSS_SUM};
+use mpnet_graphs::model::task::{CORRECT, LOSS_SUM};
 
 /// Averages over predicted tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,8 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use mpnet_graphs::model::config::ModelConfig;
-use mpnet_graphs::model::parameters::parameters;
+use mpnet_graphs::model::Task;
 use mpnet_plan::{Bindings, Precision, Provider};
 use mpnet_runtime::device::nvidia_capability;
 use mpnet_runtime::library::{self, Loaded, LocateOptions};
@@ -128,16 +127,16 @@ impl Execution {
         Ok(library::load(&library::locate(&options)?)?)
     }
 
-    /// Whether sessions run `config`, rather than the training API.
+    /// Whether sessions run `task`, rather than the training API.
     ///
     /// # Errors
     /// Where the training API is asked for with what it can't do here.
-    pub fn uses_sessions(&self, loaded: &Loaded, config: &ModelConfig) -> Result<bool> {
+    pub fn uses_sessions(&self, loaded: &Loaded, task: &dyn Task) -> Result<bool> {
         match self.engine {
             EngineKind::Session => Ok(true),
             EngineKind::Auto => Ok(!(self.fits_training_api()
                 && loaded.has_training_api
-                && state_bytes(config) <= LARGEST_STATE)),
+                && state_bytes(task) <= LARGEST_STATE)),
             EngineKind::TrainingApi => {
                 if !self.provider().trains() {
                     bail!(
@@ -151,7 +150,7 @@ impl Execution {
                         self.precision().name()
                     );
                 }
-                let bytes = state_bytes(config);
+                let bytes = state_bytes(task);
                 if bytes > LARGEST_STATE {
                     bail!(
                         "the training-api engine could not save this model: parameters and moments take {:.1} GB, \
@@ -167,8 +166,8 @@ impl Execution {
 }
 
 /// Bytes of a model's parameters and their two moments, in f32.
-fn state_bytes(config: &ModelConfig) -> u64 {
-    let parameters = parameters(config);
+fn state_bytes(task: &dyn Task) -> u64 {
+    let parameters = task.parameters();
     parameters.iter().map(|p| 3 * 4 * p.len() as u64).sum()
 }
 

@@ -6,17 +6,17 @@ use anyhow::{Context, Result};
 use mpnet_graphs::ir::memory::peak;
 use mpnet_graphs::lower::ort_training;
 use mpnet_graphs::lower::portable::{Artifacts, Options, compile};
-use mpnet_graphs::model::config::ModelConfig;
+use mpnet_graphs::model::Task;
 use mpnet_runtime::engine::{NamedArray, SessionEngine, SessionOptions};
 use mpnet_runtime::library::Loaded;
 
-/// Compiles `config` for the provider of `execution` and starts it with the parameters `initial`.
+/// Compiles `task` for the provider of `execution` and starts it with the parameters `initial`.
 ///
 /// # Errors
 /// Where the configuration is not valid or the build refuses the models.
-pub fn start(
+pub fn start<T: Task + Clone + 'static>(
     loaded: &Loaded,
-    config: &ModelConfig,
+    task: &T,
     options: &ort_training::Options,
     initial: &[NamedArray],
     execution: &Execution,
@@ -33,7 +33,7 @@ pub fn start(
     };
     let Artifacts {
         plan, step_graph, ..
-    } = compile(config, &options).with_context(|| format!("compiling the model for {provider}"))?;
+    } = compile(task, &options).with_context(|| format!("compiling the model for {provider}"))?;
     let options = SessionOptions {
         reserve: execution
             .largest_batch
@@ -48,7 +48,7 @@ pub fn start(
     Ok(Running {
         engine: Box::new(engine),
         description: format!("session engine on {provider} in {precision}"),
-        model: config.clone(),
+        task: Box::new(task.clone()),
         provider,
         dropout,
         step_sizes,

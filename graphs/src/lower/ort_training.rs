@@ -3,8 +3,7 @@
 use crate::autodiff;
 use crate::ir::{DType, GraphError, Type, ValueId};
 use crate::model::AttentionForm;
-use crate::model::config::ModelConfig;
-use crate::model::pretraining::pretraining_with;
+use crate::model::task::{Task, loss_graph};
 use crate::onnx::model::to_onnx;
 use crate::ops::Graph;
 use crate::ops::Op;
@@ -15,13 +14,6 @@ use crate::passes;
 use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
 use mpnet_plan::{AdamW, Dim, Provider, Randomness, names};
-
-/// Summed cross entropy of the batch, in nats.
-pub const LOSS_SUM: &str = "loss_sum";
-/// Correct predictions, as a float.
-pub const CORRECT: &str = "correct";
-/// Logits `[B·P, V]`, an output of the evaluation model where asked for.
-pub const LOGITS: &str = "logits";
 
 /// What to compile beside the model itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,19 +42,19 @@ pub struct Artifacts {
     pub step_graph: Graph,
 }
 
-/// Compiles the training API's artifacts for `config`, to run on `provider`; where attention is one
+/// Compiles the training API's artifacts for `task`, to run on `provider`; where attention is one
 /// operator, only with the runtime of this project.
 ///
 /// # Errors
 /// Where the configuration is not valid.
 pub fn compile(
-    config: &ModelConfig,
+    task: &dyn Task,
     options: &Options,
     provider: Provider,
     attention: AttentionForm,
 ) -> Result<Artifacts, GraphError> {
-    let (training, inputs, dropout) = training_graph_with(config, options, provider, attention)?;
-    let mut eval = eval_graph_with(config, options.expose, attention)?;
+    let (training, inputs, dropout) = training_graph_with(task, options, provider, attention)?;
+    let mut eval = eval_graph_with(task, options.expose, attention)?;
     // The training API gives every parameter of the training model to the evaluation model as well.
     eval.parameter(NORM_CARRIER, Type::f32([Dim::from(1)]));
     let eval_inputs = [eval.inputs(), eval.parameters()].concat();
@@ -82,7 +74,7 @@ pub fn compile(
 /// # Errors
 /// Where the configuration is not valid.
 pub fn training_graph(
-    config: &ModelConfig,
+    task: &dyn Task,
     expose: bool,
     provider: Provider,
 ) -> Result<(Graph, Vec<ValueId>, Randomness), GraphError> {
@@ -91,17 +83,18 @@ pub fn training_graph(
         gradient_checkpointing: false,
         expose,
     };
-    training_graph_with(config, &options, provider, AttentionForm::Expanded)
+    training_graph_with(task, &options, provider, AttentionForm::Expanded)
 }
 
 /// [`training_graph`] with attention in the form asked for.
 fn training_graph_with(
-    config: &ModelConfig,
+    task: &dyn Task,
     options: &Options,
     provider: Provider,
     attention: AttentionForm,
 ) -> Result<(Graph, Vec<ValueId>, Randomness), GraphError> {
-    let model = pretraining_with(config, true, attention)?;
+    let model = loss_graph(task, true, attention)?;
+    let figures: Vec<_> = model.all_figures().collect();
     let mut graph = model.graph;
     let one = Type::f32([Dim::from(1)]);
     let scale = graph.input(names::LOSS_SCALE, one);
@@ -113,8 +106,9 @@ fn training_graph_with(
     };
     let grads = autodiff::gradients_from_checkpoints(&mut graph, loss, checkpoints)?;
     graph.output(names::LOSS, loss);
-    graph.output(LOSS_SUM, model.loss_sum);
-    graph.output(CORRECT, model.correct);
+    for (name, figure) in figures {
+        graph.output(name, figure);
+    }
 
     let dropout = match provider.info().dropout_on_device {
         true => {
@@ -203,8 +197,8 @@ fn carry(graph: &mut Graph, norm: ValueId) -> Result<(ValueId, (String, ValueId)
 ///
 /// # Errors
 /// Where the configuration is not valid.
-pub fn eval_graph(config: &ModelConfig, expose: bool) -> Result<Graph, GraphError> {
-    eval_graph_with(config, expose, AttentionForm::Expanded)
+pub fn eval_graph(task: &dyn Task, expose: bool) -> Result<Graph, GraphError> {
+    eval_graph_with(task, expose, AttentionForm::Expanded)
 }
 
 /// [`eval_graph`] with attention in the form asked for.
@@ -212,16 +206,18 @@ pub fn eval_graph(config: &ModelConfig, expose: bool) -> Result<Graph, GraphErro
 /// # Errors
 /// Where the configuration is not valid.
 pub(crate) fn eval_graph_with(
-    config: &ModelConfig,
+    task: &dyn Task,
     expose: bool,
     attention: AttentionForm,
 ) -> Result<Graph, GraphError> {
-    let model = pretraining_with(config, false, attention)?;
-    let mut graph = model.graph;
-    graph.output(LOSS_SUM, model.loss_sum);
-    graph.output(CORRECT, model.correct);
+    let model = loss_graph(task, false, attention)?;
+    let mut outputs: Vec<_> = model.all_figures().collect();
     if expose {
-        graph.output(LOGITS, model.logits);
+        outputs.extend(model.exposed);
+    }
+    let mut graph = model.graph;
+    for (name, value) in outputs {
+        graph.output(name, value);
     }
     passes::run(&mut graph, passes::PASSES)?;
     Ok(graph)
@@ -230,6 +226,8 @@ pub(crate) fn eval_graph_with(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::config::ModelConfig;
+    use crate::model::task::{CORRECT, LOGITS, LOSS_SUM};
     use crate::model::testing::{smallest, tiny};
     use crate::onnx::conformance::{check, decode, listing};
     use crate::ops::Kernel;

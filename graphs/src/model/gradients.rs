@@ -1,6 +1,7 @@
 //! The gradient of whole models against central differences of their loss, in f64: the compiled
 //! training graph, every pass included, against the model as it is defined.
 
+use super::AttentionForm;
 use super::config::{Activation, ModelConfig};
 use super::encoder::{Head, encoder};
 use super::objective::Objective;
@@ -76,7 +77,7 @@ fn compare(graph: &Graph, feeds: &Values, loss: impl Fn(&Values) -> f64, gradien
 
 /// Checks the compiled gradient of the scaled loss of a batch.
 fn check(config: &ModelConfig) {
-    let mut model = pretraining(config, true).expect("a model");
+    let mut model = pretraining(config, true, AttentionForm::Expanded).expect("a model");
     model.graph.output("loss", model.loss_sum);
     let (training, _, dropout) =
         training_graph(config, true, Provider::Cpu).expect("a training graph");

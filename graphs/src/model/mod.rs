@@ -21,9 +21,11 @@ pub mod pooling;
 pub mod pretraining;
 mod relative_bias;
 mod streams;
+pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use builder::AttentionForm;
 pub use objective::Objective;
 pub use relative_bias::relative_position_bucket;
+pub use task::Task;

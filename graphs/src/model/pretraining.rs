@@ -8,11 +8,11 @@ use super::layer::{Rows, final_norm, layer};
 use super::lm_head::lm_head;
 use super::loss::{correct, loss};
 use super::objective::Objective;
+use super::parameters::{Parameter, parameters};
 use super::relative_bias::{bias_by_distance, relative_bias};
 use super::streams::{Sizes, block, visibility};
-use crate::ir::{DType, Dim, GraphError, Type, ValueId};
-use crate::ops::Graph;
-use mpnet_plan::DropoutSite;
+use super::task::{CORRECT, LOGITS, LossGraph, Task, TwoStreams};
+use crate::ir::{DType, Dim, GraphError, Symbol, Type, ValueId};
 
 /// Inputs of the pretraining graphs, in order, before the dropout masks.
 pub const INPUT_IDS: &str = "input_ids";
@@ -20,39 +20,42 @@ pub const POSITIONS: &str = "positions";
 pub const TARGETS: &str = "targets";
 pub const ATTENTION_MASK: &str = "attention_mask";
 
-/// A graph that computes the loss of one batch.
-pub struct Pretraining {
-    pub graph: Graph,
-    /// Summed cross entropy in nats, `[]`.
-    pub loss_sum: ValueId,
-    /// Number of correct predictions as a float, `[]`.
-    pub correct: ValueId,
-    /// Of the predicted tokens, `[B·P, V]`; of the queries where the loss is a joint one.
-    pub logits: ValueId,
-    pub sites: Vec<DropoutSite>,
-    /// `[Q, B, D]`, what each layer reads, from the first on: where derivatives can start from when
-    /// they compute the layers again.
-    pub checkpoints: Vec<ValueId>,
+/// Pretraining under the configuration's objective.
+impl Task for ModelConfig {
+    fn parameters(&self) -> Vec<Parameter> {
+        parameters(self)
+    }
+
+    fn symbols(&self) -> &'static [Symbol] {
+        &[Symbol::BATCH, Symbol::LENGTH, Symbol::PREDICTED]
+    }
+
+    fn two_streams(&self) -> Option<TwoStreams> {
+        match self.objective {
+            Objective::Mpnet => Some(TwoStreams {
+                head_dim: self.head_dim(),
+                positions: self.max_positions,
+            }),
+            Objective::MpnetMlm | Objective::Plm | Objective::Mlm => None,
+        }
+    }
+
+    fn loss(&self, training: bool, attention: AttentionForm) -> Result<LossGraph, GraphError> {
+        pretraining(self, training, attention)
+    }
 }
 
 /// Builds the graph of `config`'s objective over `input_ids`, `positions` and `attention_mask`, i64
-/// `[B, Q]`, and `targets`, i64 `[B, P]`; with `training`, dropout masks are further inputs.
+/// `[B, Q]`, and `targets`, i64 `[B, P]`; with `training`, dropout masks are further inputs. The logits
+/// `[B·P, V]` are those of the predicted tokens; of the queries where the loss is a joint one.
 ///
 /// # Errors
 /// Where the configuration is not valid.
-pub fn pretraining(config: &ModelConfig, training: bool) -> Result<Pretraining, GraphError> {
-    pretraining_with(config, training, AttentionForm::Expanded)
-}
-
-/// [`pretraining`] with attention in the form asked for.
-///
-/// # Errors
-/// Where the configuration is not valid.
-pub fn pretraining_with(
+pub fn pretraining(
     config: &ModelConfig,
     training: bool,
     attention: AttentionForm,
-) -> Result<Pretraining, GraphError> {
+) -> Result<LossGraph, GraphError> {
     let sizes = Sizes::new(config.objective);
     let mut b = Builder::new(config, training)?;
     let batch = Type::new(DType::I64, [sizes.b.clone(), sizes.q.clone()]);
@@ -115,11 +118,11 @@ pub fn pretraining_with(
     let x = b.graph.flatten_rows(x)?; // [B·(Q − read), D]
     let logits = lm_head(&mut b, x)?;
     let figures = figures(&mut b, &sizes, logits, targets)?;
-    Ok(Pretraining {
+    Ok(LossGraph {
         graph: b.graph,
         loss_sum: figures.loss_sum,
-        correct: figures.correct,
-        logits: figures.logits,
+        figures: vec![(CORRECT, figures.correct)],
+        exposed: vec![(LOGITS, figures.logits)],
         sites: b.sites,
         checkpoints,
     })

@@ -90,7 +90,7 @@ fn third_of(matching: &Matching, value: ValueId, third: usize) -> Option<ValueId
 mod tests {
     use super::run;
     use crate::ir::{GraphError, interpret, verify};
-    use crate::model::pretraining::pretraining_with;
+    use crate::model::pretraining::pretraining;
     use crate::model::testing::{SIZES, batch, tiny};
     use crate::model::{AttentionForm, Objective};
     use crate::passes::testing::names;
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn all_layers_but_the_last_are_packed() -> Result<(), GraphError> {
         let config = tiny();
-        let model = pretraining_with(&config, true, AttentionForm::Fused)?;
+        let model = pretraining(&config, true, AttentionForm::Fused)?;
         let mut graph = model.graph;
         graph.output("loss", model.loss_sum);
         let feeds = batch(&graph, Objective::Mpnet, 3);

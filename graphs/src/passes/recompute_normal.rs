@@ -76,7 +76,7 @@ fn gradient_of(graph: &Graph, norm: &Node) -> Option<usize> {
 mod tests {
     use super::run;
     use crate::ir::{GraphError, interpret, verify};
-    use crate::model::pretraining::pretraining_with;
+    use crate::model::pretraining::pretraining;
     use crate::model::testing::{SIZES, batch, tiny};
     use crate::model::{AttentionForm, Objective};
     use crate::ops::Op;
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn weight_gradients_read_rows_that_are_computed_again() -> Result<(), GraphError> {
-        let model = pretraining_with(&tiny(), true, AttentionForm::Expanded)?;
+        let model = pretraining(&tiny(), true, AttentionForm::Expanded)?;
         let mut graph = model.graph;
         graph.output("loss", model.loss_sum);
         passes::run(&mut graph, FUSIONS)?;

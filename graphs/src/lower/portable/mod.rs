@@ -9,13 +9,11 @@ mod optimizer;
 pub use crate::onnx::usage::OperatorUse;
 pub use kernels::attends;
 
-use super::ort_training::{self, CORRECT, LOSS_SUM};
+use super::ort_training;
 use crate::autodiff;
 use crate::ir::{DType, GraphError, Type, ValueId, verify};
 use crate::model::AttentionForm;
-use crate::model::config::ModelConfig;
-use crate::model::parameters::parameters;
-use crate::model::pretraining::pretraining_with;
+use crate::model::task::{Task, loss_graph};
 use crate::onnx::model::to_onnx_with_sizes;
 use crate::ops::Graph;
 use crate::ops::matmul::MatMul;
@@ -91,9 +89,9 @@ impl Options {
         self.may_use(KernelId::ResidualNorm)
     }
 
-    /// How attention is written down for `config`.
-    fn form(&self, config: &ModelConfig) -> AttentionForm {
-        if self.fused_attention && attends(self.provider, config, self.precision) {
+    /// How attention is written down for `task`.
+    fn form(&self, task: &dyn Task) -> AttentionForm {
+        if self.fused_attention && attends(self.provider, task, self.precision) {
             AttentionForm::Fused
         } else {
             AttentionForm::Expanded
@@ -124,11 +122,11 @@ fn replaced(input: String) -> Link {
     }
 }
 
-/// Compiles the session engine's models for `config`.
+/// Compiles the session engine's models for `task`.
 ///
 /// # Errors
 /// Where the configuration is not valid or the target lacks an operator.
-pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, GraphError> {
+pub fn compile(task: &dyn Task, options: &Options) -> Result<Artifacts, GraphError> {
     let provider = options.provider;
     let check = |op: &Op| match options.has(op) {
         true => Ok(()),
@@ -143,11 +141,11 @@ pub fn compile(config: &ModelConfig, options: &Options) -> Result<Artifacts, Gra
         Ok::<_, GraphError>(graph)
     };
     let shared = provider.info().addresses;
-    let layout = Layout::new(&parameters(config), shared, options.expose);
-    let step = step_graph(config, options)?;
+    let layout = Layout::new(&task.parameters(), shared, options.expose);
+    let step = step_graph(task, options)?;
     let optimizer = optimizer::optimizer_graph(&options.optimizer, &layout.segments)?;
     let step_model = emit(step.graph.clone(), "mpnet_step")?;
-    let eval = emit(eval_graph(config, options)?, "mpnet_eval")?;
+    let eval = emit(eval_graph(task, options)?, "mpnet_eval")?;
     let optimizer = emit(plain(optimizer)?, "mpnet_optimizer")?;
     let clear = emit(
         plain(optimizer::clear_graph(&layout.segments)?)?,
@@ -219,12 +217,15 @@ pub struct Step {
 ///
 /// # Errors
 /// Where the configuration is not valid or the target lacks an operator.
-pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, GraphError> {
-    let model = pretraining_with(config, true, options.form(config))?;
+pub fn step_graph(task: &dyn Task, options: &Options) -> Result<Step, GraphError> {
+    let model = loss_graph(task, true, options.form(task))?;
+    let figures: Vec<_> = model.all_figures().collect();
+    let count = figures.len();
     let mut graph = model.graph;
     // What the loss and the figures are is said by outputs while the graph is rewritten.
-    graph.output(LOSS_SUM, model.loss_sum);
-    graph.output(CORRECT, model.correct);
+    for (name, figure) in figures {
+        graph.output(name, figure);
+    }
     if options.gradient_checkpointing {
         for (index, checkpoint) in model.checkpoints.iter().enumerate() {
             graph.output(format!("checkpoint.{index}"), *checkpoint);
@@ -233,17 +234,16 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
     if options.fuses() {
         passes::run(&mut graph, passes::FUSIONS)?;
     }
-    let [(_, loss_sum), (_, correct), ref checkpoints @ ..] = graph.outputs.split_off(0)[..] else {
-        unreachable!("two outputs were named")
-    };
+    let mut figures = graph.outputs.split_off(0);
+    let checkpoints = figures.split_off(count);
     let checkpoints: Vec<ValueId> = checkpoints.iter().map(|(_, v)| *v).collect();
+    let loss_sum = figures[0].1;
     let scale = graph.input(names::LOSS_SCALE, Type::f32([Dim::from(1)]));
     let scale = graph.reshape(scale, [])?;
     let loss = graph.mul(loss_sum, scale)?;
     let grads = autodiff::gradients_from_checkpoints(&mut graph, loss, &checkpoints)?;
     graph.output(names::LOSS, loss);
-    graph.output(LOSS_SUM, loss_sum);
-    graph.output(CORRECT, correct);
+    graph.outputs.append(&mut figures);
     let figures = graph.outputs().len();
     for (parameter, grad) in graph.parameters().to_vec().into_iter().zip(grads) {
         let name = graph.label(parameter);
@@ -274,9 +274,9 @@ pub fn step_graph(config: &ModelConfig, options: &Options) -> Result<Step, Graph
 }
 
 /// The evaluation for a target and a precision.
-fn eval_graph(config: &ModelConfig, options: &Options) -> Result<Graph, GraphError> {
-    let form = options.form(config);
-    let mut graph = ort_training::eval_graph_with(config, options.expose, form)?;
+fn eval_graph(task: &dyn Task, options: &Options) -> Result<Graph, GraphError> {
+    let form = options.form(task);
+    let mut graph = ort_training::eval_graph_with(task, options.expose, form)?;
     if options.fuses() {
         passes::run(&mut graph, passes::FUSIONS)?;
     }

@@ -5,7 +5,7 @@ use super::*;
 use crate::ir::memory::peak;
 use crate::ir::{Array, Bindings, Symbol, interpret};
 use crate::model::Objective;
-use crate::model::config::Activation;
+use crate::model::config::{Activation, ModelConfig};
 use ndarray::IxDyn;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
