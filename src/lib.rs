@@ -1,4 +1,5 @@
 //! Pretrain MPNet with ONNX Runtime: data path, training loop, conversion and command line.
+#![deny(unsafe_code)]
 
 pub mod arrays;
 pub mod checkpoint;

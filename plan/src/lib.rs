@@ -3,6 +3,7 @@
 //! `mpnet-graphs` writes models for a [`Provider`] in a [`Precision`] and describes them in a [`Plan`];
 //! `mpnet-runtime` executes it. Whatever both have to know stands here, once.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod dropout;
 mod kernel;

@@ -1,6 +1,7 @@
 //! Finds, fetches and loads builds of ONNX Runtime, and runs training artifacts on them.
 //!
 //! This crate knows no MPNet: artifacts reach it as files and named tensors.
+#![warn(missing_docs)]
 
 pub mod checkpoint_file;
 pub mod device;

@@ -13,9 +13,8 @@ mod write;
 pub use error::CheckpointError;
 pub use lock::Lock;
 pub use pointer::{Pointer, candidates, resolve, set_pointer};
-pub use read::{load, load_model, load_parameters, read_checked_state, read_state};
+pub use read::{load, load_model, load_parameters, read_checked_state, read_state, verify};
 pub use state::TrainerState;
-pub use sums::verify;
 pub use write::{check_writable, prepare, prune, remove, save};
 
 use mpnet_graphs::model::config::ModelConfig;

@@ -149,6 +149,31 @@ pub fn read_checked_state(folder: &Path) -> Result<TrainerState> {
     Ok(state)
 }
 
+/// Checks every file of the checkpoint in `folder` against its hash.
+///
+/// # Errors
+/// Naming the first that is missing or damaged.
+pub fn verify(folder: &Path) -> Result<()> {
+    match sums::read(folder)? {
+        Some(sums) => sums.keys().try_for_each(|name| {
+            let known = [MODEL_FILE, OPTIMIZER_FILE, DATA_FILE, STATE_FILE];
+            let tokenizer = name
+                .strip_prefix(TOKENIZER_FOLDER)
+                .and_then(|n| n.strip_prefix('/'));
+            if known.contains(&name.as_str())
+                || tokenizer.is_some_and(|n| TOKENIZER_FILES.contains(&n))
+            {
+                return sums::check(folder, name, &sums);
+            }
+            Err(CheckpointError::damaged(
+                &folder.join(SUMS_FILE),
+                format!("it names '{name}', which is no file of a checkpoint"),
+            ))
+        }),
+        None => load(folder).map(drop),
+    }
+}
+
 fn check_hash(folder: &Path, name: &str, state: &TrainerState) -> Result<()> {
     let path = folder.join(name);
     let expected = state.sha256.get(name).ok_or_else(|| {
@@ -180,6 +205,7 @@ fn read_arrays(path: &Path, prefix: &str, model: &ModelConfig) -> Result<Vec<Nam
     let file = File::open(path).map_err(CheckpointError::io("open", path))?;
     // SAFETY: the mapping is read-only, and checkpoints are never modified in place by this program;
     // another program that truncates one while it is read ends this process with a bus error.
+    #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) }.map_err(CheckpointError::io("map", path))?;
     let tensors = SafeTensors::deserialize(&map)
         .map_err(|e| CheckpointError::damaged(path, e.to_string()))?;

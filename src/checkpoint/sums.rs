@@ -1,9 +1,7 @@
 //! `SHA256SUMS`: the hash of every file of a checkpoint, written last and checked first.
 
 use super::error::CheckpointError;
-use super::{
-    DATA_FILE, MODEL_FILE, OPTIMIZER_FILE, Result, STATE_FILE, SUMS_FILE, TOKENIZER_FOLDER,
-};
+use super::{MODEL_FILE, Result, STATE_FILE, SUMS_FILE, TOKENIZER_FOLDER};
 use crate::data::tokenizer::TOKENIZER_FILES;
 use crate::staging::sync_file;
 use mpnet_runtime::digest::sha256_file;
@@ -90,30 +88,5 @@ pub(super) fn check(folder: &Path, name: &str, sums: &BTreeMap<String, String>) 
             "its SHA-256 is not the one in SHA256SUMS",
         )),
         None => Ok(()),
-    }
-}
-
-/// Checks every file of the checkpoint in `folder` against its hash.
-///
-/// # Errors
-/// Naming the first that is missing or damaged.
-pub fn verify(folder: &Path) -> Result<()> {
-    match read(folder)? {
-        Some(sums) => sums.keys().try_for_each(|name| {
-            let known = [MODEL_FILE, OPTIMIZER_FILE, DATA_FILE, STATE_FILE];
-            let tokenizer = name
-                .strip_prefix(TOKENIZER_FOLDER)
-                .and_then(|n| n.strip_prefix('/'));
-            if known.contains(&name.as_str())
-                || tokenizer.is_some_and(|n| TOKENIZER_FILES.contains(&n))
-            {
-                return check(folder, name, &sums);
-            }
-            Err(CheckpointError::damaged(
-                &folder.join(SUMS_FILE),
-                format!("it names '{name}', which is no file of a checkpoint"),
-            ))
-        }),
-        None => super::load(folder).map(drop),
     }
 }

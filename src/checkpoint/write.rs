@@ -185,7 +185,7 @@ pub fn prune(dir: &Path, keep: Option<usize>) -> Result<()> {
         return Ok(());
     }
     if let Some(latest) = named[0]
-        && let Err(error) = sums::verify(&dir.join(folder_name(latest)))
+        && let Err(error) = super::verify(&dir.join(folder_name(latest)))
     {
         tracing::warn!("older checkpoints are kept, as the newest cannot be read back: {error}");
         return Ok(());

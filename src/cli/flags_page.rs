@@ -2,12 +2,11 @@
 
 use super::convert::ConvertArgs;
 use super::pretrain::PretrainArgs;
-use super::verbs::Arguments;
 use crate::train::flags::Effect;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
-/// The page.
-pub fn page() -> String {
+/// The page, for these verbs of `mpnet`.
+pub fn page(verbs: &Command) -> String {
     let mut page = String::from(
         "<!-- Made by `cargo run --bin mpnet -- flags > docs/flags.md`; a test compares them. -->\n\
          # Flags\n\n\
@@ -20,7 +19,7 @@ pub fn page() -> String {
     flags_of(&PretrainArgs::command(), true, &mut page);
     page += "\n## convert-to-hf\n";
     flags_of(&ConvertArgs::command(), false, &mut page);
-    for verb in Arguments::command().get_subcommands() {
+    for verb in verbs.get_subcommands() {
         verb_of("mpnet", verb, &mut page);
     }
     page
@@ -165,10 +164,11 @@ fn resumed(argument: &Arg) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::verbs::Arguments;
 
     #[test]
     fn the_page_is_what_the_declarations_say() {
-        let page = page();
+        let page = page(&Arguments::command());
         let there = include_str!("../../docs/flags.md");
         assert!(
             page == there,

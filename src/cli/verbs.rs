@@ -6,7 +6,7 @@ use super::{
 };
 use crate::output::say;
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 
 /// What follows the list of verbs.
@@ -74,7 +74,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
         Verb::Eval(args) => eval::run(args)?,
         Verb::Report(args) => report::run(args)?,
         Verb::Tokenizer(args) => return tokenizer::run(args),
-        Verb::Flags => say!("{}", flags_page::page().trim_end())?,
+        Verb::Flags => say!("{}", flags_page::page(&Arguments::command()).trim_end())?,
     }
     Ok(exit::DONE)
 }

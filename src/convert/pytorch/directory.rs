@@ -2,7 +2,7 @@
 //!
 //! Only what `torch.save` writes is read: entries stored as they are, in one file.
 
-use super::machine::Refusal;
+use super::value::Refusal;
 use crate::convert::ConvertError;
 use crate::convert::tensors::TensorFile;
 use std::collections::HashMap;

@@ -1,10 +1,9 @@
 //! `torch.save`'s format before 1.6: pickles one after the other, then the storages.
 
-use super::machine::Refusal;
 use super::machine::unpickle;
 use super::state::PyTorchFile;
 use super::storage::storages;
-use super::value::{Node, Values};
+use super::value::{Node, Refusal, Values};
 use crate::convert::ConvertError;
 use crate::convert::tensors::TensorFile;
 use std::collections::HashMap;

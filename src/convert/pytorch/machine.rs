@@ -4,7 +4,7 @@
 use super::class::Class;
 use super::opcode::Opcode;
 use super::storage::{declared_storage, declared_view};
-use super::value::{Id, Node, Values};
+use super::value::{Id, MAX_NAME, Node, Refusal, Values};
 use std::collections::HashMap;
 use std::io::Read;
 
@@ -13,12 +13,6 @@ pub const MAX_BYTES: u64 = 64 << 20;
 
 /// Most values; each takes about 50 bytes here.
 const MAX_NODES: usize = 2_000_000;
-
-/// Longest name of a class or storage.
-pub const MAX_NAME: usize = 256;
-
-/// Why a pickle is refused.
-pub type Refusal = String;
 
 /// Reads one pickle from `input`, which is left behind its last byte.
 ///

@@ -1,8 +1,7 @@
 //! What a pickle says about storages and tensors, checked before it is believed.
 
 use super::class::Class;
-use super::machine::{MAX_NAME, Refusal};
-use super::value::{Id, Node, Storage, Values, View};
+use super::value::{Id, MAX_NAME, Node, Refusal, Storage, Values, View};
 
 /// Most dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 8;

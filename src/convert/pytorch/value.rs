@@ -5,6 +5,12 @@ use super::class::Class;
 use crate::convert::tensors::Element;
 use std::collections::HashMap;
 
+/// Longest name of a class or storage.
+pub const MAX_NAME: usize = 256;
+
+/// Why a pickle is refused.
+pub type Refusal = String;
+
 /// A node's index.
 pub type Id = u32;
 

@@ -1,9 +1,10 @@
 //! `torch.save`'s present format: a zip archive without compression.
 
 use super::directory::{self, Place};
-use super::machine::{MAX_BYTES, Refusal, unpickle};
+use super::machine::{MAX_BYTES, unpickle};
 use super::state::PyTorchFile;
 use super::storage::storages;
+use super::value::Refusal;
 use crate::convert::ConvertError;
 use crate::convert::tensors::TensorFile;
 use std::collections::HashMap;
