@@ -7,6 +7,7 @@ use std::ptr;
 use mpnet_plan::Provider;
 use ort::session::Session;
 use ort::value::TensorRef;
+use serde::{Deserialize, Serialize};
 
 use crate::library::{self, Build, Installed, LibraryError, Loaded, LocateOptions};
 use crate::provider;
@@ -25,8 +26,9 @@ pub struct Report {
     pub installed: Result<Vec<CheckedBuild>, LibraryError>,
     /// The build that would be used, loaded.
     pub used: Result<(Build, Loaded), LibraryError>,
-    /// Every provider, in the table's order; none if no build could be loaded.
-    pub providers: Vec<ProviderReport>,
+    /// Every provider, in the table's order, or why the build does not say which it has; none if no build could be
+    /// loaded.
+    pub providers: Result<Vec<ProviderReport>, String>,
 }
 
 /// How a provider fares with the build used.
@@ -38,13 +40,22 @@ pub struct ProviderReport {
     pub state: ProviderState,
 }
 
+/// Why a provider that is in a build does not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What happened.
+    pub reason: String,
+    /// What helps, where that is known.
+    pub remedy: Option<String>,
+}
+
 /// What a provider can do with the build used.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProviderState {
     /// It ran one op and the result was right.
     Works,
     /// It is in the build but failed.
-    Fails(String),
+    Fails(Failure),
     /// The build does not have it.
     Absent,
 }
@@ -58,7 +69,7 @@ pub fn examine(options: &LocateOptions) -> Report {
     .and_then(|build| library::load(&build).map(|loaded| (build, loaded)));
     let providers = match &used {
         Ok((_, loaded)) => examine_providers(loaded),
-        Err(_) => Vec::new(),
+        Err(_) => Ok(Vec::new()),
     };
     Report {
         cache: options.install.cache.clone(),
@@ -77,41 +88,37 @@ pub fn examine(options: &LocateOptions) -> Report {
     }
 }
 
-fn examine_providers(loaded: &Loaded) -> Vec<ProviderReport> {
-    let available = available_providers();
-    Provider::ALL
-        .iter()
-        .map(|&provider| {
-            let runtime_name = provider.info().runtime_name;
-            let present = available.iter().any(|name| name == runtime_name);
-            let state = match present {
-                false => ProviderState::Absent,
-                true => match try_provider(loaded, provider) {
-                    Ok(true) => ProviderState::Works,
-                    Ok(false) => ProviderState::Fails("1.5 + 1.5 is not 3 on it".to_owned()),
-                    Err(reason) => ProviderState::Fails(reason),
-                },
-            };
-            ProviderReport { provider, state }
-        })
-        .collect()
+fn examine_providers(loaded: &Loaded) -> Result<Vec<ProviderReport>, String> {
+    let available = available_providers()
+        .map_err(|e| format!("the build does not say which providers it has: {e}"))?;
+    let examined = Provider::ALL.iter().map(|&provider| {
+        let runtime_name = provider.info().runtime_name;
+        let state = if available.iter().any(|name| name == runtime_name) {
+            match try_provider(loaded, provider) {
+                Ok(()) => ProviderState::Works,
+                Err(failure) => ProviderState::Fails(failure),
+            }
+        } else {
+            ProviderState::Absent
+        };
+        ProviderReport { provider, state }
+    });
+    Ok(examined.collect())
 }
 
 /// Names of the providers that the loaded build was made with.
-fn available_providers() -> Vec<String> {
+fn available_providers() -> ort::Result<Vec<String>> {
     let api = ort::api();
     let mut names: *mut *mut std::ffi::c_char = ptr::null_mut();
     let mut count = 0;
     // SAFETY: both pointers outlive the call.
-    let listed = unsafe {
-        ort::Error::result_from_status((api.GetAvailableProviders)(&mut names, &mut count))
-    };
-    let Ok(count) = usize::try_from(count) else {
-        return Vec::new();
-    };
-    if listed.is_err() || names.is_null() {
-        return Vec::new();
+    unsafe {
+        ort::Error::result_from_status((api.GetAvailableProviders)(&mut names, &mut count))?;
     }
+    let count = match usize::try_from(count) {
+        Ok(count) if !names.is_null() => count,
+        Ok(_) | Err(_) => return Err(ort::Error::new(format!("it lists {count} providers"))),
+    };
     // SAFETY: ONNX Runtime returned `count` strings with closing NULs, released once after they are copied.
     unsafe {
         let found = std::slice::from_raw_parts(names, count)
@@ -122,16 +129,36 @@ fn available_providers() -> Vec<String> {
         if let Err(error) = ort::Error::result_from_status(released) {
             tracing::debug!(%error, "the list of providers could not be released");
         }
-        found
+        Ok(found)
     }
 }
 
-/// Whether one op is right on `provider`, or why it does not run there.
-fn try_provider(loaded: &Loaded, provider: Provider) -> Result<bool, String> {
+/// Runs one op on `provider`.
+///
+/// # Errors
+/// It does not run there, or is wrong.
+fn try_provider(loaded: &Loaded, provider: Provider) -> Result<(), Failure> {
     if provider == Provider::Cuda {
-        library::preload_cuda(&loaded.path).map_err(|error| error.to_string())?;
+        library::preload_cuda(&loaded.path).map_err(|error| match error {
+            LibraryError::MissingLibraries { names, remedy, .. } => Failure {
+                reason: format!("this machine does not have {names}"),
+                remedy: Some(remedy),
+            },
+            other => failure(&other),
+        })?;
     }
-    run_one_op(loaded, provider).map_err(|error| error.to_string())
+    match run_one_op(loaded, provider) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(failure(&"1.5 + 1.5 is not 3 on it")),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+fn failure(reason: &dyn std::fmt::Display) -> Failure {
+    Failure {
+        reason: reason.to_string(),
+        remedy: None,
+    }
 }
 
 /// Adds a tensor to itself on `provider` and says whether the sum is right.

@@ -31,6 +31,15 @@ pub(crate) fn require_training_api(provider: Provider) -> Result<(), EngineError
     }
 }
 
+/// Whether the provider's devices have numbers by which one is chosen: OpenVINO runs on the processor alone, WebGPU
+/// takes the device that its driver prefers.
+fn chooses_devices(provider: Provider) -> bool {
+    match provider {
+        Provider::Cuda | Provider::Rocm | Provider::MigraphX | Provider::DirectMl => true,
+        Provider::Cpu | Provider::OpenVino | Provider::WebGpu => false,
+    }
+}
+
 /// Session options that put every node on `provider`; on the processor only those it has no kernel for, where
 /// `allow_cpu_nodes` accepts that.
 ///
@@ -42,6 +51,11 @@ pub(crate) fn register(
     device_id: i32,
     allow_cpu_nodes: bool,
 ) -> ort::Result<SessionBuilder> {
+    if device_id != 0 && !chooses_devices(provider) {
+        return Err(ort::Error::new(format!(
+            "the provider {provider} has one device here: --device-id {device_id} is none of its"
+        )));
+    }
     let dispatch: ExecutionProviderDispatch = match provider {
         Provider::Cpu => return Ok(builder),
         Provider::Cuda => ep::CUDA::default()

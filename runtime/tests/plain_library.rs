@@ -34,6 +34,7 @@ fn loads_and_computes_but_does_not_train() {
         &report
             .providers
             .iter()
+            .flatten()
             .find(|row| row.provider == provider)
             .unwrap()
             .state

@@ -47,7 +47,7 @@ providers! {
     MigraphX: migraphx,
     /// GPUs on Windows.
     DirectMl: directml,
-    /// Intel processors and GPUs.
+    /// Intel processors, through OpenVINO.
     OpenVino: openvino,
     /// GPUs through WebGPU.
     WebGpu: webgpu,

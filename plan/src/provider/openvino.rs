@@ -1,4 +1,4 @@
-//! Intel's processors and GPUs. Its operators were asked of the build 1.24.1 inside a larger model: some are
+//! Intel's processors; its GPUs were not tried. Its operators were asked of the build 1.24.1 inside a larger model: some are
 //! taken only there.
 
 use super::{Coverage, ProviderInfo};
@@ -9,7 +9,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     runtime_name: "OpenVINOExecutionProvider",
     package: "onnxruntime-openvino",
     training_package: None,
-    needs: "an Intel processor or GPU and OpenVINO's libraries",
+    needs: "an Intel processor and OpenVINO's libraries",
     precision: Precision::F32,
     memory: None,
     updates_in_place: true,

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use directories::ProjectDirs;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use tempfile::TempDir;
 use super::digest;
 use super::error::{LibraryError, Result, io};
 use super::pinned::WHEELS;
+use crate::scratch::Scratch;
 
 /// Overrides the platform's cache folder.
 const CACHE_VARIABLE: &str = "MPNET_CACHE";
@@ -44,6 +46,27 @@ fn root() -> Result<PathBuf> {
                 .to_owned(),
         },
     )
+}
+
+/// A folder of this process's own, removed by a later one once this has ended.
+fn own_cache() -> Result<PathBuf> {
+    static OWN: OnceLock<Scratch> = OnceLock::new();
+    let own = match OWN.get() {
+        Some(own) => own,
+        None => {
+            let made = Scratch::new().map_err(io("create a folder in", std::env::temp_dir()))?;
+            OWN.get_or_init(|| made)
+        }
+    };
+    Ok(own.path().to_owned())
+}
+
+/// The folder of builds of this user, or where there is no home for one a folder of this process's own.
+pub(super) fn users_cache() -> Result<PathBuf> {
+    match cache_folder() {
+        Err(LibraryError::NoCacheFolder) => own_cache(),
+        found => found,
+    }
 }
 
 /// What a folder of the cache holds.
@@ -146,6 +169,23 @@ impl Cache {
         }
         found.sort_by(|a, b| a.folder.cmp(&b.folder));
         Ok(found)
+    }
+
+    /// This cache, locked; a folder that goes with the process, locked, where this one cannot be written to.
+    pub(super) fn writable(self) -> Result<(Self, CacheLock)> {
+        match self.lock() {
+            Ok(lock) => Ok((self, lock)),
+            Err(error) => {
+                let own = Self::at(own_cache()?);
+                tracing::warn!(
+                    "{error}: {}; what is fetched now is kept until this process ends. MPNET_CACHE names another \
+                     folder",
+                    std::error::Error::source(&error).map_or(String::new(), ToString::to_string)
+                );
+                let lock = own.lock()?;
+                Ok((own, lock))
+            }
+        }
     }
 
     /// Waits until no other process installs, and keeps others from it until the result is dropped.

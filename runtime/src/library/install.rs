@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mpnet_plan::Provider;
 
-use super::cache::{Cache, Installed, Manifest, cache_folder};
+use super::cache::{Cache, Installed, Manifest, users_cache};
 use super::client::{self, Client, ClientKind, Fetched};
 use super::error::{LibraryError, Result, io};
 use super::pinned::{PinnedWheel, default_wheel};
@@ -16,7 +16,7 @@ use crate::digest::sha256_file;
 /// How to install.
 #[derive(Debug, Clone)]
 pub struct InstallOptions {
-    /// The folder of builds; [`cache_folder`] by default.
+    /// The folder of builds; [`cache_folder`](super::cache_folder) by default.
     pub cache: PathBuf,
     /// Only this client; by default whichever is there.
     pub client: Option<ClientKind>,
@@ -33,7 +33,7 @@ impl InstallOptions {
     /// [`LibraryError::NoCacheFolder`].
     pub fn for_user() -> Result<Self> {
         Ok(Self {
-            cache: cache_folder()?,
+            cache: users_cache()?,
             client: None,
             search_path: std::env::var_os("PATH"),
             force: false,
@@ -63,7 +63,7 @@ pub fn install(wheel: Option<&'static PinnedWheel>, options: &InstallOptions) ->
     {
         return Ok(installed);
     }
-    let _lock = cache.lock()?;
+    let (cache, _lock) = cache.writable()?;
     if !options.force
         && let Some(installed) = cache.find(&key)
     {
@@ -156,7 +156,7 @@ pub(super) fn install_wheel(file: &Path, cache: PathBuf) -> Result<Installed> {
     if let Some(installed) = cache.find(&key) {
         return Ok(installed);
     }
-    let _lock = cache.lock()?;
+    let (cache, _lock) = cache.writable()?;
     let folder = cache.unfinished()?;
     let build = folder.path().join("build");
     wheel::unpack(file, &build)?;

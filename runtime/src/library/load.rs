@@ -113,7 +113,7 @@ fn attach_plain(path: &Path) -> Result<String> {
         Err(ort::LoadDynamicError::Dlopen { error, path }) => {
             return Err(LibraryError::Refused {
                 path,
-                reason: error.to_string(),
+                reason: reason(&error),
             });
         }
         Err(ort::LoadDynamicError::MissingApi { path }) => {
@@ -136,7 +136,7 @@ fn attach_plain(path: &Path) -> Result<String> {
     unsafe {
         let refused = |error: libloading::Error| LibraryError::Refused {
             path: path.to_owned(),
-            reason: error.to_string(),
+            reason: reason(&error),
         };
         let library = libloading::Library::new(path).map_err(refused)?;
         let getter: libloading::Symbol<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase> =
@@ -173,17 +173,15 @@ fn attach_extension(path: &Path, extension: &elf::Extension) -> Result<String> {
 
     // SAFETY: the object holds data only, so loading it runs no code; it is never closed.
     let stand_ins = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_GLOBAL) };
-    std::mem::forget(stand_ins.map_err(|error| refused(error.to_string()))?);
+    std::mem::forget(stand_ins.map_err(|error| refused(reason(&error)))?);
 
     // SAFETY: the extension's initialisers call nothing of Python, and it is never closed.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-    let library = library.map_err(|error| refused(error.to_string()))?;
+    let library = library.map_err(|error| refused(reason(&error)))?;
     let (anchor, unloaded) = &extension.anchor;
     // SAFETY: the symbol is only used as an address.
     let anchor = unsafe { library.get::<*const ()>(anchor.as_bytes()) };
-    let anchor = anchor
-        .map_err(|error| refused(error.to_string()))?
-        .into_raw() as u64;
+    let anchor = anchor.map_err(|error| refused(reason(&error)))?.into_raw() as u64;
     std::mem::forget(library);
 
     let base = anchor
@@ -211,6 +209,14 @@ fn attach_extension(path: &Path, extension: &elf::Extension) -> Result<String> {
     };
     ort::set_api(api.clone());
     Ok(version)
+}
+
+/// Why the system's loader failed, in its own words, which name what a library misses.
+fn reason(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
+    }
 }
 
 /// # Safety

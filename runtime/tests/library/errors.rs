@@ -310,6 +310,38 @@ fn a_sound_library_of_something_else_is_no_onnx_runtime() {
 }
 
 #[test]
+fn a_missing_dependency_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libonnxruntime.so");
+    let wheel = library::wheel_of("onnxruntime").unwrap();
+    let installed = library::install(Some(wheel), &InstallOptions::for_user().unwrap()).unwrap();
+    let mut bytes = fs::read(installed.library()).unwrap();
+    // Among the names of what it needs.
+    let name = b"libpthread.so.0\0";
+    let place = bytes.windows(name.len()).position(|w| w == name).unwrap();
+    bytes[place..place + 10].copy_from_slice(b"libnowhere");
+    fs::write(&path, bytes).unwrap();
+    let error = load(&path);
+    assert!(matches!(error, LibraryError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("libnowhere.so.0"), "{error}");
+}
+
+#[test]
+fn a_cache_that_cannot_be_made_is_replaced_for_this_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "in the way").unwrap();
+    let options = InstallOptions {
+        cache: file.join("cache"),
+        ..options(folder.path())
+    };
+    let installed = library::install(None, &options).unwrap();
+    installed.verify().unwrap();
+    // Fetched once.
+    assert_eq!(library::install(None, &options).unwrap(), installed);
+}
+
+#[test]
 fn a_foreign_architecture_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("libonnxruntime.so");

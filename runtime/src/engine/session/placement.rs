@@ -54,7 +54,38 @@ fn describe(lines: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::describe;
+    use mpnet_plan::Provider;
+    use ort::session::Session;
+
+    use super::{describe, on_processor};
+    use crate::library::{self, Build, InstallOptions, Origin};
+    use crate::provider;
+
+    /// A real build's log, so that other words in it are noticed: y = 2 det(x + x), of which OpenVINO has no `Det`.
+    /// `two_providers.onnx` was written by the package `onnx`.
+    #[test]
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    fn a_real_build_says_where_nodes_are() {
+        let wheel = library::wheel_of("onnxruntime-openvino").unwrap();
+        let options = InstallOptions::for_user().unwrap();
+        let build = Build {
+            path: library::install(Some(wheel), &options).unwrap().library(),
+            origin: Origin::Cache,
+        };
+        let loaded = library::load(&build).unwrap();
+        let builder = Session::builder(loaded.environment()).unwrap();
+        let builder = builder.with_intra_threads(1).unwrap();
+        let builder = provider::register(builder, Provider::OpenVino, 0, true).unwrap();
+        let model = include_bytes!("../../../tests/data/two_providers.onnx");
+        assert_eq!(on_processor(builder, model), "1 Add, 1 Det");
+
+        // It has one device: another one is not passed over.
+        let builder = Session::builder(loaded.environment()).unwrap();
+        let Err(error) = provider::register(builder, Provider::OpenVino, 1, true) else {
+            panic!("OpenVINO has a second device");
+        };
+        assert!(error.to_string().contains("--device-id 1"), "{error}");
+    }
 
     /// As ONNX Runtime 1.24 logs it.
     #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cudarc::nvrtc::sys::{self, nvrtcProgram, nvrtcResult};
 use sha2::{Digest as _, Sha256};
@@ -44,8 +45,11 @@ pub(super) fn machine_code(
         return Ok(code);
     }
     let code = compile(source, &options)?;
+    /// Whether it was said that kernels are compiled anew each time.
+    static SAID: AtomicBool = AtomicBool::new(false);
     if let Some(path) = kept
         && let Err(error) = keep(&path, &code)
+        && !SAID.swap(true, Ordering::Relaxed)
     {
         tracing::warn!(path = %path.display(), %error, "compiled kernels cannot be kept");
     }
