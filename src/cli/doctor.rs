@@ -8,7 +8,7 @@ use crate::output::{OutputError, say};
 use anyhow::{Result, bail};
 use clap::Args;
 use mpnet_plan::Provider;
-use mpnet_runtime::doctor::{self, ProviderState, Report};
+use mpnet_runtime::doctor::{self, Failure, ProviderReport, ProviderState, Report};
 use mpnet_runtime::library::{Installed, LocateOptions, Origin, default_wheel, wheel_of};
 
 /// Arguments of `mpnet doctor`.
@@ -21,13 +21,22 @@ pub struct DoctorArgs {
     pub providers_only: bool,
 }
 
-/// What a build other than the one in use says of one of its providers.
+/// What a doctor in another process says of its build's providers, by name; or why it can say nothing.
+type Answer = Result<Vec<(String, ProviderState)>, String>;
+
+/// A build other than the one in use.
 struct Elsewhere {
-    provider: String,
-    /// Package and version of the build.
+    /// Package and version.
     build: String,
-    /// Why it fails, if it does.
-    failure: Option<String>,
+    answer: Answer,
+}
+
+impl Elsewhere {
+    fn state(&self, provider: Provider) -> Option<&ProviderState> {
+        let states = self.answer.iter().flatten();
+        let mut named = states.filter(|(name, _)| name == provider.name());
+        named.next().map(|(_, state)| state)
+    }
 }
 
 /// Examines the machine and prints what was found.
@@ -37,15 +46,8 @@ struct Elsewhere {
 pub fn run(arguments: &DoctorArgs) -> Result<()> {
     let report = doctor::examine(&LocateOptions::for_user(arguments.ort.ort.clone())?);
     if arguments.providers_only {
-        for provider in &report.providers {
-            match &provider.state {
-                ProviderState::Works => say!("{}", provider.provider)?,
-                ProviderState::Fails(reason) => {
-                    say!("{} {}", provider.provider, reason.replace('\n', " "))?;
-                }
-                ProviderState::Absent => {}
-            }
-        }
+        let answer = answer(&report);
+        say!("{}", serde_json::to_string(&answer)?)?;
         return Ok(());
     }
     print_cache(&report)?;
@@ -129,56 +131,80 @@ fn elsewhere(report: &Report) -> Vec<Elsewhere> {
     let others = report.installed.iter().flatten();
     others
         .filter(|(build, health)| health.is_ok() && Some(&build.library()) != used)
-        .flat_map(|(build, _)| {
+        .map(|(build, _)| {
             let name = format!("{} {}", build.manifest.name, build.manifest.version);
-            ask(&build.library(), name.trim_end())
-        })
-        .collect()
-}
-
-fn ask(library: &Path, build: &str) -> Vec<Elsewhere> {
-    let answer = std::env::current_exe().and_then(|program| {
-        Command::new(program)
-            .args(["doctor", "--providers-only", "--ort"])
-            .arg(library)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()
-    });
-    let Ok(answer) = answer else {
-        return Vec::new();
-    };
-    String::from_utf8_lossy(&answer.stdout)
-        .lines()
-        .map(|line| {
-            let (provider, failure) = match line.split_once(' ') {
-                Some((provider, reason)) => (provider, Some(reason.to_owned())),
-                None => (line, None),
-            };
             Elsewhere {
-                provider: provider.to_owned(),
-                build: build.to_owned(),
-                failure,
+                build: name.trim_end().to_owned(),
+                answer: match std::env::current_exe() {
+                    Ok(program) => ask(&program, &build.library()),
+                    Err(error) => Err(format!("this program is not found: {error}")),
+                },
             }
         })
         .collect()
 }
 
+/// What this process says to the doctor that started it.
+fn answer(report: &Report) -> Answer {
+    if let Err(error) = &report.used {
+        return Err(error.to_string());
+    }
+    let providers = report.providers.as_ref().map_err(String::clone)?;
+    let state = |p: &ProviderReport| (p.provider.name().to_owned(), p.state.clone());
+    Ok(providers.iter().map(state).collect())
+}
+
+/// What a doctor of its own says of the build with the library at `library`.
+fn ask(program: &Path, library: &Path) -> Answer {
+    let output = Command::new(program)
+        .args(["doctor", "--providers-only", "--ort"])
+        .arg(library)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("{} cannot be run: {e}", program.display()))?;
+    let last = output
+        .stdout
+        .trim_ascii()
+        .rsplit(|&byte| byte == b'\n')
+        .next();
+    match last.map(serde_json::from_slice::<Answer>) {
+        Some(Ok(answer)) => answer,
+        Some(Err(_)) | None => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.trim_end().lines().last().unwrap_or_default();
+            Err(format!("it ended with {} {said}", output.status)
+                .trim_end()
+                .to_owned())
+        }
+    }
+}
+
 fn print_providers(report: &Report, elsewhere: &[Elsewhere]) -> Result<(), OutputError> {
+    if let Err(problem) = &report.providers {
+        say!("providers  {problem}")?;
+    }
+    for other in elsewhere {
+        if let Err(problem) = &other.answer {
+            say!("{} could not be examined: {problem}", other.build)?;
+        }
+    }
     for &provider in Provider::ALL {
         let name = provider.name();
-        let here = report.providers.iter().find(|p| p.provider == provider);
-        let others = || elsewhere.iter().filter(|e| e.provider == name);
-        match here.map(|found| &found.state) {
+        let mut here = report.providers.iter().flatten();
+        match here.find(|p| p.provider == provider).map(|p| &p.state) {
             Some(ProviderState::Works) => say!("{name:<10} works")?,
-            Some(ProviderState::Fails(reason)) => print_failure(provider, "", reason)?,
+            Some(ProviderState::Fails(failure)) => print_failure(provider, "", failure)?,
             Some(ProviderState::Absent) | None => {
-                let working = others().find(|e| e.failure.is_none());
-                let failing = others().find_map(|e| Some((e, e.failure.as_ref()?)));
+                let others = || elsewhere.iter().map(|e| (e, e.state(provider)));
+                let working = others().find(|(_, s)| matches!(s, Some(ProviderState::Works)));
+                let failing = others().find_map(|(other, state)| match state {
+                    Some(ProviderState::Fails(failure)) => Some((other, failure)),
+                    Some(ProviderState::Works | ProviderState::Absent) | None => None,
+                });
                 match (working, failing) {
-                    (Some(other), _) => say!("{name:<10} works in {}", other.build)?,
-                    (None, Some((other, reason))) => {
-                        print_failure(provider, &format!(" in {}", other.build), reason)?;
+                    (Some((other, _)), _) => say!("{name:<10} works in {}", other.build)?,
+                    (None, Some((other, failure))) => {
+                        print_failure(provider, &format!(" in {}", other.build), failure)?;
                     }
                     (None, None) => print_absence(provider)?,
                 }
@@ -188,15 +214,11 @@ fn print_providers(report: &Report, elsewhere: &[Elsewhere]) -> Result<(), Outpu
     Ok(())
 }
 
-fn print_failure(provider: Provider, build: &str, reason: &str) -> Result<(), OutputError> {
-    // What misses libraries ends with the line that brings them.
-    let (reason, fix) = match reason.rsplit_once("; ") {
-        Some((reason, fix)) => (reason, Some(fix)),
-        None => (reason, None),
-    };
+fn print_failure(provider: Provider, build: &str, failure: &Failure) -> Result<(), OutputError> {
+    let reason = failure.reason.replace('\n', " ");
     say!("{:<10} fails{build}: {reason}", provider.name())?;
-    match fix {
-        Some(fix) => say!("           fix: {fix}")?,
+    match &failure.remedy {
+        Some(remedy) => say!("           fix: {remedy}")?,
         None => say!("           needs {}", provider.info().needs)?,
     }
     Ok(())
@@ -216,4 +238,44 @@ fn print_absence(provider: Provider) -> Result<(), OutputError> {
         }
     }
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// What another doctor says, or does not live to say.
+    fn asked(script: &str) -> Answer {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("doctor");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        ask(&program, Path::new("lib.so"))
+    }
+
+    #[test]
+    fn what_another_doctor_says_arrives_as_it_was_meant() {
+        let failure = Failure {
+            reason: "no GPU; or no driver; who knows".into(),
+            remedy: Some("install a; and b".into()),
+        };
+        let answer: Answer = Ok(vec![
+            ("cpu".into(), ProviderState::Works),
+            ("cuda".into(), ProviderState::Fails(failure)),
+        ]);
+        let text = serde_json::to_string(&answer).unwrap();
+        assert_eq!(asked(&format!("echo noise; echo '{text}'")), answer);
+    }
+
+    #[test]
+    fn a_doctor_that_dies_is_no_build_without_providers() {
+        let error = asked("echo 'terminate called' >&2; kill -SEGV $$").unwrap_err();
+        assert!(
+            error.contains("signal") && error.contains("terminate called"),
+            "{error}"
+        );
+        assert!(ask(Path::new("/nowhere/mpnet"), Path::new("lib.so")).is_err());
+    }
 }

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::order::{Cursor, Split};
@@ -103,12 +101,16 @@ struct Saved {
     groups: u64,
     batches: u64,
     total_rows: u64,
-    open: String,
-    left: String,
+    #[serde(with = "packed")]
+    open: Vec<Row>,
+    #[serde(with = "packed")]
+    left: Vec<Row>,
     /// Rows of each batch that is ready, then all these rows.
     ready_sizes: Vec<usize>,
-    ready: String,
-    buffer: String,
+    #[serde(with = "packed")]
+    ready: Vec<Row>,
+    #[serde(with = "packed")]
+    buffer: Vec<Row>,
 }
 
 impl From<LoaderState> for Saved {
@@ -128,11 +130,11 @@ impl From<LoaderState> for Saved {
             groups: after.groups,
             batches: state.batches,
             total_rows: state.total_rows,
-            open: pack([after.open.as_slice()]),
-            left: pack(after.left.iter().map(|row| &**row)),
+            open: vec![after.open.as_slice().into()],
+            left: after.left.clone(),
             ready_sizes: ready.iter().map(Vec::len).collect(),
-            ready: pack(ready.iter().flatten().map(|row| &**row)),
-            buffer: pack(after.buffer.iter().map(|row| &**row)),
+            ready: ready.iter().flatten().cloned().collect(),
+            buffer: after.buffer.clone(),
         }
     }
 }
@@ -141,8 +143,7 @@ impl TryFrom<Saved> for LoaderState {
     type Error = String;
 
     fn try_from(saved: Saved) -> Result<Self, String> {
-        let open = unpack(&saved.open)?;
-        let mut ready = unpack(&saved.ready)?.into_iter();
+        let mut ready = saved.ready.into_iter();
         let group: Vec<Vec<Row>> = saved
             .ready_sizes
             .iter()
@@ -165,10 +166,14 @@ impl TryFrom<Saved> for LoaderState {
             after: Arc::new(Snapshot {
                 cursor: saved.cursor,
                 draining: saved.draining,
-                open: open.first().map(|row| row.to_vec()).unwrap_or_default(),
-                buffer: unpack(&saved.buffer)?,
+                open: saved
+                    .open
+                    .first()
+                    .map(|row| row.to_vec())
+                    .unwrap_or_default(),
+                buffer: saved.buffer,
                 drawn: saved.drawn,
-                left: unpack(&saved.left)?,
+                left: saved.left,
                 groups: saved.groups,
             }),
             group: Arc::new(group),
@@ -179,52 +184,48 @@ impl TryFrom<Saved> for LoaderState {
     }
 }
 
-/// Each row's length and ids in LEB128, in base64.
-fn pack<'r>(rows: impl IntoIterator<Item = &'r [u32]>) -> String {
-    let mut bytes = Vec::new();
-    let mut put = |mut value: u32| {
-        while value >= 0x80 {
-            bytes.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        bytes.push(value as u8);
-    };
-    for row in rows {
-        put(row.len() as u32);
-        row.iter().for_each(|&id| put(id));
-    }
-    STANDARD.encode(bytes)
-}
+/// Rows as postcard writes them, lengths and ids in LEB128, in base64.
+mod packed {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer, de, ser};
 
-fn unpack(text: &str) -> Result<Vec<Row>, String> {
-    let bytes = STANDARD
-        .decode(text)
-        .map_err(|e| format!("its rows are not base64: {e}"))?;
-    let mut bytes = bytes.into_iter().peekable();
-    let mut rows = Vec::new();
-    let cut = || "its rows end in the middle".to_owned();
-    while bytes.peek().is_some() {
-        let mut take = || -> Option<u32> {
-            let mut value = 0u32;
-            for shift in (0..35).step_by(7) {
-                let byte = bytes.next()?;
-                value |= u32::from(byte & 0x7f).checked_shl(shift)?;
-                if byte < 0x80 {
-                    return Some(value);
-                }
-            }
-            None
-        };
-        let length = take().ok_or_else(cut)?;
-        let row: Option<Vec<u32>> = (0..length).map(|_| take()).collect();
-        rows.push(row.ok_or_else(cut)?.into());
+    use super::Row;
+
+    pub fn serialize<S: Serializer>(rows: &[Row], serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        for row in rows {
+            bytes = postcard::to_extend(&**row, bytes).map_err(ser::Error::custom)?;
+        }
+        serializer.serialize_str(&STANDARD.encode(bytes))
     }
-    Ok(rows)
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Row>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = STANDARD
+            .decode(text)
+            .map_err(|e| problem("are not base64", &e))?;
+        let (mut left, mut rows) = (&bytes[..], Vec::new());
+        while !left.is_empty() {
+            let (row, rest) = postcard::take_from_bytes::<Vec<u32>>(left)
+                .map_err(|e| problem("are cut off or changed", &e))?;
+            rows.push(row.into());
+            left = rest;
+        }
+        Ok(rows)
+    }
+
+    fn problem<E: de::Error>(what: &str, error: &dyn std::fmt::Display) -> E {
+        E::custom(format!("its rows {what}: {error}"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::{Value, json};
 
     #[test]
     fn rows_survive_packing_and_damage_is_an_error() {
@@ -233,20 +234,32 @@ mod tests {
             vec![0, 127, 128, 30_526, u32::MAX].into(),
             vec![2].into(),
         ];
-        let text = pack(rows.iter().map(|row| &**row));
-        assert_eq!(unpack(&text).unwrap(), rows);
-        assert_eq!(unpack("").unwrap(), Vec::<Row>::new());
-        let bytes = STANDARD.decode(&text).unwrap();
+        // As checkpoints of earlier versions have them.
+        let bytes = [
+            &[0, 5, 0, 127, 0x80, 1, 0xbe, 0xee, 1][..],
+            &[0xff, 0xff, 0xff, 0xff, 15, 1, 2],
+        ]
+        .concat();
+        let text = STANDARD.encode(&bytes);
+        let state = |buffer: &str| -> Result<LoaderState, _> {
+            let mut saved = serde_json::to_value(LoaderState::new(1)).unwrap();
+            saved["buffer"] = Value::from(buffer);
+            serde_json::from_value(saved)
+        };
+        let read = state(&text).unwrap();
+        assert_eq!(read.after.buffer, rows);
+        assert_eq!(serde_json::to_value(read).unwrap()["buffer"], text);
+        assert_eq!(state("").unwrap().after.buffer, Vec::<Row>::new());
         for end in [bytes.len() - 1, 2, 7] {
-            let said = unpack(&STANDARD.encode(&bytes[..end])).unwrap_err();
-            assert_eq!(said, "its rows end in the middle", "{end}");
+            let error = state(&STANDARD.encode(&bytes[..end])).unwrap_err();
+            assert!(error.to_string().contains("cut off"), "{end}: {error}");
         }
-        assert!(unpack("?").unwrap_err().contains("not base64"));
-        let endless = unpack(&STANDARD.encode([0xff; 6])).unwrap_err();
-        assert_eq!(endless, "its rows end in the middle");
-        let mut json = serde_json::to_value(LoaderState::new(1)).unwrap();
-        json["ready_sizes"] = serde_json::json!([1]);
-        let said = serde_json::from_value::<LoaderState>(json).unwrap_err();
-        assert!(said.to_string().contains("ready batches"), "{said}");
+        assert!(state("?").unwrap_err().to_string().contains("base64"));
+        let error = state(&STANDARD.encode([0xff; 6])).unwrap_err();
+        assert!(error.to_string().contains("changed"), "{error}");
+        let mut saved = serde_json::to_value(LoaderState::new(1)).unwrap();
+        saved["ready_sizes"] = json!([1]);
+        let error = serde_json::from_value::<LoaderState>(saved).unwrap_err();
+        assert!(error.to_string().contains("ready batches"), "{error}");
     }
 }
