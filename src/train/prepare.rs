@@ -4,7 +4,7 @@ use super::config::TrainConfig;
 use super::feeder::Feeder;
 use super::flags::Flags;
 use super::foreign::{Foreign, open_start};
-use super::resume::{Resumed, resume};
+use super::resume::{Resumed, is_first_start, resume};
 use super::text;
 use super::trainer::Position;
 use crate::checkpoint::Checkpoint;
@@ -65,6 +65,7 @@ pub fn prepare(config: &TrainConfig, flags: &Flags) -> Result<PreparedRun> {
     let resumed = config
         .resume
         .as_ref()
+        .filter(|path| !is_first_start(path, config))
         .map(|path| resume(path, config, flags, &model, &tokenizer))
         .transpose()
         .context("resuming")?;

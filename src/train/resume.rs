@@ -7,6 +7,7 @@ use super::trainer::Position;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Pointer};
 use crate::data::Tokenizer;
 use crate::data::tokenizer::{TOKENIZER_FILE, same_tokenizer};
+use crate::output::complain;
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::model::config::ModelConfig;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,21 @@ pub struct Resumed {
     pub position: Position,
     /// Its step, where it is already a checkpoint of this run.
     pub saved: Option<u64>,
+}
+
+/// Whether `--resume` alone finds no checkpoint of the run: its first start, as of a job that is submitted again and
+/// again with the same line. Said, as it may be another folder that was meant.
+pub fn is_first_start(path: &Path, config: &TrainConfig) -> bool {
+    let found = checkpoint::candidates(&config.checkpoint_dir);
+    let none = matches!(found, Err(CheckpointError::NotFound { .. }));
+    let first = path.as_os_str().is_empty() && none;
+    if first {
+        complain(&format!(
+            "note: there is no checkpoint in {} to resume from: the run starts anew",
+            config.checkpoint_dir.display()
+        ));
+    }
+    first
 }
 
 /// The newest sound checkpoint that `path` stands for; damaged ones are named.

@@ -10,6 +10,7 @@ mod golden;
 mod hostile_pickles;
 mod hub;
 mod import;
+mod machine;
 mod models;
 mod modes;
 mod pretrain;
