@@ -74,16 +74,17 @@ fn main() -> Result<()> {
         threads: Some(threads),
         ..args.hardware.execution()
     };
-    let loaded = execution
+    let placement = execution.place();
+    let loaded = placement
         .load(args.hardware.ort.ort.clone())
         .context("finding ONNX Runtime")?;
     let options = Options {
         optimizer: AdamW::default(),
-        gradient_checkpointing: execution.gradient_checkpointing,
+        gradient_checkpointing: placement.gradient_checkpointing,
         expose: false,
     };
     let initial = initial_parameters(&config, 1);
-    let mut running = start(&loaded, &config, &options, &initial, &execution)?;
+    let mut running = start(&loaded, &config, &options, &initial, &placement)?;
     drop(initial);
     let start_s = started.elapsed().as_secs_f64();
 

@@ -4,16 +4,15 @@ use mpnet_plan::Provider;
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
-use crate::device::nvidia_capability;
 use crate::engine::EngineError;
 
 /// Oldest compute capability of CUDA 13, with which the pinned build was made.
 const OLDEST_CUDA: (i32, i32) = (7, 5);
 
-/// What `auto` stands for here: CUDA where there is an NVIDIA GPU that its builds support, with a driver;
-/// else the processor. The others are used only when asked for.
-pub fn detect(device_id: i32) -> Provider {
-    match nvidia_capability(device_id) {
+/// What `auto` stands for beside an NVIDIA GPU of this compute capability: CUDA where its builds support it;
+/// else, and where there is none, the processor. The others are used only when asked for.
+pub fn detect(capability: Option<(i32, i32)>) -> Provider {
+    match capability {
         Some(capability) if capability >= OLDEST_CUDA => Provider::Cuda,
         Some(_) | None => Provider::Cpu,
     }

@@ -119,13 +119,13 @@ impl CompileArgs {
     /// The session engine's models for the provider and the arithmetic asked for.
     fn session(&self, config: &ModelConfig) -> Result<(Provider, portable::Artifacts)> {
         let provider = self.compiled_for.provider;
-        let execution = self.compiled_for.execution();
+        let placement = self.compiled_for.execution().place();
         let options = portable::Options {
             optimizer: self.optimizer.optimizer(),
             provider,
-            precision: execution.precision(),
-            fused_attention: execution.fused_attention(),
-            own_kernels: execution.own_kernels(),
+            precision: placement.precision,
+            fused_attention: placement.fused_attention,
+            own_kernels: placement.own_kernels,
             gradient_checkpointing: self.recompute.gradient_checkpointing,
             expose: self.expose,
         };

@@ -84,15 +84,15 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let set = Sources::local(&args.text, args.read.options())
         .and_then(|text| EvaluationSet::open(&text, &tokenizer, rows, longest, seed, &masking))
         .context("the text (--text)")?;
-    let execution = args.hardware.execution();
-    let loaded = execution.load(args.hardware.ort.ort.clone())?;
+    let placement = args.hardware.execution().place();
+    let loaded = placement.load(args.hardware.ort.ort.clone())?;
     let graph = Options {
         optimizer: AdamW::default(),
         gradient_checkpointing: false,
         expose: false,
     };
     let parameters = source.read_all()?;
-    let mut running = start(&loaded, model, &graph, &parameters, &execution)?;
+    let mut running = start(&loaded, model, &graph, &parameters, &placement)?;
     drop(parameters);
     let Some(found) = evaluate(&mut running, &set, |_| true)? else {
         bail!("the evaluation ended early");

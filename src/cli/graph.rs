@@ -60,13 +60,13 @@ pub struct GraphArgs {
 
 impl GraphArgs {
     fn step(&self, config: &ModelConfig) -> Result<Graph> {
-        let execution = self.compiled_for.execution();
+        let placement = self.compiled_for.execution().place();
         let options = Options {
             optimizer: AdamW::default(),
             provider: self.compiled_for.provider,
-            precision: execution.precision(),
-            fused_attention: execution.fused_attention(),
-            own_kernels: execution.own_kernels(),
+            precision: placement.precision,
+            fused_attention: placement.fused_attention,
+            own_kernels: placement.own_kernels,
             gradient_checkpointing: self.recompute.gradient_checkpointing,
             expose: false,
         };

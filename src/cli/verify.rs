@@ -5,6 +5,7 @@ use super::hardware::{HardwareArgs, RecomputeArgs};
 use super::model_file::ModelArgs;
 use crate::output::say;
 use crate::train::execution::Execution;
+use crate::train::placement::Placement;
 use crate::verify::{Case, Report, against_f32, verify};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -49,10 +50,11 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
         gradient_checkpointing: args.recompute.gradient_checkpointing,
         ..args.hardware.execution()
     };
-    let loaded = execution.load(args.hardware.ort.ort.clone())?;
+    let placement = execution.place();
+    let loaded = placement.load(args.hardware.ort.ort.clone())?;
     let mut reports = Vec::new();
     if args.against_fp32 {
-        let report = precision(args, &loaded, &execution).context("comparing precisions")?;
+        let report = precision(args, &loaded, &placement).context("comparing precisions")?;
         if !args.json {
             say!("{report}\n")?;
         }
@@ -61,7 +63,7 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
     for folder in &args.case {
         let context = || format!("verifying {}", folder.display());
         let case = Case::load(folder).with_context(context)?;
-        let report = verify(&loaded, &case, &execution).with_context(context)?;
+        let report = verify(&loaded, &case, &placement).with_context(context)?;
         if !args.json {
             say!("{report}\n")?;
         }
@@ -74,7 +76,7 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
     Ok(if passed { exit::DONE } else { exit::FAILED })
 }
 
-fn precision(args: &VerifyArgs, loaded: &Loaded, execution: &Execution) -> Result<Report> {
+fn precision(args: &VerifyArgs, loaded: &Loaded, placement: &Placement) -> Result<Report> {
     let config = args.model.config()?;
     ensure!(
         args.rows >= 1 && (3..=config.max_positions).contains(&args.length),
@@ -89,6 +91,6 @@ fn precision(args: &VerifyArgs, loaded: &Loaded, execution: &Execution) -> Resul
         &config,
         &parameters,
         (args.rows, args.length),
-        execution,
+        placement,
     )
 }

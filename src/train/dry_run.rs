@@ -87,7 +87,7 @@ pub fn dry_run(
     let tokens_per_update = tokens_per_batch * config.update_freq as f64;
     let gb = |bytes: u64| bytes as f64 / 1e9;
     say!("dry run: nothing is trained, nothing is written")?;
-    say!("execution    {}", running.description)?;
+    say!("execution    {}", running.placement)?;
     say!("parameters   {count} ({:.1} M)", count as f64 / 1e6)?;
     say!("memory       weights      {:>9.3} GB", gb(4 * count))?;
     say!("             gradients    {:>9.3} GB", gb(4 * count))?;

@@ -1,17 +1,17 @@
 //! From a model's configuration to a running engine: compile, write the artifacts, load them.
 
-use super::execution::Execution;
+use super::execution::EngineKind;
 use super::micro_batch::{MicroBatch, Outputs, training_inputs};
+use super::placement::Placement;
 use super::session;
 use crate::data::MaskKey;
 use anyhow::{Context, Result};
 use mpnet_graphs::ir::cost::costs;
 use mpnet_graphs::ir::memory::peak;
 use mpnet_graphs::lower::ort_training::{Artifacts, Options, compile, training_graph};
-use mpnet_graphs::lower::portable::attends;
 use mpnet_graphs::model::{AttentionForm, Task};
 use mpnet_graphs::ops::Graph;
-use mpnet_plan::{Bindings, Precision, Provider, Randomness, SizeInput, names};
+use mpnet_plan::{Bindings, Randomness, SizeInput, names};
 use mpnet_runtime::checkpoint_file;
 use mpnet_runtime::engine::training_api::hidden_parameter;
 use mpnet_runtime::engine::{Engine, NamedArray, Tensor, TrainingApiEngine, TrainingApiOptions};
@@ -48,10 +48,9 @@ pub fn write_artifacts(folder: &Path, artifacts: &Artifacts, initial: &[NamedArr
 pub struct Running {
     /// Parameters, gradients and the optimizer.
     pub engine: Box<dyn Engine>,
-    /// Engine, provider and arithmetic, in words.
-    pub description: String,
+    /// Where it runs, and how.
+    pub placement: Placement,
     pub(super) task: Box<dyn Task>,
-    pub(super) provider: Provider,
     /// What a training step takes for its dropout.
     pub(super) dropout: Randomness,
     /// Further inputs of a training step.
@@ -117,7 +116,9 @@ impl Running {
         }
         let graph = match graph {
             Some(graph) => graph,
-            None => graph.insert(training_graph(self.task.as_ref(), false, self.provider)?.0),
+            None => {
+                graph.insert(training_graph(self.task.as_ref(), false, self.placement.provider)?.0)
+            }
         };
         let flops = costs(graph, sizes).total.flops;
         known.insert(*sizes, flops);
@@ -131,7 +132,7 @@ fn sizes(inputs: &[SizeInput], batch: &dyn MicroBatch) -> Vec<Tensor> {
     inputs.iter().map(|input| input.tensor(&sizes)).collect()
 }
 
-/// Compiles `task` and starts it as `execution` says with the parameters `initial`.
+/// Compiles `task` and starts it as `placement` says with the parameters `initial`.
 ///
 /// The artifacts for the training API pass through a temporary folder, as the training API reads its checkpoint from a
 /// file.
@@ -143,14 +144,26 @@ pub fn start<T: Task + Clone + 'static>(
     task: &T,
     options: &Options,
     initial: &[NamedArray],
-    execution: &Execution,
+    placement: &Placement,
 ) -> Result<Running> {
-    if execution.uses_sessions(loaded, task)? {
-        return session::start(loaded, task, options, initial, execution);
+    let placement = placement.for_model(loaded, task)?;
+    match placement.engine {
+        EngineKind::TrainingApi => start_training_api(loaded, task, options, initial, &placement),
+        EngineKind::Auto | EngineKind::Session => {
+            session::start(loaded, task, options, initial, &placement)
+        }
     }
-    let provider = execution.provider();
-    let fused = execution.fused_attention() && attends(provider, task, Precision::F32);
-    let attention = if fused {
+}
+
+fn start_training_api<T: Task + Clone + 'static>(
+    loaded: &Loaded,
+    task: &T,
+    options: &Options,
+    initial: &[NamedArray],
+    placement: &Placement,
+) -> Result<Running> {
+    let provider = placement.provider;
+    let attention = if placement.fused_attention {
         AttentionForm::Fused
     } else {
         AttentionForm::Expanded
@@ -179,15 +192,14 @@ pub fn start<T: Task + Clone + 'static>(
             weight_decay: options.optimizer.weight_decay,
             gradient_norm_output: names::GRADIENT_NORM.to_owned(),
             provider,
-            device_id: execution.device_id,
-            threads: execution.threads,
+            device_id: placement.device_id,
+            threads: placement.threads,
         },
     )?;
     Ok(Running {
         engine: Box::new(engine),
-        description: format!("training-api engine on {provider} in fp32"),
+        placement: *placement,
         task: Box::new(task.clone()),
-        provider,
         dropout: artifacts.dropout,
         // These models compute their sizes.
         step_sizes: Vec::new(),

@@ -13,6 +13,7 @@ pub mod flags;
 mod foreign;
 pub mod log;
 pub mod micro_batch;
+pub mod placement;
 mod prepare;
 mod resume;
 pub mod run;

@@ -3,11 +3,11 @@
 use super::config::TrainConfig;
 use super::dry_run::dry_run;
 use super::engine::{Running, start};
-use super::execution::Execution;
 use super::feeder::stalled;
 use super::flags::Flags;
 use super::log::Log;
 use super::log::record::{Start, now};
+use super::placement::Placement;
 use super::prepare::{Origin, PreparedRun, prepare};
 use super::trainer::{Ended, Trainer};
 use crate::checkpoint::{self, Lock};
@@ -49,12 +49,16 @@ pub fn run(config: &TrainConfig, command_line: &CommandLine) -> Result<Ended> {
     };
     let resumed = matches!(prepared.origin, Origin::Checkpoint(_));
     tracing::debug!("loading ONNX Runtime");
-    let loaded = config.execution.load(config.ort.clone())?;
+    let placement = Placement {
+        largest_batch: Some(config.largest_batch()),
+        ..config.execution.place()
+    };
+    let loaded = placement.load(config.ort.clone())?;
     if let Some(ended) = stopped(&stop) {
         return Ok(ended);
     }
     tracing::debug!("compiling the model");
-    let mut running = start_engine(config, &mut prepared, &loaded)?;
+    let mut running = start_engine(config, &mut prepared, &loaded, &placement)?;
     check_memory(config, &running)?;
     let next = prepared.position.step + 1;
     prepared
@@ -82,9 +86,7 @@ pub fn run(config: &TrainConfig, command_line: &CommandLine) -> Result<Ended> {
         record,
         !resumed,
     );
-    let execution = &config.execution;
-    let (provider, precision) = (execution.provider(), execution.precision());
-    let peak = machine::peak(provider, execution.device_id, precision);
+    let peak = machine::peak(placement.provider, placement.device_id, placement.precision);
     let mut trainer = Trainer::new(config, prepared, running, log, peak, stop);
     let ended = trainer.run();
     if let Err(error) = &ended {
@@ -130,19 +132,16 @@ fn start_engine(
     config: &TrainConfig,
     prepared: &mut PreparedRun,
     loaded: &Loaded,
+    placement: &Placement,
 ) -> Result<Running> {
     let options = Options {
         optimizer: config.optimizer,
-        gradient_checkpointing: config.execution.gradient_checkpointing,
+        gradient_checkpointing: placement.gradient_checkpointing,
         expose: false,
-    };
-    let execution = Execution {
-        largest_batch: Some(config.largest_batch()),
-        ..config.execution
     };
     let origin = std::mem::replace(&mut prepared.origin, Origin::Fresh);
     let (initial, optimizer) = origin.parameters(&prepared.model, config.seed)?;
-    let mut running = start(loaded, &prepared.model, &options, &initial, &execution)?;
+    let mut running = start(loaded, &prepared.model, &options, &initial, placement)?;
     if let Some(state) = optimizer {
         running.engine.set_optimizer_state(state)?;
     }
@@ -165,7 +164,7 @@ fn start_record(
         vocabulary: prepared.model.vocab_size as u64,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         onnxruntime: loaded.version.to_string(),
-        execution: running.description.clone(),
+        execution: running.placement.to_string(),
         system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         processors: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         text: Some(prepared.text.clone()),
@@ -176,7 +175,7 @@ fn start_record(
 /// Refuses batches that this machine's memory cannot hold however short their rows are. Those of a GPU
 /// are refused by its provider.
 fn check_memory(config: &TrainConfig, running: &Running) -> Result<()> {
-    let (Provider::Cpu, Some(memory)) = (config.execution.provider(), machine::total_memory())
+    let (Provider::Cpu, Some(memory)) = (running.placement.provider, machine::total_memory())
     else {
         return Ok(());
     };

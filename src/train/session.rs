@@ -1,7 +1,7 @@
 //! The session engine for a model: a plan compiled for the provider, and its engine.
 
 use super::engine::{ModelCosts, Running};
-use super::execution::Execution;
+use super::placement::Placement;
 use anyhow::{Context, Result};
 use mpnet_graphs::ir::memory::peak;
 use mpnet_graphs::lower::ort_training;
@@ -10,7 +10,7 @@ use mpnet_graphs::model::Task;
 use mpnet_runtime::engine::{NamedArray, SessionEngine, SessionOptions};
 use mpnet_runtime::library::Loaded;
 
-/// Compiles `task` for the provider of `execution` and starts it with the parameters `initial`.
+/// Compiles `task` for the provider of `placement` and starts it with the parameters `initial`.
 ///
 /// # Errors
 /// Where the configuration is not valid or the build refuses the models.
@@ -19,15 +19,15 @@ pub fn start<T: Task + Clone + 'static>(
     task: &T,
     options: &ort_training::Options,
     initial: &[NamedArray],
-    execution: &Execution,
+    placement: &Placement,
 ) -> Result<Running> {
-    let (provider, precision) = (execution.provider(), execution.precision());
+    let provider = placement.provider;
     let options = Options {
         optimizer: options.optimizer,
         provider,
-        precision,
-        fused_attention: execution.fused_attention(),
-        own_kernels: execution.own_kernels(),
+        precision: placement.precision,
+        fused_attention: placement.fused_attention,
+        own_kernels: placement.own_kernels,
         gradient_checkpointing: options.gradient_checkpointing,
         expose: options.expose,
     };
@@ -35,21 +35,20 @@ pub fn start<T: Task + Clone + 'static>(
         plan, step_graph, ..
     } = compile(task, &options).with_context(|| format!("compiling the model for {provider}"))?;
     let options = SessionOptions {
-        reserve: execution
+        reserve: placement
             .largest_batch
             .and_then(|sizes| usize::try_from(peak(&step_graph, &sizes)).ok()),
-        device_id: execution.device_id,
-        threads: execution.threads,
-        allow_cpu_nodes: execution.allow_cpu_nodes,
+        device_id: placement.device_id,
+        threads: placement.threads,
+        allow_cpu_nodes: placement.allow_cpu_nodes,
     };
     let dropout = plan.dropout.clone();
     let (step_sizes, evaluation_sizes) = (plan.step_sizes.clone(), plan.evaluation_sizes.clone());
     let engine = SessionEngine::new(loaded, plan, options, initial)?;
     Ok(Running {
         engine: Box::new(engine),
-        description: format!("session engine on {provider} in {precision}"),
+        placement: *placement,
         task: Box::new(task.clone()),
-        provider,
         dropout,
         step_sizes,
         evaluation_sizes,

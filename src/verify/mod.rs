@@ -12,8 +12,8 @@ pub use report::{Report, Row};
 use crate::data::MaskKey;
 use crate::data::collator::Batch;
 use crate::train::engine::{Running, start};
-use crate::train::execution::Execution;
 use crate::train::micro_batch::{MicroBatch, Outputs};
+use crate::train::placement::Placement;
 use anyhow::Result;
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::task::{CORRECT, LOGITS, LOSS_SUM};
@@ -71,18 +71,18 @@ impl Tolerances {
     }
 }
 
-/// Runs `case` on `loaded` as `execution` says and compares every quantity of it.
+/// Runs `case` on `loaded` as `placement` says and compares every quantity of it.
 ///
 /// # Errors
 /// Where the case cannot be run at all; differences are rows of the report.
-pub fn verify(loaded: &Loaded, case: &Case, execution: &Execution) -> Result<Report> {
+pub fn verify(loaded: &Loaded, case: &Case, placement: &Placement) -> Result<Report> {
     let options = Options {
         optimizer: case.train.adamw(),
-        gradient_checkpointing: execution.gradient_checkpointing,
+        gradient_checkpointing: placement.gradient_checkpointing,
         expose: true,
     };
-    let mut running = start(loaded, &case.model, &options, &case.weights, execution)?;
-    let tolerance = Tolerances::of(execution.precision());
+    let mut running = start(loaded, &case.model, &options, &case.weights, placement)?;
+    let tolerance = Tolerances::of(placement.precision);
     let mut report = Report::new(&case.name);
 
     let first = case.batch(0)?;

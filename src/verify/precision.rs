@@ -4,8 +4,9 @@ use super::{Report, exposed_gradients};
 use crate::data::MaskKey;
 use crate::data::synthetic::synthetic_batch;
 use crate::train::engine::start;
-use crate::train::execution::{EngineKind, Execution};
+use crate::train::execution::EngineKind;
 use crate::train::micro_batch::{MicroBatch, Outputs};
+use crate::train::placement::Placement;
 use anyhow::{Context, Result};
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::config::ModelConfig;
@@ -21,7 +22,7 @@ const LOSS: f64 = 1e-2;
 const GRADIENT: f64 = 3e-2;
 
 /// Runs one step of `config` without dropout from `parameters`, on `rows` × `length` random tokens, in f32
-/// and as `execution` says, and compares the loss, every gradient and all gradients as one vector.
+/// and as `placement` says, and compares the loss, every gradient and all gradients as one vector.
 ///
 /// # Errors
 /// Where the build or the provider can't run either.
@@ -30,7 +31,7 @@ pub fn against_f32(
     config: &ModelConfig,
     parameters: &[NamedArray],
     (rows, length): (usize, usize),
-    execution: &Execution,
+    placement: &Placement,
 ) -> Result<Report> {
     let config = ModelConfig {
         dropout: 0.0,
@@ -39,19 +40,19 @@ pub fn against_f32(
         ..config.clone()
     };
     let step = |precision| -> Result<(f64, Outputs)> {
-        let execution = Execution {
+        let placement = Placement {
             engine: EngineKind::Session,
-            precision: Some(precision),
-            ..*execution
+            precision,
+            ..*placement
         };
         let options = Options {
             optimizer: AdamW::default(),
-            gradient_checkpointing: execution.gradient_checkpointing,
+            gradient_checkpointing: placement.gradient_checkpointing,
             expose: true,
         };
         let context = || format!("one step in {}", precision.name());
         let mut running =
-            start(loaded, &config, &options, parameters, &execution).with_context(context)?;
+            start(loaded, &config, &options, parameters, &placement).with_context(context)?;
         let batch = synthetic_batch(&config, &vec![length; rows], 0);
         // Without dropout nothing is drawn.
         let outputs = running
@@ -59,13 +60,13 @@ pub fn against_f32(
             .with_context(context)?;
         Ok((outputs.figure(LOSS_SUM)?, outputs))
     };
-    let precision = execution.precision();
+    let precision = placement.precision;
     let (expected_loss, expected) = step(Precision::F32)?;
     let (loss, found) = step(precision)?;
     let mut report = Report::new(&format!(
         "{} against fp32 on {}, {rows} × {length} tokens",
         precision.name(),
-        execution.provider()
+        placement.provider
     ));
     report.relative("loss_sum", &[loss], &[expected_loss], LOSS);
     let found = exposed_gradients(&found, parameters)?;
