@@ -3,17 +3,19 @@
 use super::hardware::{CompiledForArgs, RecomputeArgs};
 use super::model_file::ModelArgs;
 use crate::output::{OutputError, say};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::ir::cost::{Cost, costs, parameter_count};
 use mpnet_graphs::ir::memory::{execution_order, memory};
-use mpnet_graphs::lower::ort_training::{eval_graph, training_graph};
-use mpnet_graphs::lower::portable::{Options, step_graph};
+use mpnet_graphs::lower::evaluation::eval_graph;
+use mpnet_graphs::lower::ort_training::{self, training_graph};
+use mpnet_graphs::lower::portable::{self, Options, step_graph};
 use mpnet_graphs::model::AttentionForm;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_graphs::model::pretraining::pretraining;
 use mpnet_graphs::ops::Graph;
+use mpnet_graphs::passes::Pipeline;
 use mpnet_plan::{AdamW, Provider, Symbol};
 
 /// Which graph.
@@ -41,6 +43,9 @@ pub struct GraphArgs {
     pub compiled_for: CompiledForArgs,
     #[command(flatten)]
     pub recompute: RecomputeArgs,
+    /// Print the passes that make the graph of the stage training or step, in order, and nothing else
+    #[arg(long)]
+    pub passes: bool,
     /// Print every node, not only the figures
     #[arg(long)]
     pub nodes: bool,
@@ -59,9 +64,9 @@ pub struct GraphArgs {
 }
 
 impl GraphArgs {
-    fn step(&self, config: &ModelConfig) -> Result<Graph> {
+    fn options(&self) -> Options {
         let placement = self.compiled_for.execution().place();
-        let options = Options {
+        Options {
             optimizer: AdamW::default(),
             provider: self.compiled_for.provider,
             precision: placement.precision,
@@ -69,8 +74,26 @@ impl GraphArgs {
             own_kernels: placement.own_kernels,
             gradient_checkpointing: self.recompute.gradient_checkpointing,
             expose: false,
-        };
-        Ok(step_graph(config, &options)?.graph)
+        }
+    }
+
+    /// The passes of the stage.
+    fn pipeline(&self, config: &ModelConfig) -> Result<Pipeline> {
+        match self.stage {
+            Stage::Training => {
+                let options = ort_training::Options {
+                    optimizer: AdamW::default(),
+                    gradient_checkpointing: self.recompute.gradient_checkpointing,
+                    expose: false,
+                };
+                let provider = self.compiled_for.provider;
+                Ok(ort_training::training_passes(config, &options, provider)?)
+            }
+            Stage::Step => Ok(portable::step_passes(config, &self.options())?),
+            Stage::Model | Stage::Evaluation => {
+                bail!("--passes lists those of --stage training and --stage step")
+            }
+        }
     }
 
     /// The sizes of the batch that the figures are for.
@@ -100,11 +123,15 @@ impl GraphArgs {
 /// Where the model is not valid.
 pub fn run(args: &GraphArgs) -> Result<()> {
     let config = args.model.config()?;
+    if args.passes {
+        say!("{}", args.pipeline(&config)?.to_string().trim_end())?;
+        return Ok(());
+    }
     let sizes = args.sizes(config.max_positions)?;
     let graph: Graph = match args.stage {
         Stage::Model => pretraining(&config, true, AttentionForm::Expanded)?.graph,
         Stage::Training => training_graph(&config, false, Provider::Cpu)?.0,
-        Stage::Step => args.step(&config)?,
+        Stage::Step => step_graph(&config, &args.options())?.graph,
         Stage::Evaluation => eval_graph(&config, false)?,
     };
     if args.nodes {

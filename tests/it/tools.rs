@@ -242,6 +242,38 @@ fn graph_prints_ops_and_figures() {
 }
 
 #[test]
+fn graph_prints_the_passes_of_a_stage() {
+    let passes = |further: &[&str]| {
+        let arguments = [&["graph", "--preset", "tiny", "--passes"], further].concat();
+        mpnet(&repository(""), &arguments)
+    };
+    let cuda = [
+        "--stage",
+        "step",
+        "--provider",
+        "cuda",
+        "--precision",
+        "bf16",
+    ];
+    let step = stdout(&mut passes(&cuda));
+    let lines: Vec<&str> = step.lines().collect();
+    let place = |name| lines.iter().position(|line| *line == name);
+    assert!(
+        place("fuse/residual_norm") < place("differentiate"),
+        "{step}"
+    );
+    assert!(place("differentiate") < place("lower_precision"), "{step}");
+    let training = stdout(&mut passes(&[]));
+    assert!(training.starts_with("differentiate\n"), "{training}");
+    let refused = passes(&["--stage", "model"]).output().unwrap();
+    let words = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        !refused.status.success() && words.contains("--stage step"),
+        "{words}"
+    );
+}
+
+#[test]
 fn tokenizer_train_makes_the_example_tokenizer_again() {
     let folder = tempfile::tempdir().unwrap();
     let corpus = repository("examples/corpus/train");

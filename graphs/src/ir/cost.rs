@@ -153,7 +153,8 @@ fn size(dim: &Dim, sizes: &Bindings) -> u64 {
 mod tests {
     use super::*;
     use crate::ir::{DType, Dim, GraphError, Symbol, Type};
-    use crate::lower::ort_training::{eval_graph, training_graph};
+    use crate::lower::evaluation::eval_graph;
+    use crate::lower::ort_training::training_graph;
     use crate::model::parameters::{Parameter, parameters};
     use crate::model::testing::tiny;
     use crate::ops::Graph;

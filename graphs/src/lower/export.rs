@@ -5,9 +5,9 @@ use crate::ir::{DType, GraphError, Type, ValueId, ValueKind};
 use crate::onnx::export::{Encoded, ExportOptions, export};
 use crate::ops::Graph;
 use crate::ops::{Kernel, Op};
-use crate::passes;
 use crate::passes::expand::expand;
 use crate::passes::precision::lower_precision;
+use crate::passes::{Pipeline, tidy};
 use half::f16;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -47,15 +47,7 @@ pub fn lower(
     model: &mut dyn Write,
     outside: &mut dyn Write,
 ) -> Result<(), GraphError> {
-    passes::run(&mut graph, passes::PASSES)?;
-    expand(&mut graph, &|op| {
-        op.operator().kernels().contains(&Kernel::Standard)
-    })?;
-    passes::run(&mut graph, passes::PASSES)?;
-    if weights == Weights::F16 {
-        lower_precision(&mut graph, DType::F16)?;
-        passes::run(&mut graph, passes::PASSES)?;
-    }
+    pipeline(weights).run(&mut graph)?;
     let derived = derive_parameters(&mut graph);
     let of_products = weights_of_products(&graph);
     let types: HashMap<String, Type> = graph
@@ -99,6 +91,24 @@ pub fn lower(
         })
     };
     export(&graph, name, options, &mut encode, model, outside)
+}
+
+/// The passes that make the graph that is written from that of the encoder.
+pub fn pipeline(weights: Weights) -> Pipeline {
+    Pipeline::default()
+        .stage("tidy", tidy())
+        .pass("expand", |graph| {
+            let standard = |op: &Op| op.operator().kernels().contains(&Kernel::Standard);
+            expand(graph, &standard)
+        })
+        .stage("tidy_expanded", tidy())
+        .when(weights == Weights::F16, |pipeline| {
+            pipeline
+                .pass("lower_precision", |graph| {
+                    lower_precision(graph, DType::F16)
+                })
+                .stage("tidy_lowered", tidy())
+        })
 }
 
 impl Derived {

@@ -1,19 +1,20 @@
 //! The artifacts of ONNX Runtime's training API, in the layout that its own tools emit.
 
-use crate::autodiff;
+use super::differentiate::{differentiate, mark, take_gradients};
+use super::evaluation::eval_graph_with;
+use super::randomness::randomness;
 use crate::ir::{DType, GraphError, Type, ValueId};
 use crate::model::AttentionForm;
 use crate::model::task::{Task, loss_graph};
 use crate::onnx::model::to_onnx;
-use crate::ops::Graph;
-use crate::ops::Op;
 use crate::ops::accumulate::Accumulate;
 use crate::ops::reduce::SumSquares;
+use crate::ops::{Graph, Op};
 use crate::optimizer::adamw::{NORM_CARRIER, NORM_EPSILON, NORM_WEIGHT, optimizer_model};
-use crate::passes;
 use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
-use mpnet_plan::{AdamW, Dim, Provider, Randomness, names};
+use crate::passes::{Pipeline, tidy};
+use mpnet_plan::{AdamW, Dim, DropoutSite, Provider, Randomness, names};
 
 /// What to compile beside the model itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,46 +95,83 @@ fn training_graph_with(
     attention: AttentionForm,
 ) -> Result<(Graph, Vec<ValueId>, Randomness), GraphError> {
     let model = loss_graph(task, true, attention)?;
+    let pipeline = pipeline(options, provider, &model.sites);
     let figures: Vec<_> = model.all_figures().collect();
     let mut graph = model.graph;
-    let one = Type::f32([Dim::from(1)]);
-    let scale = graph.input(names::LOSS_SCALE, one);
-    let scale = graph.reshape(scale, [])?;
-    let loss = graph.mul(model.loss_sum, scale)?;
-    let checkpoints: &[ValueId] = match options.gradient_checkpointing {
-        true => &model.checkpoints,
-        false => &[],
-    };
-    let grads = autodiff::gradients_from_checkpoints(&mut graph, loss, checkpoints)?;
-    graph.output(names::LOSS, loss);
     for (name, figure) in figures {
         graph.output(name, figure);
     }
-
-    let dropout = match provider.info().dropout_on_device {
-        true => {
-            let factors = device_dropout(&mut graph, &model.sites)?;
-            expand(&mut graph, &|op| !matches!(op, Op::FactorDropout(_)))?;
-            Randomness::Factors(factors)
+    if options.gradient_checkpointing {
+        mark(&mut graph, &model.checkpoints);
+    }
+    pipeline.run(&mut graph)?;
+    let randomness = randomness(&graph, provider, model.sites);
+    // Those of the user, parameters, buffers, and whether they are reset.
+    let (mut user, mut buffers, mut reset) = (Vec::new(), Vec::new(), Vec::new());
+    for input in graph.inputs() {
+        let name = graph.label(*input);
+        if name == RESET {
+            reset.push(*input);
+        } else if name.ends_with(BUFFER) {
+            buffers.push(*input);
+        } else {
+            user.push(*input);
         }
-        false => Randomness::Masks(model.sites),
-    };
-    let user_inputs = graph.inputs().to_vec();
+    }
+    let inputs = [&user, graph.parameters(), &buffers, &reset].concat();
+    Ok((graph, inputs, randomness))
+}
+
+/// The passes that make the training graph on `provider` from that of the model with its loss.
+///
+/// # Errors
+/// Where the configuration is not valid.
+pub fn training_passes(
+    task: &dyn Task,
+    options: &Options,
+    provider: Provider,
+) -> Result<Pipeline, GraphError> {
+    let model = loss_graph(task, true, AttentionForm::Expanded)?;
+    Ok(pipeline(options, provider, &model.sites))
+}
+
+fn pipeline(options: &Options, provider: Provider, sites: &[DropoutSite]) -> Pipeline {
+    let (expose, sites) = (options.expose, sites.to_vec());
+    Pipeline::default()
+        .pass("differentiate", differentiate)
+        .when(provider.info().dropout_on_device, |pipeline| {
+            pipeline
+                .pass("device_dropout", move |graph| device_dropout(graph, &sites))
+                // Its kernels are those of session engines.
+                .pass("expand_dropout", |graph| {
+                    expand(graph, &|op| !matches!(op, Op::FactorDropout(_)))
+                })
+        })
+        .pass("accumulate", move |graph| accumulate(graph, expose))
+        .stage("tidy", tidy())
+        // ScatterND has several threads on the CPU, and two that add to one row at once lose an addition.
+        .pass("expand_scatter", |graph| {
+            expand(graph, &|op| !matches!(op, Op::ScatterAdd(_)))
+        })
+}
+
+/// Input that says whether gradients are stored anew instead of added.
+const RESET: &str = "lazy_reset_grad";
+/// Ends the name of a gradient's buffer, behind its parameter's.
+const BUFFER: &str = "_grad.accumulation.buffer";
+
+/// Adds every gradient to its buffer, and takes the norm of all.
+fn accumulate(graph: &mut Graph, expose: bool) -> Result<(), GraphError> {
+    let gradients = take_gradients(graph)?;
     let flag = Type::new(DType::Bool, [Dim::from(1)]);
-    let reset = graph.input("lazy_reset_grad", flag);
-    let mut buffers = Vec::new();
+    let reset = graph.input(RESET, flag);
     let mut flags = Vec::new();
     let mut exposed = Vec::new();
     let mut squares: Option<ValueId> = None;
-    for (parameter, grad) in graph.parameters().to_vec().into_iter().zip(grads) {
+    for (parameter, grad) in gradients {
         let name = graph.label(parameter);
-        let grad = grad.ok_or_else(|| GraphError::Derivative {
-            op: "parameter",
-            reason: format!("the loss does not depend on '{name}'"),
-        })?;
         let ty = graph.ty(parameter).clone();
-        let buffer = graph.input(format!("{name}_grad.accumulation.buffer"), ty);
-        buffers.push(buffer);
+        let buffer = graph.input(format!("{name}{BUFFER}"), ty);
         let outputs = graph.apply(Accumulate, &[buffer, grad, reset])?;
         flags.push((format!("{name}_grad.accumulation.out"), outputs[0]));
         exposed.push((names::exposed_gradient(&name), outputs[1]));
@@ -146,11 +184,9 @@ fn training_graph_with(
     if let Some(sum) = squares {
         let norm = graph.sqrt(sum)?;
         graph.output(names::GRADIENT_NORM, norm);
-        let (buffer, flag) = carry(&mut graph, norm)?;
-        buffers.push(buffer);
-        flags.push(flag);
+        flags.push(carry(graph, norm)?);
     }
-    if options.expose {
+    if expose {
         for (name, value) in exposed {
             // A copy: the buffer itself belongs to the training API.
             let zero = graph.scalar(0.0)?;
@@ -161,21 +197,14 @@ fn training_graph_with(
     for (name, value) in flags {
         graph.output(name, value);
     }
-    passes::run(&mut graph, passes::PASSES)?;
-    // ScatterND has several threads on the CPU, and two that add to one row at once lose an addition.
-    expand(&mut graph, &|op| !matches!(op, Op::ScatterAdd(_)))?;
-    let mut inputs = user_inputs;
-    inputs.extend(graph.parameters());
-    inputs.extend(buffers);
-    inputs.push(reset);
-    Ok((graph, inputs, dropout))
+    Ok(())
 }
 
-/// Makes `norm` the gradient of [`NORM_CARRIER`]: its buffer, and its flag with the flag's name.
-fn carry(graph: &mut Graph, norm: ValueId) -> Result<(ValueId, (String, ValueId)), GraphError> {
+/// Makes `norm` the gradient of [`NORM_CARRIER`]: gives the flag with its name.
+fn carry(graph: &mut Graph, norm: ValueId) -> Result<(String, ValueId), GraphError> {
     let ty = Type::f32([Dim::from(1)]);
     let carrier = graph.parameter(NORM_CARRIER, ty.clone());
-    let buffer = graph.input(format!("{NORM_CARRIER}_grad.accumulation.buffer"), ty);
+    let buffer = graph.input(format!("{NORM_CARRIER}{BUFFER}"), ty);
     let epsilon = graph.scalar(f64::from(NORM_EPSILON))?;
     let weight = graph.scalar(f64::from(NORM_WEIGHT))?;
     let gradient = graph.add(norm, epsilon)?;
@@ -190,42 +219,13 @@ fn carry(graph: &mut Graph, norm: ValueId) -> Result<(ValueId, (String, ValueId)
     let always = graph.constant(DType::Bool, &[1], [1.0])?;
     let outputs = graph.apply(Accumulate, &[buffer, gradient, always])?;
     let flag = format!("{NORM_CARRIER}_grad.accumulation.out");
-    Ok((buffer, (flag, outputs[0])))
-}
-
-/// The optimised evaluation graph.
-///
-/// # Errors
-/// Where the configuration is not valid.
-pub fn eval_graph(task: &dyn Task, expose: bool) -> Result<Graph, GraphError> {
-    eval_graph_with(task, expose, AttentionForm::Expanded)
-}
-
-/// [`eval_graph`] with attention in the form asked for.
-///
-/// # Errors
-/// Where the configuration is not valid.
-pub(crate) fn eval_graph_with(
-    task: &dyn Task,
-    expose: bool,
-    attention: AttentionForm,
-) -> Result<Graph, GraphError> {
-    let model = loss_graph(task, false, attention)?;
-    let mut outputs: Vec<_> = model.all_figures().collect();
-    if expose {
-        outputs.extend(model.exposed);
-    }
-    let mut graph = model.graph;
-    for (name, value) in outputs {
-        graph.output(name, value);
-    }
-    passes::run(&mut graph, passes::PASSES)?;
-    Ok(graph)
+    Ok((flag, outputs[0]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lower::evaluation::eval_graph;
     use crate::model::config::ModelConfig;
     use crate::model::task::{CORRECT, LOGITS, LOSS_SUM};
     use crate::model::testing::{smallest, tiny};

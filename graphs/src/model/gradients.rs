@@ -235,7 +235,7 @@ fn the_single_stream_encoder() -> Result<(), GraphError> {
             let grad = grad.unwrap_or_else(|| panic!("{name} is missing"));
             graph.output(name, grad);
         }
-        passes::run(&mut graph, passes::PASSES)?;
+        passes::Pipeline::of("tidy", passes::tidy()).run(&mut graph)?;
         let mut feeds = random_feeds(&graph, &SIZES, 14, 0);
         // The second row is padded.
         let mask = ndarray::arr2(&[[1.0; 6], [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]]);

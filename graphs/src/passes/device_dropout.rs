@@ -17,13 +17,13 @@ use mpnet_plan::{DropoutSite, Factor};
 use std::collections::HashMap;
 
 /// Replaces the mask inputs of `sites` by their computation, and every Dropout by a choice between
-/// its input and 0 with the scaling behind it; returns the inputs that take the masks' place.
+/// its input and 0 with the scaling behind it; [`factors`] are the inputs that take the masks' place.
 ///
 /// # Errors
 /// Where a site's mask is neither `[rows, B, width]` nor `[B, H, rows, keys]`.
-pub fn device_dropout(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Vec<Factor>, GraphError> {
+pub fn device_dropout(graph: &mut Graph, sites: &[DropoutSite]) -> Result<(), GraphError> {
     if sites.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let nodes = std::mem::take(&mut graph.nodes);
     let factors = Factors::new(graph, sites)?;
@@ -77,7 +77,19 @@ pub fn device_dropout(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Vec<Fa
     }
     map.extend((map.len()..graph.values.len()).map(ValueId));
     graph.replace_uses(&map);
-    Ok(factors.declared)
+    Ok(())
+}
+
+/// The factors that a graph takes, in the order of its inputs.
+pub fn factors(graph: &Graph) -> Vec<Factor> {
+    let inputs = graph.inputs().iter();
+    inputs
+        .filter(|input| graph.ty(**input).dtype == DType::U32)
+        .map(|input| Factor {
+            name: graph.label(*input),
+            shape: graph.ty(*input).shape.clone(),
+        })
+        .collect()
 }
 
 /// What takes a mask's place.
@@ -96,9 +108,8 @@ fn invalid(reason: String) -> GraphError {
     }
 }
 
-/// The factors as they are declared, and their inputs.
+/// The inputs of factors.
 struct Factors {
-    declared: Vec<Factor>,
     inputs: HashMap<&'static str, ValueId>,
     /// u32 `[1]` each.
     sites: Vec<ValueId>,
@@ -120,7 +131,6 @@ const SITES: &str = "dropout.sites";
 impl Factors {
     fn new(graph: &mut Graph, sites: &[DropoutSite]) -> Result<Factors, GraphError> {
         let mut factors = Factors {
-            declared: Vec::new(),
             inputs: HashMap::new(),
             sites: Vec::new(),
         };
@@ -157,12 +167,8 @@ impl Factors {
     }
 
     fn declare(&mut self, graph: &mut Graph, name: &'static str, shape: Vec<Dim>) -> ValueId {
-        let input = graph.input(name, Type::new(DType::U32, shape.clone()));
+        let input = graph.input(name, Type::new(DType::U32, shape));
         self.inputs.insert(name, input);
-        self.declared.push(Factor {
-            name: name.to_owned(),
-            shape,
-        });
         input
     }
 

@@ -80,14 +80,14 @@ mod tests {
     use crate::model::testing::{SIZES, batch, tiny};
     use crate::model::{AttentionForm, Objective};
     use crate::ops::Op;
-    use crate::passes::{self, FUSIONS, PASSES};
+    use crate::passes::{Pipeline, fusions, tidy};
 
     #[test]
     fn weight_gradients_read_rows_that_are_computed_again() -> Result<(), GraphError> {
         let model = pretraining(&tiny(), true, AttentionForm::Expanded)?;
         let mut graph = model.graph;
         graph.output("loss", model.loss_sum);
-        passes::run(&mut graph, FUSIONS)?;
+        Pipeline::of("fuse", fusions()).run(&mut graph)?;
         let loss = graph.outputs[0].1;
         for (i, grad) in crate::autodiff::gradients(&mut graph, loss)?
             .into_iter()
@@ -95,7 +95,7 @@ mod tests {
         {
             graph.output(format!("grad{i}"), grad.expect("a gradient"));
         }
-        passes::run(&mut graph, PASSES)?;
+        Pipeline::of("tidy", tidy()).run(&mut graph)?;
         let feeds = batch(&graph, Objective::Mpnet, 3);
         let before = interpret(&graph, &SIZES, &feeds)?;
         run(&mut graph)?;

@@ -9,25 +9,25 @@ mod optimizer;
 pub use crate::onnx::usage::OperatorUse;
 pub use kernels::attends;
 
-use super::ort_training;
-use crate::autodiff;
-use crate::ir::{DType, GraphError, Type, ValueId, verify};
+use super::differentiate::{differentiate, mark, take_gradients};
+use super::evaluation::eval_graph_with;
+use super::randomness::randomness;
+use crate::ir::{DType, GraphError};
 use crate::model::AttentionForm;
 use crate::model::task::{Task, loss_graph};
 use crate::onnx::model::to_onnx_with_sizes;
-use crate::ops::Graph;
 use crate::ops::matmul::MatMul;
 use crate::ops::softmax::SoftmaxGrad;
-use crate::ops::{Feature, Kernel, Op};
-use crate::passes;
+use crate::ops::{Feature, Graph, Kernel, Op};
 use crate::passes::absorb_scale::absorb_scale;
 use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
 use crate::passes::precision::lower_precision;
 use crate::passes::softmax_row_sum::softmax_row_sum;
+use crate::passes::{Pipeline, fusions, lighter_derivatives, tidy};
 use layout::Layout;
 use mpnet_plan::{
-    AdamW, Dim, KernelId, Link, Models, Plan, Precision, Provider, Randomness, names,
+    AdamW, DropoutSite, KernelId, Link, Models, Plan, Precision, Provider, Randomness, names,
 };
 use std::collections::BTreeMap;
 
@@ -137,7 +137,7 @@ pub fn compile(task: &dyn Task, options: &Options) -> Result<Artifacts, GraphErr
         to_onnx_with_sizes(&graph, name, &inputs, &check, options.kernels())
     };
     let plain = |mut graph: Graph| {
-        simplify(&mut graph, options)?;
+        simplified(Pipeline::default(), *options).run(&mut graph)?;
         Ok::<_, GraphError>(graph)
     };
     let shared = provider.info().addresses;
@@ -181,30 +181,70 @@ pub fn compile(task: &dyn Task, options: &Options) -> Result<Artifacts, GraphErr
     })
 }
 
-/// Rewrites `graph` into operators that the target has.
-fn simplify(graph: &mut Graph, options: &Options) -> Result<(), GraphError> {
-    expand(graph, &|op| options.has(op))?;
-    passes::run(graph, passes::PASSES)?;
+/// `pipeline`, and then into operators that the provider has.
+fn simplified(pipeline: Pipeline, options: Options) -> Pipeline {
     let scaled = MatMul {
         alpha: 0.5,
         ..MatMul::default()
     };
-    if !options.has(&scaled.into()) {
-        return Ok(());
-    }
-    absorb_scale(graph)?;
-    verify(graph, "absorb_scale")
+    pipeline
+        .pass("expand", move |graph| expand(graph, &|op| options.has(op)))
+        .stage("tidy_expanded", tidy())
+        .when(options.has(&scaled.into()), |pipeline| {
+            pipeline.pass("absorb_scale", absorb_scale)
+        })
 }
 
-/// Rewrites an f32 graph to work in `precision`.
-fn convert(graph: &mut Graph, precision: Precision) -> Result<(), GraphError> {
+/// `pipeline`, and then into the arithmetic of the step.
+fn converted(pipeline: Pipeline, precision: Precision) -> Pipeline {
     let low = match precision {
-        Precision::F32 => return Ok(()),
+        Precision::F32 => return pipeline,
         Precision::BF16 => DType::BF16,
         Precision::F16 => DType::F16,
     };
-    lower_precision(graph, low)?;
-    verify(graph, "lower_precision")
+    pipeline.pass("lower_precision", move |graph| lower_precision(graph, low))
+}
+
+/// The passes that make a training step from the graph of a model with its loss and its figures.
+fn step_pipeline(options: Options, sites: &[DropoutSite]) -> Pipeline {
+    let sites = sites.to_vec();
+    let pipeline = Pipeline::default()
+        .when(options.fuses(), |pipeline| {
+            pipeline.stage("fuse", fusions())
+        })
+        .pass("differentiate", differentiate)
+        .stage("tidy", tidy())
+        .when(options.fuses(), |pipeline| {
+            pipeline.stage("lighten", lighter_derivatives())
+        })
+        .when(!options.has(&SoftmaxGrad.into()), |pipeline| {
+            pipeline.pass("softmax_row_sum", softmax_row_sum)
+        })
+        .when(options.provider.info().dropout_on_device, |pipeline| {
+            pipeline.pass("device_dropout", move |graph| device_dropout(graph, &sites))
+        });
+    let pipeline = simplified(pipeline, options);
+    converted(pipeline, options.precision)
+        .pass("accumulate", move |graph| accumulate(graph, options.expose))
+        .stage("tidy_step", tidy())
+}
+
+/// The passes that make an evaluation from the graph of its own.
+fn eval_pipeline(options: Options) -> Pipeline {
+    let pipeline = Pipeline::default().when(options.fuses(), |pipeline| {
+        pipeline.stage("fuse", fusions())
+    });
+    let pipeline = simplified(pipeline, options);
+    converted(pipeline, options.precision).stage("tidy_evaluation", tidy())
+}
+
+/// The passes that make the step of `task`.
+///
+/// # Errors
+/// Where the configuration is not valid.
+pub fn step_passes(task: &dyn Task, options: &Options) -> Result<Pipeline, GraphError> {
+    let model = loss_graph(task, true, options.form(task))?;
+    Ok(step_pipeline(*options, &model.sites))
 }
 
 /// A training step ready to emit.
@@ -220,86 +260,36 @@ pub struct Step {
 pub fn step_graph(task: &dyn Task, options: &Options) -> Result<Step, GraphError> {
     let model = loss_graph(task, true, options.form(task))?;
     let figures: Vec<_> = model.all_figures().collect();
-    let count = figures.len();
     let mut graph = model.graph;
-    // What the loss and the figures are is said by outputs while the graph is rewritten.
     for (name, figure) in figures {
         graph.output(name, figure);
     }
     if options.gradient_checkpointing {
-        for (index, checkpoint) in model.checkpoints.iter().enumerate() {
-            graph.output(format!("checkpoint.{index}"), *checkpoint);
-        }
+        mark(&mut graph, &model.checkpoints);
     }
-    if options.fuses() {
-        passes::run(&mut graph, passes::FUSIONS)?;
-    }
-    let mut figures = graph.outputs.split_off(0);
-    let checkpoints = figures.split_off(count);
-    let checkpoints: Vec<ValueId> = checkpoints.iter().map(|(_, v)| *v).collect();
-    let loss_sum = figures[0].1;
-    let scale = graph.input(names::LOSS_SCALE, Type::f32([Dim::from(1)]));
-    let scale = graph.reshape(scale, [])?;
-    let loss = graph.mul(loss_sum, scale)?;
-    let grads = autodiff::gradients_from_checkpoints(&mut graph, loss, &checkpoints)?;
-    graph.output(names::LOSS, loss);
-    graph.outputs.append(&mut figures);
-    let figures = graph.outputs().len();
-    for (parameter, grad) in graph.parameters().to_vec().into_iter().zip(grads) {
-        let name = graph.label(parameter);
-        let grad = grad.ok_or_else(|| GraphError::Derivative {
-            op: "parameter",
-            reason: format!("the loss does not depend on '{name}'"),
-        })?;
-        graph.output(names::exposed_gradient(&name), grad);
-    }
-    passes::run(&mut graph, passes::PASSES)?;
-    if options.fuses() {
-        passes::run(&mut graph, passes::LIGHTER_DERIVATIVES)?;
-    }
-    if !options.has(&SoftmaxGrad.into()) {
-        softmax_row_sum(&mut graph)?;
-        verify(&graph, "softmax_row_sum")?;
-    }
-    let randomness = match options.provider.info().dropout_on_device {
-        true => Randomness::Factors(device_dropout(&mut graph, &model.sites)?),
-        false => Randomness::Masks(model.sites),
-    };
-    simplify(&mut graph, options)?;
-    convert(&mut graph, options.precision)?;
-    let gradients = graph.outputs.split_off(figures);
-    accumulate(&mut graph, gradients, options.expose)?;
-    passes::run(&mut graph, passes::PASSES)?;
+    step_pipeline(*options, &model.sites).run(&mut graph)?;
+    let randomness = randomness(&graph, options.provider, model.sites);
     Ok(Step { graph, randomness })
 }
 
 /// The evaluation for a target and a precision.
 fn eval_graph(task: &dyn Task, options: &Options) -> Result<Graph, GraphError> {
     let form = options.form(task);
-    let mut graph = ort_training::eval_graph_with(task, options.expose, form)?;
-    if options.fuses() {
-        passes::run(&mut graph, passes::FUSIONS)?;
-    }
-    simplify(&mut graph, options)?;
-    convert(&mut graph, options.precision)?;
-    passes::run(&mut graph, passes::PASSES)?;
+    let mut graph = eval_graph_with(task, options.expose, form)?;
+    eval_pipeline(*options).run(&mut graph)?;
     Ok(graph)
 }
 
-/// Adds every gradient, an output in the order of the parameters, to what has been gathered so far.
-fn accumulate(
-    graph: &mut Graph,
-    gradients: Vec<(String, ValueId)>,
-    expose: bool,
-) -> Result<(), GraphError> {
-    let parameters = graph.parameters().to_vec();
-    for (parameter, (exposed, grad)) in parameters.into_iter().zip(gradients) {
-        let Link { input, output } = gradient(&graph.label(parameter));
+/// Adds every gradient to what has been gathered so far.
+fn accumulate(graph: &mut Graph, expose: bool) -> Result<(), GraphError> {
+    for (parameter, grad) in take_gradients(graph)? {
+        let parameter = graph.label(parameter);
+        let Link { input, output } = gradient(&parameter);
         let so_far = graph.input(input, graph.ty(grad).clone());
         let sum = graph.add(so_far, grad)?;
         graph.output(output, sum);
         if expose {
-            graph.output(exposed, sum);
+            graph.output(names::exposed_gradient(&parameter), sum);
         }
     }
     Ok(())

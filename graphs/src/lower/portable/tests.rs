@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::ir::memory::peak;
-use crate::ir::{Array, Bindings, Symbol, interpret};
+use crate::ir::{Array, Bindings, Dim, Symbol, interpret};
+use crate::lower::ort_training;
 use crate::model::Objective;
 use crate::model::config::{Activation, ModelConfig};
 use ndarray::IxDyn;
@@ -478,4 +479,37 @@ fn checkpointing_keeps_less() {
         let (again, kept) = (peak(true), peak(false));
         assert!(again < 0.4 * kept, "{again} of {kept} on {target}");
     }
+}
+
+/// Passes are told apart by their names, on every provider and in every precision.
+#[test]
+fn no_pass_of_a_pipeline_has_the_name_of_another() {
+    for &provider in Provider::ALL {
+        for &precision in Precision::ALL {
+            let options = options(provider, precision);
+            let config = config(Activation::Gelu, false);
+            let step = step_passes(&config, &options).unwrap();
+            for pipeline in [step, eval_pipeline(options)] {
+                let names: Vec<&str> = pipeline.names().collect();
+                let unique: std::collections::BTreeSet<&str> = names.iter().copied().collect();
+                assert_eq!(unique.len(), names.len(), "{names:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn conditions_decide_which_passes_are_in_a_step() {
+    let config = config(Activation::Gelu, false);
+    let passes = |provider, precision| {
+        let step = step_passes(&config, &options(provider, precision)).unwrap();
+        step.names().map(String::from).collect::<Vec<_>>()
+    };
+    let cuda = passes(Provider::Cuda, Precision::BF16);
+    let cpu = passes(Provider::Cpu, Precision::F32);
+    for name in ["fuse/residual_norm", "device_dropout", "lower_precision"] {
+        let name = &name.to_owned();
+        assert!(cuda.contains(name) && !cpu.contains(name), "{name}");
+    }
+    assert_eq!(cpu[0], "differentiate");
 }
