@@ -131,7 +131,7 @@ def residual_norm(dtype, rows, width, dropping=True, both=True):
 
     d_normal, d_copy = floats(rows, width) if both else None, floats(rows, width, dtype=dtype)
     y.backward(d_copy.double() + (d_normal.double() if both else 0))
-    blocks = min(-(-rows // 4), 396)
+    blocks = min(-(-rows // 4), 264)
     d_residual, d_branch, parts = empty(rows, width), empty(rows, width, dtype=dtype), empty(blocks * 3 * width)
     vectors = empty(width), empty(width), empty(width)
 

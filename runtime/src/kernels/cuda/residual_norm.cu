@@ -5,14 +5,15 @@
 #define WIDTH 768
 #endif
 
-#define PIECE (WIDTH % 8 == 0 ? 8 : WIDTH % 4 == 0 ? 4 : WIDTH % 2 == 0 ? 2 : 1)
+// Numbers that a lane loads at once: of f32 16 bytes at most, so that what a warp loads is in one piece.
+#define PIECE (WIDTH % 4 == 0 ? 4 : WIDTH % 2 == 0 ? 2 : 1)
 #define PIECES (WIDTH / PIECE)
 #define EACH ((PIECES + 31) / 32)  // pieces of a lane
 #define WHOLE (PIECES % 32 == 0)
 #define WARPS 4
 #define THREADS (32 * WARPS)
 // Blocks that share a multiprocessor: what they gather stays in registers.
-#define GRAD_BLOCKS (WIDTH <= 768 ? 3 : WIDTH <= 1024 ? 2 : 1)
+#define GRAD_BLOCKS (WIDTH <= 1024 ? 2 : 1)
 
 // normal, copy and sum [rows, WIDTH] of residual + dropout(branch + bias); an element is dropped where
 // the product of its row's and its column's factor is below `limit`.

@@ -13,7 +13,7 @@ const WARPS: usize = 4;
 /// Blocks of the forward kernel at most; each goes on where it ends.
 const BLOCKS: usize = 8192;
 /// The same of the derivative, whose blocks each leave sums behind: what a large GPU runs at once.
-const GRAD_BLOCKS: usize = 396;
+const GRAD_BLOCKS: usize = 264;
 
 /// `ResidualNorm` for branches of one type.
 #[derive(Debug, Clone)]
