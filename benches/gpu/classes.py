@@ -8,7 +8,7 @@ import re
 import sys
 
 CLASSES = [
-    ("attention, ours", r"^(forward|backward_query|backward_key_value|row_records|prepare|sum_bias|clear_behind_keys)$"),
+    ("attention, ours", r"^(forward|backward_query|backward_key_value|row_records|row_info|prepare|arrange|clear_behind_keys)$"),
     ("residual and LayerNorm, ours", r"^(residual_norm|normalized_again)"),
     ("bias, GELU, dropout, ours", r"^bias_gelu"),
     ("loss, ours", r"^(cross_entropy|sum_losses)"),

@@ -30,7 +30,9 @@ def kernel(files, name, **definitions):
     key = tuple(files), tuple(definitions.items())
     if key not in modules:
         major, minor = torch.cuda.get_device_capability()
-        options = [f"--gpu-architecture=sm_{major}{minor}", "--std=c++17"]
+        # What belongs to one architecture alone, as wgmma does to 9.0.
+        feature = "a" if (major, minor) == (9, 0) else ""
+        options = [f"--gpu-architecture=sm_{major}{minor}{feature}", "--std=c++17"]
         options += [f"-D{n}={v}" for n, v in definitions.items()]
         text = b"".join((FOLDER / f).read_bytes() for f in files)
         program, size = ctypes.c_void_p(), ctypes.c_size_t()

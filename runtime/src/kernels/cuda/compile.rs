@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cudarc::nvrtc::sys::{self, nvrtcProgram, nvrtcResult};
@@ -24,8 +25,14 @@ pub(super) fn machine_code(
     (major, minor): (i32, i32),
     driver: i32,
 ) -> Result<Vec<u8>, String> {
+    // What one architecture alone has, as the products of whole warpgroups of 9.0, is asked for by an "a".
+    let alone = if (major, minor) == HOPPER && knows_hopper() {
+        "a"
+    } else {
+        ""
+    };
     let mut options = vec![
-        format!("--gpu-architecture=sm_{major}{minor}"),
+        format!("--gpu-architecture=sm_{major}{minor}{alone}"),
         "--std=c++17".to_owned(),
     ];
     options.extend(
@@ -54,6 +61,23 @@ pub(super) fn machine_code(
         tracing::warn!(path = %path.display(), %error, "compiled kernels cannot be kept");
     }
     Ok(code)
+}
+
+/// The compute capability of H100 and H200.
+pub(super) const HOPPER: (i32, i32) = (9, 0);
+
+/// Whether NVRTC compiles what that capability alone has: CUDA 12 does too, but was not tried.
+pub(super) fn knows_hopper() -> bool {
+    static KNOWS: OnceLock<bool> = OnceLock::new();
+    *KNOWS.get_or_init(|| {
+        let (mut major, mut minor) = (0, 0);
+        // SAFETY: loading NVIDIA's library does no more than set it up; the version is written to live variables.
+        unsafe {
+            sys::is_culib_present()
+                && sys::nvrtcVersion(&mut major, &mut minor) == nvrtcResult::NVRTC_SUCCESS
+                && major >= 13
+        }
+    })
 }
 
 /// Length of the SHA-256 that follows the machine code in its file.

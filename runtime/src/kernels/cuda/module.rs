@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::sys::{self, CUfunction, CUresult, CUstream};
 
 use super::WITHOUT_KERNELS;
-use super::compile::machine_code;
+use super::compile::{HOPPER, knows_hopper, machine_code};
 use crate::device::nvidia_capability;
 
 /// Oldest compute capability with asynchronous copies and bf16 products.
@@ -66,26 +66,41 @@ pub(super) fn compiled(
     Ok(module)
 }
 
-/// Bytes of shared memory that a block may have on the GPU.
+/// What the choice of kernels asks of a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Abilities {
+    /// Bytes of shared memory that a block may have.
+    pub shared_memory: usize,
+    /// Whether kernels for compute capability 9.0 alone can be compiled for it.
+    pub hopper: bool,
+}
+
+/// The abilities of the GPU.
 ///
 /// # Errors
 /// There is no such GPU.
-pub(super) fn most_shared_memory(device_id: i32) -> Result<usize, String> {
-    use sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-    let (mut device, mut bytes) = (0, 0);
-    // SAFETY: plain queries into live variables.
-    unsafe {
-        check("find the GPU", sys::cuDeviceGet(&mut device, device_id))?;
-        check(
-            "be asked for the GPU's shared memory",
-            sys::cuDeviceGetAttribute(
-                &mut bytes,
-                CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
-                device,
-            ),
-        )?;
-    }
-    Ok(usize::try_from(bytes).unwrap_or(0))
+pub(super) fn abilities(device_id: i32) -> Result<Abilities, String> {
+    use sys::CUdevice_attribute as Attribute;
+    let mut device = 0;
+    // SAFETY: a plain query into a live variable.
+    check("find the GPU", unsafe {
+        sys::cuDeviceGet(&mut device, device_id)
+    })?;
+    let ask = |attribute| {
+        let mut found = 0;
+        // SAFETY: as above.
+        let asked = unsafe { sys::cuDeviceGetAttribute(&mut found, attribute, device) };
+        check("be asked for the GPU's abilities", asked).map(|()| found)
+    };
+    let shared = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+    let capability = (
+        ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+        ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+    );
+    Ok(Abilities {
+        shared_memory: usize::try_from(shared).unwrap_or(0),
+        hopper: capability == HOPPER && knows_hopper(),
+    })
 }
 
 impl Module {

@@ -1,6 +1,7 @@
-//! Two-stream attention on NVIDIA GPUs as an operator of ONNX Runtime: by tensor cores in 16 bits
-//! (`tensor_cores.cu`), else in f32 throughout (`f32.cu`).
+//! Two-stream attention on NVIDIA GPUs as an operator of ONNX Runtime: by tensor cores in 16 bits (`hopper.cu` on
+//! compute capability 9.0, else `tensor_cores.cu`) or in f32 throughout (`f32.cu`).
 
+mod hopper;
 mod tiling;
 
 use std::ffi::c_void;
@@ -11,14 +12,21 @@ use ort::value::TensorElementType;
 use super::definition::{
     Call, Definition, Source, arguments, element_number, grid, scratch, whole,
 };
-use super::module::{Launch, most_shared_memory};
+use super::module::{Launch, abilities};
 use crate::kernels::attention::{Attributes, Pass, Sizes};
-use tiling::Tiling;
+use tiling::{Kernels, Tiling};
 
 const TENSOR_CORES: &str = concat!(
     include_str!("../common.cuh"),
     include_str!("two_stream.cuh"),
+    include_str!("halves.cuh"),
     include_str!("tensor_cores.cu")
+);
+const HOPPER: &str = concat!(
+    include_str!("../common.cuh"),
+    include_str!("two_stream.cuh"),
+    include_str!("halves.cuh"),
+    include_str!("hopper.cu")
 );
 const F32: &str = concat!(
     include_str!("../common.cuh"),
@@ -64,21 +72,40 @@ struct DeviceSizes {
     drop_limit: u32,
 }
 
-/// What the kernels of both passes take.
+/// What both passes take.
 #[derive(Debug, Clone, Copy)]
-struct Shared {
+struct Operands {
     tiling: Tiling,
     device: DeviceSizes,
     query: *const c_void,
     key: *const c_void,
     value: *const c_void,
     positions: *const c_void,
+    keep: *const c_void,
+    bias: *const c_void,
     /// Dropout's factors.
     of_heads: *const c_void,
     of_rows: *const c_void,
-    /// Records of the keys, and the heads' tables of the bias: what `prepare` has made.
+    of_keys: *const c_void,
+}
+
+/// What `prepare` makes: records of the keys, and the heads' tables of the bias.
+#[derive(Debug, Clone, Copy)]
+struct Prepared {
     keys: *const c_void,
     tables: *const c_void,
+}
+
+/// What the derivative takes beside the operands, and its results.
+#[derive(Debug, Clone, Copy)]
+struct Gradients {
+    context: *const c_void,
+    d_context: *const c_void,
+    lse: *const c_void,
+    d_query: *const c_void,
+    d_key: *const c_void,
+    d_value: *const c_void,
+    d_bias: *const c_void,
 }
 
 impl Attention {
@@ -92,7 +119,7 @@ impl Attention {
         arguments: &mut [*mut c_void],
     ) -> ort::Result<()> {
         let definitions = self.definitions(tiling);
-        let source = self.source(&definitions, name);
+        let source = source(&definitions, tiling, name);
         // SAFETY: every caller gives the parameters that `name` has in the sources, and memory of the shapes that
         // were checked.
         unsafe { call.launch(&source, launch, arguments) }
@@ -107,51 +134,21 @@ impl Attention {
         ]
     }
 
-    fn source<'a>(
+    /// The context and the log-sum-exp.
+    fn results(
         &self,
-        definitions: &'a [(&'static str, usize)],
-        kernel: &'static str,
-    ) -> Source<'a> {
-        let text = match element_number(self.element) {
-            0 => F32,
-            _ => TENSOR_CORES,
-        };
-        Source {
-            text,
-            definitions,
-            kernel,
-        }
+        call: &Call<'_>,
+        tiling: Tiling,
+    ) -> ort::Result<(*const c_void, *const c_void)> {
+        Ok((
+            call.output(0, &tiling.sizes.query_shape())?,
+            call.output(1, &tiling.sizes.row_shape())?,
+        ))
     }
 
-    fn forward(&self, call: &mut Call<'_>, shared: &Shared) -> ort::Result<()> {
-        let (tiling, sizes) = (shared.tiling, shared.tiling.sizes);
-        let out = call.output(0, &sizes.query_shape())?;
-        let sums = call.output(1, &sizes.row_shape())?;
-        self.start(
-            call,
-            tiling,
-            "forward",
-            tiling.launch(tiling.row_tiles(), tiling.forward_memory()),
-            &mut arguments![
-                out,
-                sums,
-                shared.query,
-                shared.key,
-                shared.value,
-                shared.positions,
-                shared.keys,
-                shared.tables,
-                shared.of_heads,
-                shared.of_rows,
-                shared.device
-            ],
-        )
-    }
-
-    fn backward(&self, call: &mut Call<'_>, shared: &Shared) -> ort::Result<()> {
-        let (tiling, sizes) = (shared.tiling, shared.tiling.sizes);
-        let allocator = call.allocator()?;
-        let [gradient, out, sums] = [call.input(0)?, call.input(1)?, call.input(2)?];
+    /// The gradients, those of keys and values that no row has being zeros.
+    fn gradients(&self, call: &mut Call<'_>, operands: &Operands) -> ort::Result<Gradients> {
+        let (tiling, sizes) = (operands.tiling, operands.tiling.sizes);
         let ([d_query, d_key, d_value], d_bias) = match self.layout {
             Layout::Apart => (
                 [
@@ -170,7 +167,7 @@ impl Attention {
                     tiling,
                     "clear_behind_keys",
                     grid([sizes.predicted, sizes.batch], THREADS),
-                    &mut arguments![packed, shared.device],
+                    &mut arguments![packed, operands.device],
                 )?;
                 (
                     tiling.thirds_of(packed),
@@ -178,14 +175,84 @@ impl Attention {
                 )
             }
         };
+        Ok(Gradients {
+            context: call.input(1)?,
+            d_context: call.input(0)?,
+            lse: call.input(2)?,
+            d_query,
+            d_key,
+            d_value,
+            d_bias,
+        })
+    }
+
+    /// Adds up what every tile of rows of every text has left of the bias' gradient.
+    fn sum_bias(
+        &self,
+        call: &mut Call<'_>,
+        tiling: Tiling,
+        d_bias: *const c_void,
+        parts: *const c_void,
+    ) -> ort::Result<()> {
+        let definitions = self.definitions(tiling);
+        let count = tiling.row_tiles() * tiling.sizes.batch;
+        let distances = tiling.sizes.heads * tiling.sizes.distances();
+        // SAFETY: the callers' kernels have written that many parts.
+        unsafe {
+            call.sum_parts(
+                &source(&definitions, tiling, "sum_parts"),
+                &[d_bias],
+                parts,
+                count,
+                distances,
+            )
+        }
+    }
+
+    fn forward(
+        &self,
+        call: &mut Call<'_>,
+        operands: &Operands,
+        prepared: Prepared,
+    ) -> ort::Result<()> {
+        let tiling = operands.tiling;
+        let (out, sums) = self.results(call, tiling)?;
+        self.start(
+            call,
+            tiling,
+            "forward",
+            tiling.launch(tiling.row_tiles(), tiling.forward_memory()),
+            &mut arguments![
+                out,
+                sums,
+                operands.query,
+                operands.key,
+                operands.value,
+                operands.positions,
+                prepared.keys,
+                prepared.tables,
+                operands.of_heads,
+                operands.of_rows,
+                operands.device
+            ],
+        )
+    }
+
+    fn backward(
+        &self,
+        call: &mut Call<'_>,
+        operands: &Operands,
+        prepared: Prepared,
+    ) -> ort::Result<()> {
+        let (tiling, sizes) = (operands.tiling, operands.tiling.sizes);
+        let gradients = self.gradients(call, operands)?;
+        let allocator = call.allocator()?;
         let heads = sizes.batch * sizes.heads;
-        let parts = tiling.row_tiles() * sizes.batch;
-        let distances = sizes.heads * sizes.distances();
+        let parts = tiling.row_tiles() * sizes.batch * sizes.heads * sizes.distances();
         let rows = scratch(&allocator, heads * sizes.rows * ROW_RECORD)?;
         let largest = scratch(&allocator, heads)?;
-        let sums_of_bias = scratch(&allocator, parts * distances)?;
-        let [rows, largest, sums_of_bias] =
-            [&rows, &largest, &sums_of_bias].map(|block| block.as_ptr());
+        let parts = scratch(&allocator, parts)?;
+        let [rows, largest, parts] = [&rows, &largest, &parts].map(|block| block.as_ptr());
         self.start(
             call,
             tiling,
@@ -194,14 +261,14 @@ impl Attention {
             &mut arguments![
                 rows,
                 largest,
-                out,
-                gradient,
-                sums,
-                shared.value,
-                shared.positions,
-                shared.of_heads,
-                shared.of_rows,
-                shared.device
+                gradients.context,
+                gradients.d_context,
+                gradients.lse,
+                operands.value,
+                operands.positions,
+                operands.of_heads,
+                operands.of_rows,
+                operands.device
             ],
         )?;
         self.start(
@@ -210,41 +277,85 @@ impl Attention {
             "backward_query",
             tiling.launch(tiling.row_tiles(), tiling.query_memory()),
             &mut arguments![
-                d_query,
-                sums_of_bias,
-                gradient,
-                shared.query,
-                shared.key,
-                shared.value,
+                gradients.d_query,
+                parts,
+                gradients.d_context,
+                operands.query,
+                operands.key,
+                operands.value,
                 rows,
-                shared.keys,
+                prepared.keys,
                 largest,
-                shared.tables,
-                shared.device
+                prepared.tables,
+                operands.device
             ],
         )?;
-        let definitions = self.definitions(tiling);
-        let source = self.source(&definitions, "sum_parts");
-        // SAFETY: every tile of rows of every text has left a part behind.
-        unsafe { call.sum_parts(&source, &[d_bias], sums_of_bias, parts, distances)? };
+        self.sum_bias(call, tiling, gradients.d_bias, parts)?;
         self.start(
             call,
             tiling,
             "backward_key_value",
             tiling.launch(tiling.key_tiles(), tiling.key_value_memory()),
             &mut arguments![
-                d_key,
-                d_value,
-                gradient,
-                shared.query,
-                shared.key,
-                shared.value,
+                gradients.d_key,
+                gradients.d_value,
+                gradients.d_context,
+                operands.query,
+                operands.key,
+                operands.value,
                 rows,
-                shared.keys,
-                shared.tables,
-                shared.device
+                prepared.keys,
+                prepared.tables,
+                operands.device
             ],
         )
+    }
+
+    /// The kernels of `tensor_cores.cu` and `f32.cu`.
+    fn compute_anywhere(&self, call: &mut Call<'_>, operands: &Operands) -> ort::Result<()> {
+        let (tiling, sizes) = (operands.tiling, operands.tiling.sizes);
+        let allocator = call.allocator()?;
+        let keys = scratch(&allocator, sizes.batch * sizes.keys() * KEY_RECORD)?;
+        let tables = scratch(&allocator, sizes.heads * tiling.table())?;
+        let (keys, tables) = (keys.as_ptr(), tables.as_ptr());
+        let count = sizes.batch * sizes.keys() + sizes.heads * tiling.table();
+        self.start(
+            call,
+            tiling,
+            "prepare",
+            grid([count.div_ceil(THREADS), 1], THREADS),
+            &mut arguments![
+                keys,
+                tables,
+                operands.positions,
+                operands.keep,
+                operands.of_keys,
+                operands.bias,
+                operands.device
+            ],
+        )?;
+        let prepared = Prepared { keys, tables };
+        match self.pass {
+            Pass::Forward => self.forward(call, operands, prepared),
+            Pass::Backward => self.backward(call, operands, prepared),
+        }
+    }
+}
+
+fn source<'a>(
+    definitions: &'a [(&'static str, usize)],
+    tiling: Tiling,
+    kernel: &'static str,
+) -> Source<'a> {
+    let text = match tiling.kernels {
+        Kernels::F32 => F32,
+        Kernels::TensorCores => TENSOR_CORES,
+        Kernels::Hopper => HOPPER,
+    };
+    Source {
+        text,
+        definitions,
+        kernel,
     }
 }
 
@@ -300,8 +411,8 @@ impl Definition for Attention {
             Layout::Apart => Sizes::read(call.context(), first, width)?,
             Layout::Packed => Sizes::read_packed(call.context(), first, width)?,
         };
-        let most = most_shared_memory(call.device_id()).map_err(ort::Error::new)?;
-        let tiling = Tiling::new(sizes, self.element, most);
+        let gpu = abilities(call.device_id()).map_err(ort::Error::new)?;
+        let tiling = Tiling::new(sizes, self.element, gpu.shared_memory, gpu.hopper);
         // How many tensors of queries' width lie side by side, and the inputs before dropout's factors.
         let (thirds, own) = match self.layout {
             Layout::Apart => (1, 6),
@@ -333,33 +444,22 @@ impl Definition for Attention {
             ));
         }
 
-        let allocator = call.allocator()?;
-        let keys = scratch(&allocator, sizes.batch * sizes.keys() * KEY_RECORD)?;
-        let tables = scratch(&allocator, sizes.heads * tiling.table())?;
-        let (keys, tables) = (keys.as_ptr(), tables.as_ptr());
-        let count = sizes.batch * sizes.keys() + sizes.heads * tiling.table();
-        self.start(
-            call,
-            tiling,
-            "prepare",
-            grid([count.div_ceil(THREADS), 1], THREADS),
-            &mut arguments![keys, tables, positions, keep, of_keys, bias, device],
-        )?;
-        let shared = Shared {
+        let operands = Operands {
             tiling,
             device,
             query,
             key,
             value,
             positions,
+            keep,
+            bias,
             of_heads,
             of_rows,
-            keys,
-            tables,
+            of_keys,
         };
-        match self.pass {
-            Pass::Forward => self.forward(call, &shared),
-            Pass::Backward => self.backward(call, &shared),
+        match tiling.kernels {
+            Kernels::Hopper => self.compute_on_hopper(call, &operands),
+            Kernels::F32 | Kernels::TensorCores => self.compute_anywhere(call, &operands),
         }
     }
 }
