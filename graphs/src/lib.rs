@@ -1,7 +1,7 @@
 //! MPNet's training graph: defined once, differentiated, optimised and lowered to ONNX.
 //!
-//! This crate turns a [`model::config::ModelConfig`] into ONNX files. It never links ONNX Runtime
-//! and knows nothing of a run's files.
+//! This crate turns a [`model::task::Task`] into ONNX models. It never links ONNX Runtime and knows nothing
+//! of a run's files. Its floors, its invariants and where to add what: `graphs/ARCHITECTURE.md`.
 #![forbid(unsafe_code)]
 
 pub mod autodiff;
