@@ -22,6 +22,8 @@ pub enum Purpose {
     Buffer = 5,
     /// Order of the batches of one group.
     Groups = 6,
+    /// Which part of a mixture the next text comes from.
+    Mixture = 7,
 }
 
 /// The generator of key (`seed`, `purpose`, `major`, `minor`).

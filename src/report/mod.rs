@@ -140,7 +140,7 @@ mod tests {
             execution: "<b>cpu</b>".into(),
             system: "linux".into(),
             processors: 2,
-            text: None,
+            text: Vec::new(),
             config: serde_json::json!({"tokenizer": "</script><script>alert(1)</script>"}),
         };
         let mut records = vec![Record::Start(start)];
@@ -158,6 +158,8 @@ mod tests {
                 waiting: 0.0,
                 skipped: 0,
                 predicted_share: None,
+                mixture: Vec::new(),
+                passed: crate::data::source::Passed::default(),
             }));
         }
         records.push(Record::Valid(Valid {

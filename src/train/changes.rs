@@ -91,6 +91,7 @@ fn other_kind_of_text(before: &Text, now: &Text, flags: &Flags) -> Option<String
             flags.name("text.files.train_dir"),
             files.train_dir.display()
         ),
+        Text::Mix(mix) => format!("a mixture of {} texts (--mix)", mix.parts.len()),
         Text::Dataset(dataset) => {
             let flag = flags.name("text.dataset.name");
             match &dataset.name.config {
@@ -100,8 +101,12 @@ fn other_kind_of_text(before: &Text, now: &Text, flags: &Flags) -> Option<String
         }
     };
     match (before, now) {
-        (Text::Files(_), Text::Files(_)) | (Text::Dataset(_), Text::Dataset(_)) => None,
-        (Text::Files(_), Text::Dataset(_)) | (Text::Dataset(_), Text::Files(_)) => Some(format!(
+        (Text::Files(_), Text::Files(_))
+        | (Text::Dataset(_), Text::Dataset(_))
+        | (Text::Mix(_), Text::Mix(_)) => None,
+        (Text::Files(_), Text::Dataset(_) | Text::Mix(_))
+        | (Text::Dataset(_), Text::Files(_) | Text::Mix(_))
+        | (Text::Mix(_), Text::Files(_) | Text::Dataset(_)) => Some(format!(
             "the text was that of {} and is now that of {}",
             told(before),
             told(now)

@@ -62,11 +62,46 @@ impl Architecture {
 }
 
 /// Where the text comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Text {
     Files(TextFiles),
     Dataset(Dataset),
+    Mix(Mix),
+}
+
+/// Several texts, from each of which as many texts come as its weight says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mix {
+    pub parts: Vec<MixPart>,
+    pub valid_file: PathBuf,
+    pub test_file: PathBuf,
+}
+
+/// One text of a mixture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MixPart {
+    pub from: MixFrom,
+    /// Above 0; only its share of all weights counts.
+    pub weight: f64,
+    /// Fields of the text, where they are others than the run's.
+    pub text_field: Option<Fields>,
+    /// Shorter texts are not trained on, in characters.
+    pub min_text_length: usize,
+}
+
+/// Where a text of a mixture comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MixFrom {
+    /// A folder, a file or a pattern.
+    Files(PathBuf),
+    /// A dataset on the HuggingFace Hub.
+    Dataset {
+        name: DatasetName,
+        split: String,
+        revision: String,
+    },
 }
 
 /// Files, folders or patterns of this machine.

@@ -1,9 +1,10 @@
 //! The figures of updates, gathered into one log line every few of them.
 
 use super::evaluate::Evaluation;
-use super::log::record::{Record, Train, now};
+use super::log::record::{Record, Share, Train, now};
 use super::log::spikes::Spikes;
 use super::log::{Log, UpdateScalars};
+use crate::data::LoaderState;
 use crate::machine;
 use std::time::{Duration, Instant};
 
@@ -68,7 +69,9 @@ impl Figures {
 
     /// After an update. Loss and accuracy of a line are means over the updates since the line before
     /// that were not skipped.
-    pub fn update(&mut self, update: &UpdateFigures, log: &mut Log) {
+    ///
+    /// `state` is where the text stands after it.
+    pub fn update(&mut self, update: &UpdateFigures, state: &LoaderState, log: &mut Log) {
         let (loss, accuracy) = (update.average.loss, update.average.accuracy);
         self.sums.tokens += update.tokens;
         self.sums.waited += update.waited;
@@ -115,6 +118,8 @@ impl Figures {
                 skipped: self.skipped,
                 predicted_share: (sums.own_shares > 0)
                     .then(|| sums.predicted as f64 / sums.own_shares as f64),
+                mixture: Share::of(&state.read()),
+                passed: state.passed(),
             }));
             self.restart();
         }

@@ -23,8 +23,8 @@ pub struct PreparedRun {
     pub tokenizer: Arc<Tokenizer>,
     /// Batches to train on; they are being made already.
     pub feeder: Feeder,
-    /// What of the text was found, taken and left out.
-    pub text: TextSummary,
+    /// What of the text was found, taken and left out, for each part.
+    pub text: Vec<TextSummary>,
     pub valid: EvaluationSet,
     pub test: EvaluationSet,
     /// Where the run stands.
@@ -90,7 +90,7 @@ pub fn prepare(config: &TrainConfig, flags: &Flags) -> Result<PreparedRun> {
     let state = matches!(origin, Origin::Checkpoint(_)).then(|| position.data.clone());
     let loader = TrainLoader::new(text.loader, Arc::clone(&tokenizer), state)?;
     Ok(PreparedRun {
-        text: loader.summary().clone(),
+        text: loader.summary().to_vec(),
         feeder: Feeder::new(loader, config.update_freq)?,
         model,
         tokenizer,

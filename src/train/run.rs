@@ -167,7 +167,7 @@ fn start_record(
         execution: running.placement.to_string(),
         system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         processors: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
-        text: Some(prepared.text.clone()),
+        text: prepared.text.clone(),
         config: serde_json::to_value(config)?,
     })
 }

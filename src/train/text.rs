@@ -1,9 +1,9 @@
 //! Opens a run's text: what it is trained on, and the texts kept aside.
 
-use super::config::{Dataset, Text, TextFiles, TrainConfig};
+use super::config::{Dataset, Mix, MixFrom, Text, TextFiles, TrainConfig};
 use crate::data::hub::{Hub, HubSettings};
 use crate::data::source::{FileId, Position, Sources, discover};
-use crate::data::{DataError, EvaluationSet, LoaderConfig, Tokenizer};
+use crate::data::{DataError, EvaluationSet, LoaderConfig, Part, Tokenizer};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub fn open(config: &TrainConfig, tokenizer: &Tokenizer) -> Result<Opened> {
     match &config.text {
         Text::Files(files) => open_files(config, files, tokenizer),
         Text::Dataset(dataset) => open_dataset(config, dataset, tokenizer),
+        Text::Mix(mix) => open_mix(config, mix, tokenizer),
     }
 }
 
@@ -46,7 +47,19 @@ fn loader(config: &TrainConfig, sources: Sources, held_out: (u64, Position)) -> 
     }
 }
 
-fn open_files(config: &TrainConfig, files: &TextFiles, tokenizer: &Tokenizer) -> Result<Opened> {
+/// Validation and test text, and what tells its files apart.
+struct Aside {
+    valid: EvaluationSet,
+    test: EvaluationSet,
+    files: Vec<FileId>,
+}
+
+fn aside(
+    config: &TrainConfig,
+    valid_file: &Path,
+    test_file: &Path,
+    tokenizer: &Tokenizer,
+) -> Result<Aside> {
     let evaluation = |path: &Path, kept: &mut Vec<FileId>| -> Result<EvaluationSet> {
         let found = discover(path)?;
         found.tell(path);
@@ -61,15 +74,64 @@ fn open_files(config: &TrainConfig, files: &TextFiles, tokenizer: &Tokenizer) ->
             &config.masking,
         )?)
     };
-    let mut kept = Vec::new();
-    let valid =
-        evaluation(&files.valid_file, &mut kept).context("the validation text (--valid-file)")?;
-    let test = evaluation(&files.test_file, &mut kept).context("the test text (--test-file)")?;
-    let sources = Sources::local_without(&files.train_dir, config.reading(), &kept)?;
+    let mut files = Vec::new();
+    let valid = evaluation(valid_file, &mut files).context("the validation text (--valid-file)")?;
+    let test = evaluation(test_file, &mut files).context("the test text (--test-file)")?;
+    Ok(Aside { valid, test, files })
+}
+
+fn open_files(config: &TrainConfig, files: &TextFiles, tokenizer: &Tokenizer) -> Result<Opened> {
+    let aside = aside(config, &files.valid_file, &files.test_file, tokenizer)?;
+    let sources = Sources::local_without(&files.train_dir, config.reading(), &aside.files)?;
     Ok(Opened {
         loader: loader(config, sources, (0, Position::default())),
-        valid,
-        test,
+        valid: aside.valid,
+        test: aside.test,
+    })
+}
+
+fn open_mix(config: &TrainConfig, mix: &Mix, tokenizer: &Tokenizer) -> Result<Opened> {
+    let aside = aside(config, &mix.valid_file, &mix.test_file, tokenizer)?;
+    let hub = Arc::new(Hub::new(HubSettings::from_env()));
+    let mut parts = mix.parts.iter().map(|part| -> Result<Part> {
+        let mut reading = config.reading();
+        if let Some(fields) = &part.text_field {
+            reading.fields = fields.clone();
+        }
+        let sources = match &part.from {
+            MixFrom::Files(path) => Sources::local_without(path, reading, &aside.files)?,
+            MixFrom::Dataset {
+                name,
+                split,
+                revision,
+            } => Sources::dataset(&hub, name, split, revision, reading)
+                .with_context(|| format!("finding the dataset {} (--mix)", name.name))?,
+        };
+        Ok(Part {
+            sources: Arc::new(sources),
+            min_text_length: part.min_text_length,
+            weight: part.weight,
+        })
+    });
+    let Some(first) = parts.next().transpose()? else {
+        bail!("a mixture of no texts");
+    };
+    let further = parts.collect::<Result<Vec<Part>>>()?;
+    let usual = loader(
+        config,
+        first.sources.as_ref().clone(),
+        (0, Position::default()),
+    );
+    Ok(Opened {
+        loader: LoaderConfig {
+            sources: first.sources,
+            min_text_length: first.min_text_length,
+            weight: first.weight,
+            further,
+            ..usual
+        },
+        valid: aside.valid,
+        test: aside.test,
     })
 }
 

@@ -239,7 +239,8 @@ impl<'a> Trainer<'a> {
         } else {
             self.skipped(&update, &batches)?;
         }
-        self.figures.update(&update, &mut self.log);
+        let state = &self.position.data;
+        self.figures.update(&update, state, &mut self.log);
         Ok(true)
     }
 

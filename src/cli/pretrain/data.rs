@@ -1,5 +1,6 @@
 //! The flags of the text and how it becomes batches.
 
+use super::mix::{self, DATASET_MIN_LENGTH, TrainDirs};
 use crate::cli::common::ReadArgs;
 use crate::cli::dataset::DatasetArgs;
 use crate::cli::exit::UsageError;
@@ -7,7 +8,7 @@ use crate::cli::values::{count, named};
 use crate::data::BreakMode;
 use crate::data::hub::DatasetName;
 use crate::data::source::endings;
-use crate::train::config::{Batching, Dataset, Text, TextFiles};
+use crate::train::config::{Batching, Dataset, Mix, Text, TextFiles};
 use crate::train::flags::Effect;
 use clap::Args;
 use std::path::PathBuf;
@@ -25,9 +26,15 @@ pub struct DataArgs {
     /// The flag's name is annotated-mpnet's; the other commands call theirs --tokenizer.
     #[arg(long, value_name = "NAME", add = Effect::Updates(&["tokenizer"]))]
     pub tokenizer_name: Option<String>,
-    #[arg(long, value_name = "TEXT", add = Effect::Updates(&["text.files.train_dir"]),
-        help = format!("Train on this text: a folder, a file or a pattern with *; {} [default: the dataset {DEFAULT_DATASET}]", endings()))]
-    pub train_dir: Option<PathBuf>,
+    #[arg(long, value_name = "TEXT[:WEIGHT]",
+        add = Effect::Updates(&["text.files.train_dir"]),
+        help = format!("Train on this text: a folder, a file or a pattern with *; {}; given several times, \
+            mixed by their weights, as in DIR:0.7 [default: the dataset {DEFAULT_DATASET}]", endings()))]
+    pub train_dir: Vec<PathBuf>,
+    /// Train on a mixture of texts: [[part]] tables with train-dir or dataset-name, weight, and if need be
+    /// text-field and min-text-length
+    #[arg(long, value_name = "FILE.toml", add = Effect::Updates(&["text.mix"]))]
+    pub mix: Option<PathBuf>,
     /// Validate on this text: a folder, a file or a pattern, like --train-dir
     #[arg(long, value_name = "TEXT", add = Effect::Updates(&["text.files.valid_file"]))]
     pub valid_file: Option<PathBuf>,
@@ -81,9 +88,11 @@ impl DataArgs {
         let from_dataset = matches!(text, Text::Dataset(_));
         let batching = Batching {
             text_field: self.read.options().fields,
-            min_text_length: self
-                .min_text_length
-                .unwrap_or(if from_dataset { 64 } else { 0 }),
+            min_text_length: self.min_text_length.unwrap_or(if from_dataset {
+                DATASET_MIN_LENGTH
+            } else {
+                0
+            }),
             sample_break_mode: self.sample_break_mode,
             buffer_size: self.buffer_size.max(1),
             group_by_length: !self.no_group_by_length,
@@ -102,23 +111,51 @@ impl DataArgs {
                 eval_samples: self.eval_samples,
             })
         };
-        let files = (&self.train_dir, &self.valid_file, &self.test_file);
-        match (self.dataset.name(), files) {
-            (Some(name), files) => {
-                if files != (&None, &None, &None) {
+        let shortest = self.min_text_length;
+        let parts = match (&self.mix, self.train_dir.as_slice()) {
+            (Some(path), given) => {
+                if !given.is_empty() {
+                    tracing::warn!("--mix wins: --train-dir is not read");
+                }
+                Some(TrainDirs::Mix(mix::read(path, shortest)?))
+            }
+            (None, []) => None,
+            (None, given) => Some(mix::train_dirs(given, shortest)?),
+        };
+        match (
+            self.dataset.name(),
+            (parts, &self.valid_file, &self.test_file),
+        ) {
+            (Some(_), (Some(TrainDirs::Mix(_)), _, _)) => Err(UsageError(
+                "--dataset-name and a mixture: put the dataset into the file of --mix".into(),
+            )),
+            (Some(name), (parts, valid_file, test_file)) => {
+                if parts.is_some() || valid_file.is_some() || test_file.is_some() {
                     tracing::warn!(
                         "--dataset-name wins: --train-dir, --valid-file and --test-file are not read"
                     );
                 }
                 Ok(dataset(name.clone()))
             }
-            (None, (Some(train_dir), Some(valid_file), Some(test_file))) => {
-                Ok(Text::Files(TextFiles {
-                    train_dir: train_dir.clone(),
-                    valid_file: valid_file.clone(),
-                    test_file: test_file.clone(),
-                }))
+            (None, (Some(parts), Some(valid_file), Some(test_file))) => {
+                let (valid_file, test_file) = (valid_file.clone(), test_file.clone());
+                Ok(match parts {
+                    TrainDirs::One(train_dir) => Text::Files(TextFiles {
+                        train_dir,
+                        valid_file,
+                        test_file,
+                    }),
+                    TrainDirs::Mix(parts) => Text::Mix(Mix {
+                        parts,
+                        valid_file,
+                        test_file,
+                    }),
+                })
             }
+            (None, (Some(TrainDirs::Mix(_)), _, _)) => Err(UsageError(
+                "a mixture is validated and tested on files: give --valid-file and --test-file"
+                    .into(),
+            )),
             (None, (None, None, None)) => Ok(dataset(DatasetName {
                 name: DEFAULT_DATASET.to_owned(),
                 config: None,

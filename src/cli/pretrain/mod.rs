@@ -7,6 +7,7 @@ mod config_file;
 mod data;
 mod logging;
 mod masking;
+mod mix;
 mod optimization;
 
 use super::exit::{self, UsageError};
@@ -370,6 +371,9 @@ mod tests {
             );
             leaves
         };
+        let mix = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&mix, "[[part]]\ntrain-dir = 'a'\nweight = 1\n").unwrap();
+        let mix = mix.path().display().to_string();
         for argument in PretrainArgs::command().get_arguments() {
             let Some(name) = argument
                 .get_long()
@@ -384,6 +388,7 @@ mod tests {
                 "provider" => "cuda",
                 "precision" => "fp32",
                 "preset" => "small",
+                "mix" => &mix,
                 "log-format" => "json",
                 "lr-scheduler" => "cosine",
                 "input-mode" => "mlm",
@@ -464,7 +469,7 @@ mod tests {
     fn datasets_win_and_are_the_default() {
         let name = |line: &str| match resolve(line).unwrap().text {
             Text::Dataset(dataset) => (dataset.name.name, dataset.name.config, dataset.split),
-            Text::Files(files) => panic!("{files:?}"),
+            other @ (Text::Files(_) | Text::Mix(_)) => panic!("{other:?}"),
         };
         let fineweb = "HuggingFaceFW/fineweb-edu".to_owned();
         assert_eq!(name(""), (fineweb.clone(), None, "train".into()));

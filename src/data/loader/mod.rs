@@ -4,6 +4,7 @@
 //! through a shuffle buffer that is used up at the end of an epoch: every text comes once in each.
 
 mod grouping;
+mod mixture;
 mod order;
 mod pipeline;
 mod samples;
@@ -25,10 +26,12 @@ use order::{Order, OrderConfig, is_long};
 use pipeline::Shuffler;
 
 pub use grouping::GROUP_ROWS;
+use mixture::Mixture;
 pub use order::Split;
 pub use samples::BreakMode;
 use samples::Packer;
-pub use state::LoaderState;
+use state::Snapshot;
+pub use state::{LoaderState, Read};
 
 /// Text up to this many bytes is checked whole before the first batch, so that a bad file is found now
 /// and not hours into the run: about a second of reading.
@@ -41,6 +44,16 @@ const MOST_THREADS: usize = 1024;
 /// Blocks of texts that may wait to be tokenized.
 const BLOCKS_AHEAD: usize = 8;
 
+/// A further text of a mixture.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub sources: Arc<Sources>,
+    /// Shorter texts are passed over, in characters.
+    pub min_text_length: usize,
+    /// How often a text comes from here, beside the other parts' weights; above 0.
+    pub weight: f64,
+}
+
 /// What a [`TrainLoader`] reads and how.
 #[derive(Debug, Clone)]
 pub struct LoaderConfig {
@@ -50,6 +63,10 @@ pub struct LoaderConfig {
     pub held_out: (u64, Position),
     /// Shorter texts are passed over, in characters.
     pub min_text_length: usize,
+    /// The weight of that text where it is mixed with further ones.
+    pub weight: f64,
+    /// Texts that it is mixed with.
+    pub further: Vec<Part>,
     /// Rows of a batch.
     pub batch_size: usize,
     /// Tokens of a batch at most, padding included, instead of a number of rows.
@@ -83,6 +100,8 @@ impl LoaderConfig {
             sources,
             held_out: (0, Position::default()),
             min_text_length: 0,
+            weight: 1.0,
+            further: Vec::new(),
             batch_size,
             max_batch_tokens: None,
             max_tokens,
@@ -96,6 +115,33 @@ impl LoaderConfig {
             threads: 0,
             prefetch: 8,
         }
+    }
+
+    /// All parts of the text.
+    fn parts(&self) -> Vec<Part> {
+        let first = Part {
+            sources: Arc::clone(&self.sources),
+            min_text_length: self.min_text_length,
+            weight: self.weight,
+        };
+        [&[first], self.further.as_slice()].concat()
+    }
+
+    /// What the user asked for, for messages.
+    fn name(&self) -> String {
+        let parts = self.parts();
+        let names: Vec<&str> = parts.iter().map(|part| part.sources.name()).collect();
+        names.join(" + ")
+    }
+
+    /// Tells other text apart.
+    fn fingerprint(&self) -> String {
+        let parts = self.parts();
+        let each: Vec<String> = parts
+            .iter()
+            .map(|part| part.sources.fingerprint())
+            .collect();
+        each.join("+")
     }
 
     /// # Errors
@@ -167,7 +213,7 @@ pub struct TrainLoader {
     /// The threads, to say why one of them ended. They end by themselves once nobody receives.
     threads: Vec<JoinHandle<()>>,
     state: LoaderState,
-    summary: TextSummary,
+    summary: Vec<TextSummary>,
 }
 
 impl TrainLoader {
@@ -182,18 +228,35 @@ impl TrainLoader {
         state: Option<LoaderState>,
     ) -> Result<Self> {
         config.check()?;
-        let counts = check_small(&config, &tokenizer)?;
-        let summary = config.sources.summary(counts.as_ref());
+        let parts = config.parts();
+        let summary = parts
+            .iter()
+            .map(|part| {
+                let counts = check_small(part, &tokenizer)?;
+                let mut summary = part.sources.summary(counts.as_ref());
+                summary.weight = (parts.len() > 1).then_some(part.weight);
+                Ok(summary)
+            })
+            .collect::<Result<Vec<_>>>()?;
         let state = start(&config, state)?;
         let pool = thread_pool(config.threads)?;
-        let order = OrderConfig {
-            sources: Arc::clone(&config.sources),
-            seed: state.seed,
-            split: config.split,
-            held_out: config.held_out,
-            min_text_length: config.min_text_length,
-        };
-        let order = Order::new(order, state.after.cursor);
+        let orders = parts.iter().zip(&state.after.cursors).enumerate();
+        let orders = orders.map(|(index, (part, &cursor))| {
+            let order = OrderConfig {
+                sources: Arc::clone(&part.sources),
+                seed: state.seed,
+                part: index as u64,
+                split: config.split,
+                held_out: if index == 0 {
+                    config.held_out
+                } else {
+                    (0, Position::default())
+                },
+                min_text_length: part.min_text_length,
+            };
+            (Order::new(order, cursor), part.weight)
+        });
+        let mixture = Mixture::new(orders.collect(), state.seed, config.split.rank)?;
         let packer = Packer {
             mode: config.sample_break_mode,
             max_tokens: config.max_tokens,
@@ -224,11 +287,11 @@ impl TrainLoader {
             state: state.after.as_ref().clone(),
             pending: VecDeque::new(),
             empty: 0,
-            source: config.sources.name().to_owned(),
+            source: config.name(),
         };
         let masked = state.clone();
         let threads = vec![
-            spawn("mpnet-read", move || pipeline::read(order, &blocks_in))?,
+            spawn("mpnet-read", move || pipeline::read(mixture, &blocks_in))?,
             spawn("mpnet-shuffle", move || shuffler.run(&groups_in))?,
             spawn("mpnet-mask", move || {
                 pipeline::mask(collator, masked, &groups, &batches_in);
@@ -267,8 +330,8 @@ impl TrainLoader {
             .collect()
     }
 
-    /// What of the text was found, taken and left out.
-    pub fn summary(&self) -> &TextSummary {
+    /// What of the text was found, taken and left out, for each part.
+    pub fn summary(&self) -> &[TextSummary] {
         &self.summary
     }
 
@@ -321,11 +384,12 @@ fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
 
 /// The state to start from: `resumed`, where it fits the configuration.
 fn start(config: &LoaderConfig, resumed: Option<LoaderState>) -> Result<LoaderState> {
-    let fingerprint = config.sources.fingerprint();
+    let fingerprint = config.fingerprint();
     let Some(state) = resumed.filter(|state| !state.fingerprint.is_empty()) else {
         return Ok(LoaderState {
             fingerprint,
-            source: config.sources.name().to_owned(),
+            source: config.name(),
+            after: Arc::new(Snapshot::new(config.parts().len())),
             split: config.split,
             mode: config.sample_break_mode,
             max_tokens: config.max_tokens,
@@ -337,7 +401,7 @@ fn start(config: &LoaderConfig, resumed: Option<LoaderState>) -> Result<LoaderSt
         return wrong(format!(
             "{} is not the text of the checkpoint, which was {}: names, sizes or number of its files, or \
              text_field, differ. Resume with the text as it was",
-            config.sources.name(),
+            config.name(),
             state.source
         ));
     }
@@ -366,7 +430,7 @@ fn start(config: &LoaderConfig, resumed: Option<LoaderState>) -> Result<LoaderSt
 
 /// Reads every file of text that is small enough to be read whole at once and counts the texts: there must
 /// be one to train on.
-fn check_small(config: &LoaderConfig, tokenizer: &Tokenizer) -> Result<Option<Counts>> {
+fn check_small(config: &Part, tokenizer: &Tokenizer) -> Result<Option<Counts>> {
     let sources = &config.sources;
     let small = |bytes: u64| bytes <= CHECK_UP_TO_BYTES;
     if !sources.local_bytes().is_some_and(small) {

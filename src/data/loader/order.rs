@@ -36,6 +36,12 @@ pub struct Cursor {
     /// What this pass passed over up to here; checkpoints from before it was counted have none.
     #[serde(default)]
     pub passed: Passed,
+    /// Texts handed out since the run began, and their bytes; of runs from before they were counted, since
+    /// then.
+    #[serde(default)]
+    pub texts: u64,
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// Whether a text has at least `shortest` characters.
@@ -56,6 +62,8 @@ pub enum Next {
 pub struct OrderConfig {
     pub sources: Arc<Sources>,
     pub seed: u64,
+    /// Which part of a mixture it is.
+    pub part: u64,
     pub split: Split,
     /// Shard and position up to which texts are never trained on.
     pub held_out: (u64, Position),
@@ -104,7 +112,12 @@ impl Order {
     fn start_epoch(&mut self) {
         let count = self.config.sources.shards().len() as u32;
         self.shards = (0..count).collect();
-        let mut rng = keyed(self.config.seed, Purpose::Shuffle, self.cursor.epoch, 0);
+        let mut rng = keyed(
+            self.config.seed,
+            Purpose::Shuffle,
+            self.cursor.epoch,
+            self.config.part,
+        );
         shuffle(&mut rng, &mut self.shards);
         if !self.splits_rows() {
             let Split { rank, world } = self.config.split;
@@ -124,6 +137,8 @@ impl Order {
         while let Some(&shard) = self.shards.get(self.cursor.shards as usize) {
             if let Some(text) = self.next_of(shard)? {
                 self.empty = 0;
+                self.cursor.texts += 1;
+                self.cursor.bytes += text.len() as u64;
                 return Ok(Next::Text(text));
             }
             if let Some(rows) = self.open.take() {
@@ -142,6 +157,8 @@ impl Order {
         }
         self.cursor = Cursor {
             epoch: self.cursor.epoch.wrapping_add(1),
+            texts: self.cursor.texts,
+            bytes: self.cursor.bytes,
             ..Cursor::default()
         };
         self.before = Passed::default();

@@ -13,7 +13,8 @@ use crate::data::rng::{Purpose, below, keyed};
 use crate::data::tokenizer::Tokenizer;
 
 use super::grouping::Grouping;
-use super::order::{Cursor, Next, Order};
+use super::mixture::{Mixture, Place, Placed};
+use super::order::Next;
 use super::samples::{Packer, Row};
 use super::state::{LoaderState, Snapshot};
 
@@ -24,19 +25,19 @@ const BLOCK_BYTES: usize = 256 << 10;
 const BLOCKS_PER_THREAD: usize = 2;
 
 /// Texts in order, with the place after each.
-pub type Block = Vec<(Next, Cursor)>;
+pub type Block = Vec<Placed>;
 
 /// Reads texts until there is an error or nobody receives them.
-pub fn read(mut order: Order, sender: &Sender<Result<Block>>) {
+pub fn read(mut mixture: Mixture, sender: &Sender<Result<Block>>) {
     loop {
         let (mut block, mut bytes) = (Vec::new(), 0);
         while block.len() < BLOCK_TEXTS && bytes < BLOCK_BYTES {
-            match order.next() {
-                Ok(next) => {
+            match mixture.next() {
+                Ok((next, place)) => {
                     if let Next::Text(text) = &next {
                         bytes += text.len();
                     }
-                    block.push((next, order.cursor()));
+                    block.push((next, place));
                 }
                 Err(error) => {
                     // What was read before is good.
@@ -55,8 +56,8 @@ pub fn read(mut order: Order, sender: &Sender<Result<Block>>) {
 
 /// A text's tokens or the end of an epoch, with the place after it.
 pub enum Tokenized {
-    Text(Vec<u32>, Cursor),
-    EpochEnd(Cursor),
+    Text(Vec<u32>, Place),
+    EpochEnd(Place),
 }
 
 /// Batches that are cut, and the state after them.
@@ -133,19 +134,23 @@ impl Shuffler {
             self.state.draining = false;
             let rows = &mut self.state.buffer;
             match self.pending.pop_front().transpose()? {
-                Some(Tokenized::Text(tokens, cursor)) => {
+                Some(Tokenized::Text(tokens, place)) => {
                     if self.packer.push(&tokens, rows) {
                         self.empty = 0;
                     }
-                    self.state.cursor = cursor;
+                    self.state.cursors[place.part] = place.cursor;
                 }
-                Some(Tokenized::EpochEnd(cursor)) => {
-                    self.packer.end_epoch(rows);
-                    self.state.cursor = cursor;
-                    self.state.draining = true;
+                Some(Tokenized::EpochEnd(place)) => {
+                    let parts = self.state.cursors.len();
+                    self.state.cursors[place.part] = place.cursor;
+                    // A mixture has no end at which every text was there once.
+                    if parts == 1 {
+                        self.packer.end_epoch(rows);
+                        self.state.draining = true;
+                    }
                     self.empty += 1;
                     // A resumed run may have only the end of the first one before it.
-                    if self.empty > 1 {
+                    if self.empty as usize > parts {
                         return Err(DataError::NoTokens {
                             name: self.source.clone(),
                         });
@@ -184,9 +189,9 @@ impl Shuffler {
         use rayon::prelude::*;
         let (tokenizer, wanted) = (&*self.tokenizer, self.packer.wanted_tokens());
         let tokenized: Vec<Result<Tokenized>> = self.threads.install(|| {
-            let tokenized = block.into_par_iter().map(|(next, cursor)| match next {
-                Next::Text(text) => Ok(Tokenized::Text(tokenizer.encode(&text, wanted)?, cursor)),
-                Next::EpochEnd => Ok(Tokenized::EpochEnd(cursor)),
+            let tokenized = block.into_par_iter().map(|(next, place)| match next {
+                Next::Text(text) => Ok(Tokenized::Text(tokenizer.encode(&text, wanted)?, place)),
+                Next::EpochEnd => Ok(Tokenized::EpochEnd(place)),
             });
             tokenized.collect()
         });
@@ -247,7 +252,7 @@ mod tests {
 
     #[test]
     fn texts_before_an_error_are_used_however_many_blocks_wait() {
-        let text = |text: &str| (Next::Text(text.to_owned()), Cursor::default());
+        let text = |text: &str| (Next::Text(text.to_owned()), Place::default());
         let tokenizer = Arc::new(fixture::tokenizer());
         // The reader is as far ahead as it can be, or only just ahead.
         for waiting in [1, 3] {
@@ -284,7 +289,7 @@ mod tests {
                     rank: 0,
                 },
                 buffer_size: 1,
-                state: Snapshot::default(),
+                state: Snapshot::new(1),
                 pending: VecDeque::new(),
                 empty: 0,
                 source: "a test".to_owned(),

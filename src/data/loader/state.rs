@@ -11,7 +11,8 @@ use crate::data::source::Passed;
 /// Everything that decides the batches after a group of batches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Snapshot {
-    pub cursor: Cursor,
+    /// Of each part of the text; one where it is no mixture.
+    pub cursors: Vec<Cursor>,
     /// Whether the epoch ended and its rows are being used up.
     pub draining: bool,
     /// The row that is not full yet.
@@ -24,6 +25,23 @@ pub(super) struct Snapshot {
     pub left: Vec<Row>,
     /// Groups cut since the run began.
     pub groups: u64,
+}
+
+impl Snapshot {
+    /// The start of a text of so many parts.
+    pub fn new(parts: usize) -> Self {
+        Self {
+            cursors: vec![Cursor::default(); parts],
+            ..Self::default()
+        }
+    }
+}
+
+/// What was read of one part of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Read {
+    pub texts: u64,
+    pub bytes: u64,
 }
 
 /// Where a loader stands: with it and the same text, batches go on as if never interrupted.
@@ -56,7 +74,7 @@ impl LoaderState {
             split: Split::default(),
             mode: BreakMode::default(),
             max_tokens: 0,
-            after: Arc::default(),
+            after: Arc::new(Snapshot::new(1)),
             group: Arc::default(),
             next: 0,
             batches: 0,
@@ -74,14 +92,26 @@ impl LoaderState {
         self.total_rows
     }
 
-    /// What this pass over the text passed over up to here.
+    /// What the present passes over the parts of the text passed over up to here.
     pub fn passed(&self) -> Passed {
-        self.after.cursor.passed
+        let cursors = self.after.cursors.iter();
+        cursors.fold(Passed::default(), |sum, cursor| sum.and(cursor.passed))
     }
 
-    /// Passes over the text whose last text was read.
+    /// What was read of each part of the text since the run began.
+    pub fn read(&self) -> Vec<Read> {
+        let cursors = self.after.cursors.iter();
+        cursors
+            .map(|cursor| Read {
+                texts: cursor.texts,
+                bytes: cursor.bytes,
+            })
+            .collect()
+    }
+
+    /// Passes over the text whose last text was read; over the first part of a mixture.
     pub fn epoch(&self) -> u64 {
-        self.after.cursor.epoch
+        self.after.cursors.first().map_or(0, |cursor| cursor.epoch)
     }
 }
 
@@ -96,6 +126,9 @@ struct Saved {
     sample_break_mode: BreakMode,
     max_tokens: usize,
     cursor: Cursor,
+    /// Those of the further parts of a mixture.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mixed: Vec<Cursor>,
     draining: bool,
     drawn: u64,
     groups: u64,
@@ -124,7 +157,8 @@ impl From<LoaderState> for Saved {
             split: state.split,
             sample_break_mode: state.mode,
             max_tokens: state.max_tokens,
-            cursor: after.cursor,
+            cursor: after.cursors.first().copied().unwrap_or_default(),
+            mixed: after.cursors.get(1..).unwrap_or_default().to_vec(),
             draining: after.draining,
             drawn: after.drawn,
             groups: after.groups,
@@ -164,7 +198,7 @@ impl TryFrom<Saved> for LoaderState {
             mode: saved.sample_break_mode,
             max_tokens: saved.max_tokens,
             after: Arc::new(Snapshot {
-                cursor: saved.cursor,
+                cursors: [&[saved.cursor], saved.mixed.as_slice()].concat(),
                 draining: saved.draining,
                 open: saved
                     .open

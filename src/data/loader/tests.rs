@@ -278,7 +278,7 @@ fn bad_rows_change_no_batch_and_are_counted_once() {
         "{text}"
     );
     let mut whole = loader(with(6), None).unwrap();
-    assert_eq!(whole.summary().passed.unwrap().bad, 6);
+    assert_eq!(whole.summary()[0].passed.unwrap().bad, 6);
     let mut stopped = loader(with(6), None).unwrap();
     let mut seen = 0;
     for expected in &expected {
@@ -290,6 +290,79 @@ fn bad_rows_change_no_batch_and_are_counted_once() {
         stopped = loader(with(6), Some(serde_json::from_slice(&saved).unwrap())).unwrap();
     }
     assert!((1..=6).contains(&seen), "{seen}");
+}
+
+/// 60 texts of single letters' words and 30 of others, mixed three to one.
+fn mixed(folders: [&Path; 2], weights: [f64; 2]) -> LoaderConfig {
+    LoaderConfig {
+        weight: weights[0],
+        further: vec![Part {
+            sources: sources(folders[1]),
+            min_text_length: 0,
+            weight: weights[1],
+        }],
+        ..config(&sources(folders[0]))
+    }
+}
+
+#[test]
+fn a_mixture_keeps_its_weights_and_resumes_anywhere() {
+    let all = texts(330);
+    let (many, few) = (
+        folder(&[&all[..200], &all[200..300]]),
+        folder(&[&all[300..]]),
+    );
+    let config = mixed([many.path(), few.path()], [0.75, 0.25]);
+    for mode in BreakMode::ALL {
+        let config = LoaderConfig {
+            sample_break_mode: mode,
+            ..config.clone()
+        };
+        check_resuming(&format!("a mixture, {}", mode.name()), &config);
+    }
+    let mut current = loader(config.clone(), None).unwrap();
+    assert_eq!(current.summary().len(), 2);
+    for _ in 0..1000 {
+        current.next().unwrap();
+    }
+    let read = current.state().read();
+    let share = read[1].texts as f64 / (read[0].texts + read[1].texts) as f64;
+    assert!((share - 0.25).abs() < 0.03, "{share}");
+    // The small part went through many epochs, each of its texts as often as the others.
+    let small: Vec<Vec<i64>> = take(self::config(&sources(few.path())), 40)
+        .iter()
+        .flat_map(rows)
+        .collect();
+    let counts = counts(&take(config.clone(), 1000));
+    let times: Vec<usize> = small.iter().map(|row| counts[row]).collect();
+    assert!(times.iter().all(|&t| t >= 15), "{times:?}");
+    // The numbers of threads change nothing, another seed and other weights do.
+    let first = take(config.clone(), 50);
+    let threads = LoaderConfig {
+        threads: 4,
+        prefetch: 9,
+        ..config.clone()
+    };
+    assert!(take(threads, 50) == first);
+    assert!(take(LoaderConfig { seed: 5, ..config }, 50) != first);
+    let other = mixed([many.path(), few.path()], [0.5, 0.5]);
+    assert!(take(other, 50) != first);
+}
+
+#[test]
+fn a_mixture_of_other_parts_or_without_weights_is_refused() {
+    let all = texts(90);
+    let (a, b) = (folder(&[&all[..60]]), folder(&[&all[60..]]));
+    let config = mixed([a.path(), b.path()], [1.0, 2.0]);
+    let state = loader(config.clone(), None).unwrap().next().unwrap().1;
+    let swapped = mixed([b.path(), a.path()], [1.0, 2.0]);
+    assert!(message(loader(swapped, Some(state.clone()))).contains("not the text"));
+    let alone = self::config(&sources(a.path()));
+    assert!(message(loader(alone, Some(state))).contains("not the text"));
+    for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let wrong = mixed([a.path(), b.path()], [1.0, weight]);
+        assert!(message(loader(wrong, None)).contains("weights"), "{weight}");
+    }
 }
 
 #[test]
@@ -381,6 +454,7 @@ fn processes_share_the_text() {
                 let config = OrderConfig {
                     sources: Arc::clone(&sources),
                     seed: 1,
+                    part: 0,
                     split: Split { rank, world: 3 },
                     held_out: (0, Position::default()),
                     min_text_length: 0,

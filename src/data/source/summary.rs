@@ -42,10 +42,12 @@ pub struct LeftOutSummary {
 }
 
 /// A text, as it stands in `metrics.jsonl`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TextSummary {
     /// What the user asked for.
     pub source: String,
+    /// Its weight in a mixture.
+    pub weight: Option<f64>,
     pub kinds: Vec<KindSummary>,
     pub left_out: Vec<LeftOutSummary>,
     /// In one pass, where it was counted.
@@ -79,6 +81,7 @@ impl TextSummary {
         });
         Self {
             source: source.to_owned(),
+            weight: None,
             kinds: kinds.into_values().collect(),
             left_out: left_out.collect(),
             passed: counts.map(|counts| counts.passed),
@@ -108,6 +111,12 @@ impl TextSummary {
             .iter()
             .map(|out| format!("left out {} {}", out.files, out.why));
         parts.extend(left_out);
-        format!("text {} | {}", self.source, parts.join(" | "))
+        let weight = self.weight.map(|weight| format!(" (weight {weight})"));
+        format!(
+            "text {}{} | {}",
+            self.source,
+            weight.unwrap_or_default(),
+            parts.join(" | ")
+        )
     }
 }

@@ -1,6 +1,7 @@
 //! What a run tells: one record a log line, an evaluation or an event.
 
-use crate::data::source::TextSummary;
+use crate::data::Read;
+use crate::data::source::{Passed, TextSummary};
 use serde::{Deserialize, Serialize};
 
 /// Short rows of a micro-batch that leave less of the predictions than this are said.
@@ -34,9 +35,9 @@ pub struct Start {
     pub execution: String,
     pub system: String,
     pub processors: u64,
-    /// What of the text was found, taken and left out; older runs did not say.
+    /// What of the text was found, taken and left out, for each part; older runs did not say.
     #[serde(default)]
-    pub text: Option<TextSummary>,
+    pub text: Vec<TextSummary>,
     /// The run's settings.
     pub config: serde_json::Value,
 }
@@ -68,6 +69,36 @@ pub struct Train {
     /// of a micro-batch predict as many as its shortest one. Older runs did not say.
     #[serde(default)]
     pub predicted_share: Option<f64>,
+    /// What was read of each part of a mixture since the run began; nothing where there is one text.
+    #[serde(default)]
+    pub mixture: Vec<Share>,
+    /// What the present pass over the text passed over.
+    #[serde(default)]
+    pub passed: Passed,
+}
+
+/// What was read of one part of a mixture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    pub texts: u64,
+    pub bytes: u64,
+    /// Of the texts, in 0 to 1.
+    pub share: f64,
+}
+
+impl Share {
+    /// Those of several parts; none of a single one.
+    pub fn of(read: &[Read]) -> Vec<Share> {
+        let all: u64 = read.iter().map(|part| part.texts).sum();
+        let parts = read.iter().filter(|_| read.len() > 1);
+        parts
+            .map(|part| Share {
+                texts: part.texts,
+                bytes: part.bytes,
+                share: part.texts as f64 / all.max(1) as f64,
+            })
+            .collect()
+    }
 }
 
 /// The validation text.
@@ -123,8 +154,9 @@ impl Record {
                 r.config["update_freq"],
                 r.config["batch_size"],
                 r.text
-                    .as_ref()
-                    .map_or_else(String::new, |text| format!("\n{}", text.line()))
+                    .iter()
+                    .map(|text| format!("\n{}", text.line()))
+                    .collect::<String>()
             )),
             Record::Train(r) => Some(r.line()),
             Record::Valid(r) => {
@@ -164,6 +196,16 @@ impl Train {
                 " | short rows leave {:.0} % of the predictions",
                 100.0 * share
             );
+        }
+        if !self.mixture.is_empty() {
+            let shares = self.mixture.iter();
+            let shares: Vec<String> = shares
+                .map(|part| format!("{:.1}", 100.0 * part.share))
+                .collect();
+            line += &format!(" | mixed {} %", shares.join(" : "));
+        }
+        if let Some(said) = self.passed.said() {
+            line += &format!(" | {said}");
         }
         if self.skipped > 0 {
             line += &format!(" | {} skipped", self.skipped);
