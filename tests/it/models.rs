@@ -10,6 +10,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
+use crate::common::hub::{HubServer, Repo};
 use crate::common::{self, binary, failure, failure_without_a_trace, pretrain, repository, stdout};
 
 /// A model of the tiny preset with the example tokenizer, `hf` in `folder`, as `convert-to-hf` writes it.
@@ -914,4 +915,61 @@ fn folders_and_files_of_other_kinds_are_named_with_what_to_do() {
             assert!(said.contains(word), "{path}: no '{word}': {said}");
         }
     }
+}
+
+#[test]
+fn a_sentence_model_of_the_hub_comes_whole_whatever_its_shards_are_called() {
+    let folder = tempfile::tempdir().unwrap();
+    sentence_folder(folder.path(), false);
+    sentence_again(folder.path());
+    let hf = folder.path().join("hf");
+    let all = tensors(&hf);
+    let (first, second) = all.split_at(all.len() / 2);
+    let mut map = serde_json::Map::new();
+    for (file, part) in [("encoder_a.safetensors", first), ("b.safetensors", second)] {
+        write_tensors(&hf, part);
+        std::fs::rename(hf.join("model.safetensors"), hf.join(file)).unwrap();
+        map.extend(part.iter().map(|(name, ..)| (name.clone(), file.into())));
+    }
+    let index = json!({ "weight_map": map }).to_string();
+    std::fs::write(hf.join("model.safetensors.index.json"), index).unwrap();
+    let files = common::files(&hf).into_iter();
+    let mut repo = Repo {
+        files: files
+            .map(|(name, bytes)| (name.to_str().unwrap().to_owned(), bytes))
+            .collect(),
+        ..Repo::default()
+    };
+    let server = HubServer::start();
+    server.add("models/o/whole", repo.clone());
+    repo.files.remove("b.safetensors");
+    server.add("models/o/part", repo);
+    let from_hub = |name: &str, to: &str| {
+        let mut command = convert(folder.path(), name, to);
+        command.args(["--head", "sentence"]);
+        command.env_remove("HF_HUB_OFFLINE");
+        command.env("HF_ENDPOINT", &server.endpoint);
+        command.env("HF_HOME", folder.path().join("cache"));
+        command
+    };
+    stdout(&mut from_hub("o/whole", "fetched"));
+    let mut again = common::files(&folder.path().join("again"));
+    let mut fetched = common::files(&folder.path().join("fetched"));
+    for card in ["README.md"] {
+        again.remove(Path::new(card));
+        fetched.remove(Path::new(card));
+    }
+    assert!(
+        fetched == again,
+        "{:?} and {:?}",
+        fetched.keys(),
+        again.keys()
+    );
+    // Once more, from the cache alone.
+    stdout(from_hub("o/whole", "fetched").env("HF_HUB_OFFLINE", "1"));
+    let said = failure(&mut from_hub("o/part", "other"), 1);
+    assert!(
+        said.contains("b.safetensors") && said.contains("does not have"),
+        "{said}"
+    );
 }

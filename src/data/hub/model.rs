@@ -18,6 +18,14 @@ use crate::data::tokenizer::{TOKENIZER_FILE, TOKENIZER_FILES};
 /// `NAME.index.json` lists.
 pub const WEIGHT_FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 const CONFIG_FILE: &str = "config.json";
+/// Files of a sentence-transformers model beside those of its encoder and its modules' own.
+const SENTENCE_FILES: [&str; 3] = [
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+];
+/// Where old sentence-transformers models have their encoder.
+const OLD_ENCODER: &str = "0_Transformer";
 /// Bytes of a file that are asked for, and held, at once.
 pub(super) const PART: u64 = 64 << 20;
 
@@ -47,17 +55,23 @@ impl Wanted {
                 "the repository has no {TOKENIZER_FILE}; transformers' save_pretrained of a fast \
                  tokenizer writes one"
             )),
-            Wanted::Model if !listed.contains(&CONFIG_FILE) => Err(format!(
-                "the repository has no {CONFIG_FILE}: it holds no model of transformers"
-            )),
             Wanted::Model => {
-                let mut weights = WEIGHT_FILES.iter().map(|name| weights(name, listed));
-                let weights = weights.find(|files| !files.is_empty()).ok_or_else(|| {
+                let encoder = listed.iter().any(|name| is_config(name));
+                if !encoder {
+                    return Err(format!(
+                        "the repository has no {CONFIG_FILE}: it holds no model of transformers"
+                    ));
+                }
+                let root = WEIGHT_FILES.iter().find_map(|name| weights(name, listed));
+                chosen.extend(root);
+                chosen.extend(listed.iter().filter(|name| is_config(name)));
+                chosen.extend(of_sentence_model(listed));
+                if !chosen.iter().any(|name| is_weights(name)) {
                     let names = WEIGHT_FILES.join(" nor ");
-                    format!("the repository has neither {names}, whole or in shards")
-                })?;
-                chosen.push(CONFIG_FILE);
-                chosen.extend(weights);
+                    return Err(format!(
+                        "the repository has neither {names}, whole or in shards"
+                    ));
+                }
                 Ok(chosen)
             }
         }
@@ -69,8 +83,14 @@ impl Wanted {
         match self {
             Wanted::Tokenizer => has(TOKENIZER_FILE),
             Wanted::Model => {
-                let weights = |name: &&str| has(name) || has(&index_of(name));
-                has(CONFIG_FILE) && WEIGHT_FILES.iter().any(weights)
+                let whole = |name: &&str| {
+                    let index = folder.join(index_of(name));
+                    has(name) || index.is_file() && shards(&index).iter().all(|shard| has(shard))
+                };
+                let encoder = folder.join(OLD_ENCODER);
+                has(CONFIG_FILE) && WEIGHT_FILES.iter().any(whole)
+                    || encoder.join(CONFIG_FILE).is_file()
+                        && WEIGHT_FILES.iter().any(|name| encoder.join(name).is_file())
             }
         }
     }
@@ -81,22 +101,62 @@ pub fn index_of(name: &str) -> String {
     format!("{name}.index.json")
 }
 
-/// The weights called `name` among the files `listed`: one file, or an index and its shards.
-fn weights<'a>(name: &str, listed: &[&'a str]) -> Vec<&'a str> {
-    let whole = listed.iter().find(|n| **n == name);
-    let index = index_of(name);
-    match (whole, name.rsplit_once('.')) {
-        (Some(whole), _) => vec![whole],
-        (None, Some((stem, kind))) if listed.contains(&index.as_str()) => {
-            let shard = |n: &str| {
-                let rest = n.strip_prefix(stem).and_then(|n| n.strip_suffix(kind));
-                rest.is_some_and(|r| r.starts_with('-') && !r.contains('/'))
-            };
-            let needed = |n: &&&str| **n == index || shard(n);
-            listed.iter().filter(needed).copied().collect()
+/// The weights called `name` among the files `listed`, or the index of their shards.
+fn weights<'a>(name: &str, listed: &[&'a str]) -> Option<&'a str> {
+    let find = |name: &str| listed.iter().copied().find(|listed| *listed == name);
+    find(name).or_else(|| find(&index_of(name)))
+}
+
+/// Whether a file is the configuration of a model, or of the encoder of an old sentence-transformers one.
+fn is_config(name: &str) -> bool {
+    let folder = name.strip_suffix(CONFIG_FILE);
+    folder.is_some_and(|f| f.is_empty() || f.strip_suffix('/') == Some(OLD_ENCODER))
+}
+
+fn is_weights(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    WEIGHT_FILES
+        .iter()
+        .any(|file| name == *file || name == index_of(file))
+}
+
+/// The files of sentence-transformers: the list of modules, their settings, and the weights of those that
+/// have some, once.
+fn of_sentence_model<'a>(listed: &[&'a str]) -> Vec<&'a str> {
+    let mut chosen = Vec::new();
+    for &name in listed {
+        let needed = match name.split_once('/') {
+            None => SENTENCE_FILES.contains(&name),
+            Some((folder, file)) => {
+                let numbered = folder.split_once('_');
+                let module = numbered.is_some_and(|(n, _)| n.parse::<u32>().is_ok());
+                let [first, second] = WEIGHT_FILES;
+                let better = format!("{folder}/{first}");
+                let repeated = file == second && listed.contains(&better.as_str());
+                let needed = [CONFIG_FILE, first, second].contains(&file)
+                    || SENTENCE_FILES.contains(&file)
+                    || TOKENIZER_FILES.contains(&file);
+                module && needed && !repeated
+            }
+        };
+        if needed {
+            chosen.push(name);
         }
-        (None, Some(_) | None) => Vec::new(),
     }
+    chosen
+}
+
+/// The shards that an index names; none where it cannot be read, which is said when the model is opened.
+fn shards(index: &Path) -> Vec<String> {
+    let text = std::fs::read(index).unwrap_or_default();
+    let json: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let files = json["weight_map"].as_object().into_iter().flatten();
+    let mut files: Vec<String> = files
+        .filter_map(|(_, file)| Some(file.as_str()?.to_owned()))
+        .collect();
+    files.sort();
+    files.dedup();
+    files
 }
 
 /// The folder with the files of the tokenizer called `name`; `None` where that can be no repository.
@@ -184,39 +244,77 @@ fn fetch(
         .collect();
     let names: Vec<&str> = listed.iter().map(|(name, _)| *name).collect();
     let chosen = wanted.choose(&names).map_err(malformed)?;
-    let needed = listed.iter().filter(|(name, _)| chosen.contains(name));
-    let is_there = |hub: &Hub, (file, entry): &(&str, &Value)| {
-        let size = entry.get("size").and_then(Value::as_u64);
-        let path = hub.snapshot(kind, name, commit).map(|f| f.join(file));
-        path.is_some_and(|path| path.metadata().is_ok_and(|m| Some(m.len()) == size))
+    let mut files = Vec::new();
+    for &chosen in &chosen {
+        files.extend(listed.iter().find(|(name, _)| *name == chosen));
+    }
+    let repository = Repository {
+        name,
+        commit,
+        what: &what,
     };
-    // A cache that cannot be written to does where everything is there.
-    let hub = match needed.clone().all(|one| is_there(hub, one)) {
-        true => hub.clone(),
-        false => hub.with_writable_cache()?,
-    };
-    let hub = &hub;
-    let folder = hub.snapshot(kind, name, commit).ok_or(HubError::NoCache)?;
-    for (file, entry) in needed {
-        let size = entry.get("size").and_then(Value::as_u64);
-        if is_there(hub, &(*file, *entry)) {
-            continue;
+    let mut hub = repository.fetch(hub, &files)?;
+    let snapshot = |hub: &Hub| hub.snapshot(kind, name, commit).ok_or(HubError::NoCache);
+    // Which shards there are is in their index alone: their names are anything.
+    for index in chosen.iter().filter(|name| name.ends_with(".index.json")) {
+        let mut files = Vec::new();
+        for shard in shards(&snapshot(&hub)?.join(index)) {
+            let found = listed.iter().find(|(name, _)| *name == shard);
+            files.push(found.ok_or_else(|| {
+                malformed(format!(
+                    "its {index} names {shard}, which the repository does not have"
+                ))
+            })?);
         }
-        let lfs = entry.pointer("/lfs/sha256").and_then(Value::as_str);
-        let hash = lfs.or_else(|| entry.get("blobId").and_then(Value::as_str));
-        let hash = hash.filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()));
-        let hash = hash.ok_or_else(|| malformed(format!("the Hub names no hash of {file}")))?;
-        let download = Download {
-            what: format!("{file} of {what}"),
-            url: hub.file_url(kind, name, commit, file),
-            size,
-            sha256: lfs,
-        };
-        let fill = |into: &mut dyn Write| download.write(hub, PART, into);
-        hub.store(kind, name, commit, file, hash, fill)?;
+        hub = repository.fetch(&hub, &files)?;
     }
     hub.remember_commit(kind, name, revision, commit);
-    Ok(folder)
+    snapshot(&hub)
+}
+
+/// A repository at one commit.
+struct Repository<'a> {
+    name: &'a str,
+    commit: &'a str,
+    /// What it is in messages.
+    what: &'a str,
+}
+
+impl Repository<'_> {
+    /// Fetches what the cache lacks of `files`, names with what the Hub lists of each. Returns the Hub with
+    /// the cache that they are in.
+    fn fetch(&self, hub: &Hub, files: &[&(&str, &Value)]) -> Result<Hub, HubError> {
+        let (kind, name, commit) = (RepoKind::Model, self.name, self.commit);
+        let is_there = |hub: &Hub, (file, entry): &(&str, &Value)| {
+            let size = entry.get("size").and_then(Value::as_u64);
+            let path = hub.snapshot(kind, name, commit).map(|f| f.join(file));
+            path.is_some_and(|path| path.metadata().is_ok_and(|m| Some(m.len()) == size))
+        };
+        // A cache that cannot be written to does where everything is there.
+        if files.iter().all(|one| is_there(hub, one)) {
+            return Ok(hub.clone());
+        }
+        let hub = hub.with_writable_cache()?;
+        for (file, entry) in files.iter().filter(|one| !is_there(&hub, one)) {
+            let size = entry.get("size").and_then(Value::as_u64);
+            let lfs = entry.pointer("/lfs/sha256").and_then(Value::as_str);
+            let hash = lfs.or_else(|| entry.get("blobId").and_then(Value::as_str));
+            let hash = hash.filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit()));
+            let hash = hash.ok_or_else(|| HubError::Malformed {
+                what: self.what.to_owned(),
+                problem: format!("the Hub names no hash of {file}"),
+            })?;
+            let download = Download {
+                what: format!("{file} of {}", self.what),
+                url: hub.file_url(kind, name, commit, file),
+                size,
+                sha256: lfs,
+            };
+            let fill = |into: &mut dyn Write| download.write(&hub, PART, into);
+            hub.store(kind, name, commit, file, hash, fill)?;
+        }
+        Ok(hub)
+    }
 }
 
 /// A file of the Hub on its way to the disk.

@@ -27,7 +27,7 @@ const CONVERTED_COMMIT: &str = "fedcba9876543210fedcba9876543210fedcba98";
 pub const TOKEN: &str = "hf_let_me_in";
 
 /// A repository.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Repo {
     pub files: BTreeMap<String, Vec<u8>>,
     /// `configs` of the dataset's card.
