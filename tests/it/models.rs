@@ -955,9 +955,8 @@ fn a_sentence_model_of_the_hub_comes_whole_whatever_its_shards_are_called() {
     stdout(&mut from_hub("o/whole", "fetched"));
     let mut again = common::files(&folder.path().join("again"));
     let mut fetched = common::files(&folder.path().join("fetched"));
-    for card in ["README.md"] {
-        again.remove(Path::new(card));
-        fetched.remove(Path::new(card));
+    for files in [&mut again, &mut fetched] {
+        files.remove(Path::new("README.md"));
     }
     assert!(
         fetched == again,
