@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 /// How the folders' names start.
 const PREFIX: &str = "mpnet-scratch-";
+/// The same where they cannot be locked, so that no process takes them for left ones.
+const UNLOCKED_PREFIX: &str = "mpnet-unlocked-";
 
 /// A folder in the system's temporary folder, removed when dropped.
 ///
@@ -33,10 +35,18 @@ impl Scratch {
     }
 
     fn new_in(parent: &Path) -> io::Result<Scratch> {
+        Scratch::new_by(parent, File::try_lock)
+    }
+
+    /// The same with another way to lock a folder, for tests.
+    fn new_by(
+        parent: &Path,
+        try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+    ) -> io::Result<Scratch> {
         loop {
             let folder = TempDir::with_prefix_in(PREFIX, parent)?;
             // Before it is locked, another process may take it for one that was left.
-            match File::open(folder.path()).map(|file| (file.try_lock(), file)) {
+            match File::open(folder.path()).map(|file| (try_lock(&file), file)) {
                 Ok((Ok(()), file)) if folder.path().exists() => {
                     return Ok(Scratch {
                         folder,
@@ -47,7 +57,7 @@ impl Scratch {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Ok((Err(TryLockError::Error(_)), _)) | Err(_) => {
                     return Ok(Scratch {
-                        folder,
+                        folder: TempDir::with_prefix_in(UNLOCKED_PREFIX, parent)?,
                         _lock: None,
                     });
                 }
@@ -105,6 +115,19 @@ mod tests {
         let path = live.path().to_owned();
         drop(live);
         assert!(!path.exists());
+    }
+
+    /// As where one machine has no locks on a folder that another one with locks sweeps.
+    #[test]
+    fn without_locks_nobody_takes_a_folder_for_left() {
+        let parent = tempfile::tempdir().unwrap();
+        let refused = |_: &File| Err(TryLockError::Error(io::ErrorKind::Unsupported.into()));
+        let scratch = Scratch::new_by(parent.path(), refused).unwrap();
+        fs::write(scratch.file("a"), "a").unwrap();
+        sweep(parent.path());
+        assert!(scratch.file("a").exists());
+        drop(scratch);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use parquet::basic::Compression;
 use serde_json::Value;
 
-use crate::common::hub::{Fault, HubServer, Repo, parquet_of};
+use crate::common::hub::{Fault, HubServer, Repo, Trouble, parquet_of};
 use crate::common::{self, binary, failure, files, repository, stdout};
 
 /// The example text as a dataset `o/bible` of two files, the lines as they are.
@@ -38,6 +38,40 @@ fn pretrain(server: &HubServer, folder: &Path, further: &[&str]) -> assert_cmd::
         .arg(repository("examples/tokenizer"))
         .args(further);
     command
+}
+
+/// The Hub answers long after the signal.
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_run_that_waits_for_the_hub() {
+    let server = server();
+    server.trouble(Trouble {
+        late: std::time::Duration::from_secs(3600),
+        ..Trouble::default()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let run = pretrain(&server, folder.path(), &["--total-updates", "1"]);
+    let mut command = std::process::Command::new(run.get_program());
+    command.args(run.get_args()).current_dir(folder.path());
+    command
+        .env_remove("HF_HUB_OFFLINE")
+        .env("HF_ENDPOINT", &server.endpoint)
+        .env("HF_HOME", folder.path().join("hf"))
+        .stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    while server.connections() == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let id = child.id().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-TERM", &id])
+        .status();
+    assert!(sent.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(128 + 15), "{said}");
+    assert!(said.contains("stopped by signal 15"), "{said}");
+    assert!(!folder.path().join("out").exists());
 }
 
 #[test]
