@@ -16,7 +16,7 @@ from rust_source import REPOSITORY
 
 # Licences that ask for no more than their text.
 LICENCES = {
-    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CDLA-Permissive-2.0",
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "bzip2-1.0.6", "CDLA-Permissive-2.0",
     "CC0-1.0", "ISC", "MIT", "MIT-0", "NCSA", "Unicode-3.0", "Unlicense", "Zlib",
     # Asks for the source of files of the library itself, changed or not; none is changed here.
     "MPL-2.0",

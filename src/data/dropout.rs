@@ -2,6 +2,11 @@
 //!
 //! Each chunk of 64 KiB has its own generators, started from ChaCha8 with the mask's key, so that
 //! threads share out chunks and the length of a mask changes none of its bytes.
+//!
+//! Masks are inputs of the training graph, from (seed, update, micro-batch, site): a resumed run
+//! continues exactly, on any engine, which ONNX Runtime's own generators would not allow, as they
+//! cannot be set. On a device they would be gigabytes a step, and a hash takes their place
+//! (`passes::device_dropout`).
 
 use rand::Rng;
 use rayon::prelude::*;

@@ -14,6 +14,7 @@ mod foreign;
 pub mod log;
 pub mod micro_batch;
 pub mod placement;
+mod position;
 mod prepare;
 mod resume;
 pub mod run;

@@ -3,7 +3,7 @@
 use super::changes::changes;
 use super::config::TrainConfig;
 use super::flags::Flags;
-use super::trainer::Position;
+use super::position::Position;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Pointer};
 use crate::data::Tokenizer;
 use crate::data::tokenizer::{TOKENIZER_FILE, same_tokenizer};

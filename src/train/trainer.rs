@@ -9,11 +9,12 @@ use super::figures::{Figures, UpdateFigures};
 use super::log::Log;
 use super::log::record::{Record, Test, Valid, now};
 use super::micro_batch::MicroBatch;
+use super::position::Position;
 use super::prepare::PreparedRun;
 use super::saver::{Attempts, Job, Saver};
 use crate::checkpoint::{self, Checkpoint, Pointer};
 use crate::data::dropout::MaskKey;
-use crate::data::{Batch, EvaluationSet, LoaderState, Tokenizer};
+use crate::data::{Batch, EvaluationSet, Tokenizer};
 use crate::stop::StopSignal;
 use anyhow::{Context, Result, anyhow};
 use mpnet_graphs::model::config::ModelConfig;
@@ -27,30 +28,6 @@ pub enum Ended {
     Finished,
     /// A signal of that number asked for a stop; a checkpoint was saved.
     Signal(i32),
-}
-
-/// Where a run stands beside its parameters.
-#[derive(Debug, Clone)]
-pub struct Position {
-    /// Updates made.
-    pub step: u64,
-    /// Lowest validation loss so far, in bits per predicted token.
-    pub best_loss: Option<f64>,
-    /// The last step whose validation loss was taken.
-    pub validated: Option<u64>,
-    pub data: LoaderState,
-}
-
-impl Position {
-    /// That of a run that begins, whose data stands at `data`.
-    pub fn start(data: LoaderState) -> Position {
-        Position {
-            step: 0,
-            best_loss: None,
-            validated: None,
-            data,
-        }
-    }
 }
 
 /// A run in progress.

@@ -1,4 +1,9 @@
 //! What derivatives compute once more instead of keeping it: the nodes between two checkpoints.
+//!
+//! Derivatives read a second copy of a layer's nodes, which starts from the layer's input. The
+//! copy waits for the gradient that has reached the layer, by a choice between the input and
+//! itself, or it would be merged with the first one, here and by ONNX Runtime. Same operations on
+//! the same numbers, so the same bits.
 
 use crate::ir::{Dim, GraphError, ValueId};
 use crate::ops::Op;

@@ -1,5 +1,9 @@
 //! The single-stream encoder as other programs take it, with a head of choice: position by position
 //! what transformers computes, padding included.
+//!
+//! Positions are running totals (`CumSum`, as in Optimum's exports), not a product with a
+//! triangle of ones: tract 0.23 simplifies that triangle wrongly where the length stays symbolic,
+//! without a word.
 
 use super::attention::Scores;
 use super::builder::Builder;

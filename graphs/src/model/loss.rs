@@ -1,4 +1,7 @@
 //! Cross entropy and accuracy over the predicted tokens.
+//!
+//! Steps scale the loss by the input `loss_scale`, 1 / predicted tokens of the whole update, so
+//! that accumulated gradients need no division.
 
 use super::builder::Builder;
 use crate::ir::{DType, GraphError, ValueId};

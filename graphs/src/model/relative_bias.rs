@@ -1,4 +1,7 @@
 //! The relative position bias: one learned number for each head and bucket of distances.
+//!
+//! The table's gradient is a product with one-hot buckets, summed over layers first: no scatter
+//! over all pairs of positions.
 
 use super::builder::Builder;
 use crate::ir::{DType, Dim, GraphError, ValueId};

@@ -2,6 +2,14 @@
 //!
 //! Content rows are the permuted row (L) and, in MPNet's own objective, the masked copies of its last
 //! P tokens; query rows are the same P masked copies again (MPNet, section 2.3, figure 2).
+//!
+//! Hidden states are sequence first, `[R, B, D]`, R = S + P rows: content, then queries, both in
+//! one tensor, as every operator but attention works row by row. Cutting off the last P rows, or
+//! the first S, is then a contiguous slice, and heads `[R, B, H, d]` enter matrix products
+//! through `FusedMatMul`'s batch transposition without a copy. The last layer computes the P
+//! query rows alone.
+//!
+//! The rule is one comparison with a limit per row, not a table of cases.
 
 use super::builder::Builder;
 use super::objective::Objective;

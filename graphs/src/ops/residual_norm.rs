@@ -1,5 +1,8 @@
 //! What joins a branch to the residual stream in one operator: bias, dropout, residual, layer
 //! normalization.
+//!
+//! The result comes in f32 for the stream and in 16 bits for products, so that no cast is left;
+//! the derivative adds up the gradients of both, and keeps the sum in 16 bits.
 
 use super::dropping::{Dropping, RowDropout};
 use super::layer_norm::LayerNorm;

@@ -1,4 +1,7 @@
 //! Rows added to a table: `table[indices[i]] += rows[i]`.
+//!
+//! On the CPU no ScatterND adds: its threads lose additions to one row. The embedding's gradient
+//! is a ScatterElements.
 
 use super::matmul::MatMul;
 use super::operator::{

@@ -1,5 +1,12 @@
 //! Two-stream attention in one operator: scores, relative bias, visibility, padding, softmax,
 //! dropout and the weighted sum of values, without a tensor of scores.
+//!
+//! Every row sees one key in each of L slots, side A (a token that is not predicted, or a masked
+//! copy) or side B (a predicted token), and the rows that see side A alone, most of them, are
+//! grouped: tiles that nobody sees are never touched. Dropout drops what the device's hash drops,
+//! so that the operator and its form in ordinary operators drop the same weights. The bias enters
+//! by distance, `[H, 2M − 1]`; its gradient is gathered on chip in integers, whose order of
+//! addition changes nothing, so that a run gives the same bits twice.
 
 use super::dropping::Dropping;
 use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, places};

@@ -1,4 +1,8 @@
 //! AdamW with clipping by the global norm, as the training API's optimizer model.
+//!
+//! ONNX Runtime's clip operator adds up norms in the order of a hash map, another one in every
+//! process. The training graph gives one further parameter a gradient that outweighs all others,
+//! so that the sum no longer depends on their order.
 
 use crate::ir::{DType, Dim, GraphError, Type};
 use crate::onnx::emitter::{Attribute, Emitter, onnx_type};

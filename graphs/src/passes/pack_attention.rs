@@ -2,6 +2,8 @@
 //!
 //! Keys and values are then computed of rows too that nobody sees as keys, the queries of the
 //! predicted tokens: one large product instead of three, and no copies of rows.
+//!
+//! That is 13 % of their columns for nothing, but nothing is cut, copied or added up again.
 
 use super::matching::Matching;
 use crate::ir::{Dim, GraphError, ValueId};

@@ -1,5 +1,8 @@
 //! What lies between the two products of a feed-forward block is computed once more by its derivative,
 //! instead of being kept until then: the largest tensor of a layer.
+//!
+//! GELU's derivative, which has everything at hand, gives its value once more for the weight's
+//! gradient.
 
 use super::matching::{ancestors, sort};
 use crate::ir::GraphError;

@@ -1,5 +1,10 @@
 //! One arena of GPU memory for all sessions of the process: what a training step has freed the next evaluation
 //! uses, and a free block is not withheld from what is somewhat smaller than it.
+//!
+//! The largest batch's share of it, as `ir::memory` computes it in ONNX Runtime's order of
+//! execution, is taken at once. That order is depth first from the last output: a weight's
+//! gradient that is moved forward can delay all others, as one for the tied embedding did (16
+//! instead of 12 GiB).
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};

@@ -1,5 +1,12 @@
 //! The engine on ordinary builds: parameters, gradients and moments stay in the device's memory, and every run
 //! reads and writes them there.
+//!
+//! Several parameters lie in one segment, and the optimizer's outputs are bound onto its inputs.
+//! Where a provider's buffers are handles (WebGPU, DirectML) each parameter has its own, and what
+//! is written lies in a second buffer that takes the first one's place. Sizes are inputs of the
+//! models, so that no shape is computed on the processor. ONNX Runtime's memory patterns are off:
+//! they would be one more block as large as everything that the first run has allocated, 76 GiB
+//! instead of 41 for MPNet-base at 64 × 512.
 
 mod placement;
 mod scaling;

@@ -1,4 +1,7 @@
 //! The engine on ONNX Runtime's training API: a training, an evaluation and an optimizer graph over one set of parameters.
+//!
+//! The training API's AdamW has one weight decay for all parameters. Parameters without decay get
+//! their value back after the step, exactly: they are set to zero before it and added afterwards.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -35,7 +35,7 @@ impl FromStr for DatasetName {
             Some((name, config)) => (name, Some(config)),
             None => (text, None),
         };
-        if !is_repo_name(name) {
+        if !super::is_repo_name(name) {
             return Err(format!("'{name}' is no name of a dataset, like OWNER/NAME"));
         }
         if config.is_some_and(str::is_empty) {
@@ -46,15 +46,6 @@ impl FromStr for DatasetName {
             config: config.map(str::to_owned),
         })
     }
-}
-
-/// Whether this can be the name of a repository: `NAME` or `OWNER/NAME`.
-pub(super) fn is_repo_name(name: &str) -> bool {
-    let part = |part: &str| {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        !part.is_empty() && part.bytes().all(allowed) && !part.starts_with(['.', '-'])
-    };
-    name.len() <= 96 && name.split('/').count() <= 2 && name.split('/').all(part)
 }
 
 /// What a dataset's repository holds at a commit.

@@ -54,3 +54,12 @@ impl RepoKind {
         }
     }
 }
+
+/// Whether this can be the name of a repository: `NAME` or `OWNER/NAME`.
+fn is_repo_name(name: &str) -> bool {
+    let part = |part: &str| {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        !part.is_empty() && part.bytes().all(allowed) && !part.starts_with(['.', '-'])
+    };
+    name.len() <= 96 && name.split('/').count() <= 2 && name.split('/').all(part)
+}

@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 
 use super::cache::is_commit;
 use super::client::Body;
-use super::dataset::is_repo_name;
 use super::error::HubError;
 use super::{Hub, RepoKind};
 use crate::data::tokenizer::{TOKENIZER_FILE, TOKENIZER_FILES};
@@ -186,7 +185,7 @@ fn folder(
     revision: &str,
     wanted: Wanted,
 ) -> Result<Option<PathBuf>, HubError> {
-    if !is_repo_name(name) {
+    if !super::is_repo_name(name) {
         return Ok(None);
     }
     let (kind, word) = (RepoKind::Model, wanted.word());

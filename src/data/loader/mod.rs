@@ -2,6 +2,14 @@
 //!
 //! Shards are shuffled anew each epoch and read one after the other; their texts become rows, which pass
 //! through a shuffle buffer that is used up at the end of an epoch: every text comes once in each.
+//!
+//! Rows, not texts, are shuffled: packing then joins neighbours, and the buffer is small and
+//! bounded, token ids without text. It is part of the checkpoint, so that nothing is read twice
+//! after a resume. Compressed streams are the exception: they cannot be sought, and are decoded
+//! again up to where they were.
+//!
+//! Batches are cut a group of a thousand rows at a time. A loader's state is shared, not copied:
+//! after a batch it is a pointer to what was there when its group was cut, and a number.
 
 mod grouping;
 mod mixture;

@@ -1,7 +1,8 @@
 //! What a tokenizer has of what MPNet needs, and what to do about the rest.
 
+use super::CONFIG_FILE;
 use super::definition::{CONTINUATION, Definition, FEWEST_CONTINUATIONS, ROLES, Role};
-use super::files::{CONFIG_FILE, locate, read_json};
+use super::files::{locate, read_json};
 use super::written::completed;
 use crate::data::error::Result;
 use std::path::PathBuf;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::files::{CONFIG_FILE, SPECIAL_TOKENS_FILE, read_json};
+use super::files::read_json;
+use super::{CONFIG_FILE, SPECIAL_TOKENS_FILE};
 use crate::data::error::{DataError, Result};
 
 /// With fewer `##` tokens than this the vocabulary is not taken for WordPiece.

@@ -8,17 +8,7 @@ use serde_json::Value;
 use crate::data::error::{DataError, Result};
 use crate::data::hub::{Hub, HubSettings, tokenizer_folder};
 
-/// The files that make up a tokenizer; only the first has to be there.
-pub const TOKENIZER_FILES: [&str; 5] = [
-    TOKENIZER_FILE,
-    CONFIG_FILE,
-    SPECIAL_TOKENS_FILE,
-    "vocab.txt",
-    "added_tokens.json",
-];
-pub const TOKENIZER_FILE: &str = "tokenizer.json";
-pub const CONFIG_FILE: &str = "tokenizer_config.json";
-pub(super) const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+use super::{TOKENIZER_FILE, TOKENIZER_FILES};
 
 /// The definition of the tokenizer called `name`: a folder with a `tokenizer.json`, such a file, or that of a
 /// repository on the HuggingFace Hub.

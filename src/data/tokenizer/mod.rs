@@ -20,8 +20,22 @@ use files::locate;
 use words::WordCache;
 
 pub use definition::same_tokenizer;
-pub use files::{CONFIG_FILE, TOKENIZER_FILE, TOKENIZER_FILES, copy_tokenizer};
+pub use files::copy_tokenizer;
 pub use written::write_tokenizer;
+
+/// The files that make up a tokenizer; only the first has to be there.
+pub const TOKENIZER_FILES: [&str; 5] = [
+    TOKENIZER_FILE,
+    CONFIG_FILE,
+    SPECIAL_TOKENS_FILE,
+    "vocab.txt",
+    "added_tokens.json",
+];
+/// The definition.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// Its configuration in HuggingFace's words.
+pub const CONFIG_FILE: &str = "tokenizer_config.json";
+const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
 /// A tokenizer ready to make rows `<s> … </s>`; shared between threads.
 pub struct Tokenizer {

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use tokenizers::{PaddingParams, PaddingStrategy, TruncationParams};
 
 use super::definition::{BOS, CONTINUATION, Definition, EOS, MASK, PAD, Role, UNK};
-use super::files::{CONFIG_FILE, TOKENIZER_FILE, copy_tokenizer, read_json};
+use super::files::{copy_tokenizer, read_json};
+use super::{CONFIG_FILE, TOKENIZER_FILE};
 use crate::data::error::{DataError, Result};
 
 /// transformers' class for BERT's way of splitting text with MPNet's special tokens.
