@@ -181,7 +181,9 @@ impl Order {
                     false => self.cursor.at,
                 };
                 let sources = &self.config.sources;
-                let rows = sources.open(shard as usize, start, self.before.bad)?;
+                // What was named in the first pass is not named in each.
+                let quiet = self.cursor.epoch > 0;
+                let rows = sources.open_tolerant(shard as usize, start, self.before.bad, quiet)?;
                 self.open.insert(rows)
             }
         };

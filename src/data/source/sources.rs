@@ -157,7 +157,11 @@ impl Sources {
         self.open_tolerant(index, at, bad, false)
     }
 
-    fn open_tolerant(
+    /// The same; `quiet` where bad rows are not named, as after the first pass over the text.
+    ///
+    /// # Errors
+    /// Those of [`Shard::open`].
+    pub fn open_tolerant(
         &self,
         index: usize,
         at: Position,
