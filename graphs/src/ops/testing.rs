@@ -276,6 +276,7 @@ impl Example {
         self.check_emission(&graph);
         self.check_16_bits();
         self.check_dropping();
+        self.check_sizes(&values);
         match self
             .derivative
             .expect("an example says what its derivative is")
@@ -495,6 +496,19 @@ impl Example {
         let cost = operator.cost(&Operands::new(&inputs, &outputs, &SIZES));
         let bytes: u64 = [&inputs[..], &outputs].concat().iter().map(bytes_of).sum();
         assert!(cost.bytes <= 4 * bytes, "{:?}: {cost:?}", self.op);
+    }
+
+    /// An operator that names no symbolic size among its attributes gives the same whatever the sizes.
+    fn check_sizes(&self, expected: &[Array]) {
+        let operator = self.op.operator();
+        if operator.dims().iter().any(|dim| dim.as_const().is_none()) {
+            return;
+        }
+        let others = [(B, 7), (L, 11), (P, 13)];
+        let arrays = self.arrays();
+        let arrays: Vec<&Array> = arrays.iter().collect();
+        let found = operator.evaluate(&Bindings::new(others), &arrays);
+        assert_eq!(found.as_deref(), Ok(expected), "{:?}", self.op);
     }
 
     /// Where the operator drops elements by a mask, that is where it says the mask is.
