@@ -32,8 +32,13 @@ impl DeviceVector {
 
     /// Floats from `offset` on, as a tensor of that shape.
     ///
-    /// The view must not be used after the vector is gone; bindings made from it must be cleared or dropped before.
-    pub(super) fn view(
+    /// # Safety
+    /// Neither the view nor a binding that was made from it is used after the vector is gone: ONNX Runtime keeps the
+    /// address, and no lifetime follows it there.
+    ///
+    /// # Errors
+    /// They are beyond the vector's end.
+    pub(super) unsafe fn view(
         &self,
         offset: usize,
         shape: &[usize],

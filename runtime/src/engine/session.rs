@@ -46,7 +46,8 @@ pub struct SessionOptions {
 
 /// Trains through ordinary sessions.
 pub struct SessionEngine {
-    // Before the sessions: memory goes back to the device through the first one's allocator.
+    /// The sessions are bound to views of these vectors. Both are dropped together, after which no session runs;
+    /// the vectors first, as memory goes back to the device through the first session's allocator.
     segments: Vec<SegmentMemory>,
     step: Model,
     evaluation: Model,
@@ -222,7 +223,8 @@ impl SessionEngine {
     fn bind_state(&mut self) -> ort::Result<()> {
         for slot in &self.plan.slots {
             let current = &self.segments[slot.segment].parameters.current;
-            let parameter = current.view(slot.offset, &slot.shape)?;
+            // SAFETY: as `segments` says.
+            let parameter = unsafe { current.view(slot.offset, &slot.shape) }?;
             for model in [&mut self.step, &mut self.evaluation] {
                 model.session.bind_input(&slot.name, &*parameter)?;
             }
@@ -234,10 +236,15 @@ impl SessionEngine {
                 (&segment.first_moments, &memory.first_moments),
                 (&segment.second_moments, &memory.second_moments),
             ] {
-                let (current, next) = (vector.current.view(0, &shape)?, vector.next());
+                // SAFETY: as `segments` says.
+                let (current, next) = unsafe {
+                    (
+                        vector.current.view(0, &shape)?,
+                        vector.next().view(0, &shape)?,
+                    )
+                };
                 self.optimizer.bind_input(&link.input, &*current)?;
-                self.optimizer
-                    .bind_output(&link.output, &*next.view(0, &shape)?)?;
+                self.optimizer.bind_output(&link.output, &*next)?;
             }
         }
         Ok(())
@@ -247,14 +254,19 @@ impl SessionEngine {
     fn bind_gradients(&mut self) -> ort::Result<()> {
         for slot in &self.plan.slots {
             let gradients = &self.segments[slot.segment].gradients;
+            let (offset, shape) = (slot.offset, slot.shape.as_slice());
+            // SAFETY: as `segments` says.
+            let (current, next) = unsafe {
+                let current = gradients.current.view(offset, shape)?;
+                (current, gradients.next().view(offset, shape)?)
+            };
             let session = &mut self.step.session;
-            let current = gradients.current.view(slot.offset, &slot.shape)?;
             session.bind_input(&slot.gradient.input, &*current)?;
-            let next = gradients.next().view(slot.offset, &slot.shape)?;
             session.bind_output(&slot.gradient.output, &*next)?;
         }
         for (segment, memory) in self.plan.segments.iter().zip(&self.segments) {
-            let gradients = memory.gradients.current.view(0, &[segment.len])?;
+            // SAFETY: as `segments` says.
+            let gradients = unsafe { memory.gradients.current.view(0, &[segment.len]) }?;
             let Link { input, output } = &segment.gradients;
             self.optimizer.bind_input(input, &*gradients)?;
             self.clear.bind_output(output, &*gradients)?;
@@ -316,7 +328,8 @@ impl SessionEngine {
         let shape = [slot.shape.iter().product::<usize>()];
         let vector = self.segments[slot.segment].current(kind);
         let mut copy = || {
-            let source = vector.view(slot.offset, &shape)?;
+            // SAFETY: as `segments` says.
+            let source = unsafe { vector.view(slot.offset, &shape) }?;
             self.copy.bind_input(names::COPY_SOURCE, &*source)?;
             self.copy.fetch([names::COPY_TARGET.to_owned()])?;
             self.copy.run()
@@ -609,7 +622,8 @@ fn upload(
 ) -> ort::Result<()> {
     let shape = [values.len()];
     let source = TensorRef::from_array_view((shape, values))?;
-    let target = target.view(offset, &shape)?;
+    // SAFETY: the copy is made before this function returns, and later runs bind their own vectors.
+    let target = unsafe { target.view(offset, &shape) }?;
     copy.bind_input(names::COPY_SOURCE, &*source)?;
     copy.fetch([])?;
     copy.bind_output(names::COPY_TARGET, &*target)?;

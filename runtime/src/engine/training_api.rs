@@ -226,6 +226,17 @@ impl TrainingApiEngine {
         }
     }
 
+    /// Gives a parameter that was zero during the optimizer step its value back, with what the step made of it
+    /// where it was `stepped`.
+    fn add_back(&mut self, name: &str, values: &mut [f32], stepped: bool) -> Result<()> {
+        if stepped {
+            let updates = self.read_values(name)?;
+            let pairs = values.iter_mut().zip(updates);
+            pairs.for_each(|(value, update)| *value += update);
+        }
+        self.write_values(name, values)
+    }
+
     /// The names whose decay has to be undone around each optimizer step.
     fn spared(&self) -> &[String] {
         if self.options.weight_decay == 0.0 {
@@ -263,24 +274,20 @@ impl Engine for TrainingApiEngine {
         for name in &spared {
             before.push(self.read_values(name)?);
         }
-        for (name, values) in spared.iter().zip(&before) {
-            self.write_values(name, &vec![0.0; values.len()])?;
-        }
-        let stepped = self
-            .session
-            .optimizer_step(learning_rate)
-            .map_err(EngineError::runtime("update the parameters"));
+        let mut zeroed = spared.iter().zip(&before);
+        let zeroed =
+            zeroed.try_for_each(|(name, values)| self.write_values(name, &vec![0.0; values.len()]));
+        let mut done = zeroed.and_then(|()| {
+            self.session
+                .optimizer_step(learning_rate)
+                .map_err(EngineError::runtime("update the parameters"))
+        });
+        // After an error, too: no parameter is left at zero where it can be written.
         for (name, values) in spared.iter().zip(&mut before) {
-            if stepped.is_ok() {
-                let updates = self.read_values(name)?;
-                values
-                    .iter_mut()
-                    .zip(updates)
-                    .for_each(|(value, update)| *value += update);
-            }
-            self.write_values(name, values)?;
+            let written = self.add_back(name, values, done.is_ok());
+            done = done.and(written);
         }
-        stepped?;
+        done?;
         self.discard_gradients()?;
         Ok(norm)
     }
