@@ -47,14 +47,13 @@ fn add_all<R: Registry>(registry: R, provider: Provider, device_id: i32) -> ort:
     let mut kernels = provider.registrations().into_iter();
     kernels.try_fold(registry, |registry, (kernel, precision)| {
         let element = element(precision);
-        match provider {
-            Provider::Cpu => cpu::add(registry, kernel, element),
-            Provider::Cuda => cuda::add(registry, kernel, element, device_id),
-            Provider::Rocm
-            | Provider::MigraphX
-            | Provider::DirectMl
-            | Provider::OpenVino
-            | Provider::WebGpu => Err(missing(kernel, element)),
+        // The others have none: a test goes through all that the table promises.
+        if provider == Provider::Cpu {
+            cpu::add(registry, kernel, element)
+        } else if provider == Provider::Cuda {
+            cuda::add(registry, kernel, element, device_id)
+        } else {
+            Err(missing(kernel, element))
         }
     })
 }
