@@ -512,13 +512,19 @@ fn a_models_weights_are_fetched_in_parts() {
 
 #[test]
 fn of_a_model_the_best_weights_are_fetched() {
+    // Shards are those that the index names.
+    const INDEX: &str = r#"{"weight_map": {"a": "pytorch_model-00001-of-00002.bin",
+        "b": "pytorch_model-00002-of-00002.bin"}}"#;
     let server = HubServer::start();
     let cache = tempfile::tempdir().unwrap();
     let hub = client(&server, cache.path());
     let fetched = |name: &str, files: &[&str]| {
         let files: Vec<_> = files
             .iter()
-            .map(|name| (*name, name.as_bytes().to_vec()))
+            .map(|name| match name.ends_with(".index.json") {
+                true => (*name, INDEX.as_bytes().to_vec()),
+                false => (*name, name.as_bytes().to_vec()),
+            })
             .collect();
         server.add(&format!("models/{name}"), repo(&files));
         let folder = model_folder(&hub, name, "main").unwrap().unwrap();
