@@ -60,7 +60,8 @@ fn every_mode_trains_alike_on_both_engines_and_becomes_a_model() {
         // Another objective is another run.
         let other = ["--resume", "--total-updates", "11"];
         let said = failure(&mut pretrain(folder, &other), 1);
-        let difference = format!("{field} is {recorded} there and ");
+        let flag = field.replace('_', "-");
+        let difference = format!("--{flag} is {recorded} there and ");
         assert!(said.contains(&difference), "{said}");
         stdout(pretrain(folder, &other).args(mode));
 
@@ -81,8 +82,8 @@ fn flags_that_contradict_a_mode_are_usage_errors() {
     for (flags, word) in [
         (&["--input-mode", "mlm", "--return-mlm"][..], "--return-mlm"),
         (&["--input-mode", "plm", "--rand-prob", "0"], "--rand-prob"),
-        (&["--pred-prob", "1.5"], "--pred-prob 1.5"),
-        (&["--max-gram", "0"], "--max-gram 0"),
+        (&["--pred-prob", "1.5"], "'1.5' for '--pred-prob"),
+        (&["--max-gram", "0"], "'0' for '--max-gram"),
     ] {
         let said = failure(&mut pretrain(folder.path(), flags), 2);
         assert!(said.contains(word), "{said}");
