@@ -26,7 +26,7 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "convert-to-hf", version, after_help = EXAMPLES)]
 pub struct ConvertArgs {
-    /// Convert this checkpoint: a checkpoint-<step> folder, the folder of a run (its best one is taken), a
+    /// Convert this checkpoint: a checkpoint-N folder, the folder of a run (its best one is taken), a
     /// PyTorch file of annotated-mpnet or fairseq, or the best_checkpoint.pt of either
     #[arg(long, value_name = "PATH")]
     pub mpnet_checkpoint_path: PathBuf,
