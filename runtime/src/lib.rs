@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod checkpoint_file;
+pub mod collective;
 pub mod device;
 pub mod digest;
 pub mod doctor;

@@ -41,6 +41,7 @@ pub fn start<T: Task + Clone + 'static>(
         device_id: placement.device_id,
         threads: placement.threads,
         allow_cpu_nodes: placement.allow_cpu_nodes,
+        ..SessionOptions::default()
     };
     let dropout = plan.dropout.clone();
     let (step_sizes, evaluation_sizes) = (plan.step_sizes.clone(), plan.evaluation_sizes.clone());

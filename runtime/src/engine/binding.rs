@@ -30,6 +30,16 @@ impl DeviceVector {
         })
     }
 
+    /// Where it begins, in the memory of the allocator.
+    pub(super) fn pointer(&self) -> *mut std::ffi::c_void {
+        self.pointer
+    }
+
+    /// Number of floats.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Floats from `offset` on, as a tensor of that shape.
     ///
     /// # Safety

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use mpnet_plan::Provider;
 
 use crate::checkpoint_file::CheckpointFileError;
+use crate::collective::CollectiveError;
 use crate::library::LibraryError;
 
 /// An error of [`crate::engine`].
@@ -164,6 +165,9 @@ pub enum EngineError {
         /// The parameter.
         name: String,
     },
+    /// The ranks could not do something together.
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
     /// A checkpoint file could not be made or understood.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointFileError),

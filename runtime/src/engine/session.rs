@@ -9,10 +9,12 @@
 //! instead of 41 for MPNet-base at 64 × 512.
 
 mod placement;
+mod ranks;
 mod scaling;
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use mpnet_plan::{Link, Plan, Precision, Provider, names};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
@@ -25,13 +27,14 @@ use super::binding::{BoundSession, DeviceVector};
 use super::error::EngineError;
 use super::tensor::{borrow, by_name, check_length, copy_out};
 use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
+use crate::collective::{self, Collective};
 use crate::device::processor_threads;
 use crate::library::Loaded;
 
 use scaling::LossScaler;
 
 /// How a [`SessionEngine`] is to run beside what its plan says.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// Which of the provider's devices.
     pub device_id: i32,
@@ -42,6 +45,20 @@ pub struct SessionOptions {
     /// Bytes of a GPU's memory to take at once, where there is room: what the largest step will need. Taken bit by
     /// bit as a first step asks for it, memory is in pieces that later steps don't fit into.
     pub reserve: Option<usize>,
+    /// The ranks that train together: the gradients are those of all. Each of them has to make the same updates.
+    pub collective: Arc<dyn Collective>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            device_id: 0,
+            threads: None,
+            allow_cpu_nodes: false,
+            reserve: None,
+            collective: collective::solo(),
+        }
+    }
 }
 
 /// Trains through ordinary sessions.
@@ -59,6 +76,7 @@ pub struct SessionEngine {
     updates: i64,
     has_gradients: bool,
     scaling: Option<LossScaler>,
+    collective: Arc<dyn Collective>,
 }
 
 struct SegmentMemory {
@@ -161,7 +179,7 @@ impl SessionEngine {
             arena::share(loaded.environment(), options.device_id)
                 .map_err(EngineError::runtime("set up the GPU's memory"))?;
         }
-        let load = |model: &[u8], which| load(loaded, provider, options, model, which);
+        let load = |model: &[u8], which| load(loaded, provider, &options, model, which);
         let models = &plan.models;
         let step = load(&models.step, "training")?;
         let evaluation = load(&models.evaluation, "evaluation")?;
@@ -198,6 +216,7 @@ impl SessionEngine {
             updates: 0,
             has_gradients: false,
             scaling,
+            collective: options.collective,
         };
         engine
             .optimizer
@@ -325,28 +344,9 @@ impl SessionEngine {
 
     fn download(&mut self, kind: Kind, slot: usize) -> Result<Vec<f32>> {
         let slot = &self.plan.slots[slot];
-        let shape = [slot.shape.iter().product::<usize>()];
+        let len = slot.shape.iter().product();
         let vector = self.segments[slot.segment].current(kind);
-        let mut copy = || {
-            // SAFETY: as `segments` says.
-            let source = unsafe { vector.view(slot.offset, &shape) }?;
-            self.copy.bind_input(names::COPY_SOURCE, &*source)?;
-            self.copy.fetch([names::COPY_TARGET.to_owned()])?;
-            self.copy.run()
-        };
-        let values = copy().map_err(EngineError::runtime(format!("read '{}'", slot.name)))?;
-        let value = values.first().ok_or_else(|| EngineError::NotScalar {
-            name: slot.name.clone(),
-            shape: Vec::new(),
-        })?;
-        match copy_out(&slot.name, value)?.data {
-            TensorData::F32(values) => Ok(values),
-            TensorData::I64(_) | TensorData::U8(_) | TensorData::U32(_) | TensorData::Bool(_) => {
-                Err(EngineError::ParameterType {
-                    name: slot.name.clone(),
-                })
-            }
-        }
+        download(&mut self.copy, vector, slot.offset, len, &slot.name)
     }
 
     fn slot(&self, name: &str) -> Result<usize> {
@@ -481,6 +481,7 @@ impl Engine for SessionEngine {
         if !self.has_gradients {
             return Err(EngineError::NoGradients);
         }
+        self.sum_gradients()?;
         let scalars = self.optimizer_scalars(learning_rate);
         let mut update = || {
             for (name, value) in &scalars {
@@ -613,6 +614,36 @@ impl Model {
     }
 }
 
+/// Copies floats from a device by way of the session of the copying model; `name` is for messages.
+fn download(
+    copy: &mut BoundSession,
+    source: &DeviceVector,
+    offset: usize,
+    len: usize,
+    name: &str,
+) -> Result<Vec<f32>> {
+    let mut run = || {
+        // SAFETY: as `segments` says.
+        let source = unsafe { source.view(offset, &[len]) }?;
+        copy.bind_input(names::COPY_SOURCE, &*source)?;
+        copy.fetch([names::COPY_TARGET.to_owned()])?;
+        copy.run()
+    };
+    let values = run().map_err(EngineError::runtime(format!("read '{name}'")))?;
+    let value = values.first().ok_or_else(|| EngineError::NotScalar {
+        name: name.to_owned(),
+        shape: Vec::new(),
+    })?;
+    match copy_out(name, value)?.data {
+        TensorData::F32(values) => Ok(values),
+        TensorData::I64(_) | TensorData::U8(_) | TensorData::U32(_) | TensorData::Bool(_) => {
+            Err(EngineError::ParameterType {
+                name: name.to_owned(),
+            })
+        }
+    }
+}
+
 /// Copies floats to a device by way of the session of the copying model.
 fn upload(
     copy: &mut BoundSession,
@@ -634,17 +665,11 @@ fn upload(
 fn load(
     loaded: &Loaded,
     provider: Provider,
-    options: SessionOptions,
+    options: &SessionOptions,
     model: &[u8],
     which: &'static str,
 ) -> Result<BoundSession> {
-    let builder = |allow_cpu_nodes| {
-        let options = SessionOptions {
-            allow_cpu_nodes,
-            ..options
-        };
-        session_options(loaded, provider, options)
-    };
+    let builder = |allow_cpu_nodes| session_options(loaded, provider, options, allow_cpu_nodes);
     builder(options.allow_cpu_nodes)
         .and_then(|builder| BoundSession::new(builder, model))
         .map_err(|source| {
@@ -672,7 +697,8 @@ fn load(
 fn session_options(
     loaded: &Loaded,
     provider: Provider,
-    options: SessionOptions,
+    options: &SessionOptions,
+    allow_cpu_nodes: bool,
 ) -> ort::Result<SessionBuilder> {
     let mut builder = Session::builder(loaded.environment())?
         // Five sessions, each with its own threads: those of a model that rests must not spin.
@@ -686,7 +712,6 @@ fn session_options(
         builder = builder.with_config_entry(arena::SHARED.0, arena::SHARED.1)?;
     }
     let builder = crate::kernels::register(builder, provider, options.device_id)?;
-    let allow_cpu_nodes = options.allow_cpu_nodes;
     crate::provider::register(builder, provider, options.device_id, allow_cpu_nodes)
 }
 
