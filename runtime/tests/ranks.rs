@@ -1,14 +1,27 @@
 //! Ranks that a launcher of MPI starts: this test program, several times.
 
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mpnet_runtime::collective::{self, Collective, Kind, Opening, Whole, mpi};
+use mpnet_runtime::library::{self, InstallOptions};
+
+/// The launcher of whichever MPI is here; this project's own choice is fetched where none is.
+fn launcher() -> PathBuf {
+    mpi::launcher().unwrap_or_else(|_| {
+        let wheel = library::library_of(mpi::PACKAGE).unwrap();
+        library::install(Some(wheel), &InstallOptions::for_libraries().unwrap()).unwrap();
+        mpi::launcher().unwrap()
+    })
+}
 
 /// Runs the test `name` of this program, which is ignored otherwise, in so many ranks.
 fn start(ranks: usize, name: &str, variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(mpi::launcher().unwrap());
+    let mut command = Command::new(launcher());
     command
         .args(["-n", &ranks.to_string()])
         .arg(std::env::current_exe().unwrap())

@@ -1,4 +1,4 @@
-//! `mpnet runtime install|list|path`: the builds of ONNX Runtime in the cache.
+//! `mpnet runtime install|list|path`: the builds of ONNX Runtime in the cache, and the libraries that join ranks.
 
 use super::common::OrtArgs;
 use super::values::one_of;
@@ -6,6 +6,7 @@ use crate::output::say;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand};
 use mpnet_plan::Provider;
+use mpnet_runtime::collective;
 use mpnet_runtime::library::{self, ClientKind, InstallOptions, LocateOptions};
 
 /// The verbs of `mpnet runtime`.
@@ -22,7 +23,8 @@ pub enum RuntimeCommand {
 /// Arguments of `mpnet runtime install`.
 #[derive(Debug, Args)]
 pub struct InstallArgs {
-    /// Package to fetch, or the provider whose build it is [default: the training build for this machine]
+    /// Package to fetch, or the provider whose build it is, or `mpi`, which joins several processors [default: the
+    /// training build for this machine]
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// Fetch with this program [default: whichever is there]
@@ -54,26 +56,46 @@ pub fn run(command: &RuntimeCommand) -> Result<()> {
 }
 
 fn install(arguments: &InstallArgs) -> Result<()> {
-    let wheel = match &arguments.name {
-        None => None,
+    let (wheel, options) = match &arguments.name {
+        None => (None, InstallOptions::for_user()?),
         Some(name) => {
-            let provider = name.parse::<Provider>();
-            let package = provider.map_or(name.as_str(), |provider| provider.info().package);
-            Some(library::wheel_of(package).ok_or_else(|| unknown_package(package))?)
+            let package = package(name);
+            match library::library_of(package) {
+                Some(wheel) => (Some(wheel), InstallOptions::for_libraries()?),
+                None => {
+                    let wheel = library::wheel_of(package);
+                    let wheel = wheel.ok_or_else(|| unknown_package(package))?;
+                    (Some(wheel), InstallOptions::for_user()?)
+                }
+            }
         }
     };
     let options = InstallOptions {
         client: arguments.client,
         force: arguments.force,
-        ..InstallOptions::for_user()?
+        ..options
     };
-    let installed = library::install(wheel, &options).context("installing ONNX Runtime")?;
+    let what = arguments.name.as_deref().unwrap_or("ONNX Runtime");
+    let installed =
+        library::install(wheel, &options).with_context(|| format!("installing {what}"))?;
     say!("{}", installed.library().display())?;
     Ok(())
 }
 
+/// The package that a name stands for.
+fn package(name: &str) -> &str {
+    match name {
+        "mpi" => collective::mpi::PACKAGE,
+        _ => match name.parse::<Provider>() {
+            Ok(provider) => provider.info().package,
+            Err(_) => name,
+        },
+    }
+}
+
 fn unknown_package(package: &str) -> anyhow::Error {
-    let known: Vec<_> = library::wheels_here().map(|wheel| wheel.package).collect();
+    let builds = library::wheels_here().chain(library::libraries_here());
+    let known: Vec<_> = builds.map(|wheel| wheel.package).collect();
     anyhow!(
         "there is no pinned build '{package}' for this machine, only: {}; download its wheel and give it with --ort",
         known.join(", ")
@@ -82,7 +104,9 @@ fn unknown_package(package: &str) -> anyhow::Error {
 
 fn list() -> Result<()> {
     let cache = library::cache_folder()?;
-    let builds = library::list(&cache).context("listing the builds in the cache")?;
+    let mut builds = library::list(&cache).context("listing the builds in the cache")?;
+    let libraries = library::library_folder()?;
+    builds.extend(library::list(&libraries).context("listing the libraries in the cache")?);
     if builds.is_empty() {
         say!(
             "no build in {}; `mpnet runtime install` fetches one",

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::digest;
 use super::error::{LibraryError, Result, io};
-use super::pinned::WHEELS;
+use super::pinned::pinned_as;
 use crate::scratch::Scratch;
 
 /// Overrides the platform's cache folder.
@@ -26,6 +26,14 @@ const LOCK: &str = ".lock";
 /// [`LibraryError::NoCacheFolder`] where there is neither.
 pub fn cache_folder() -> Result<PathBuf> {
     Ok(root()?.join("onnxruntime"))
+}
+
+/// The folder of libraries that join ranks, beside that of builds.
+///
+/// # Errors
+/// [`LibraryError::NoCacheFolder`] where there is none.
+pub fn library_folder() -> Result<PathBuf> {
+    Ok(root()?.join("libraries"))
 }
 
 /// The folder of compiled kernels, beside that of builds.
@@ -61,9 +69,9 @@ fn own_cache() -> Result<PathBuf> {
     Ok(own.path().to_owned())
 }
 
-/// The folder of builds of this user, or where there is no home for one a folder of this process's own.
-pub(super) fn users_cache() -> Result<PathBuf> {
-    match cache_folder() {
+/// A folder of this user, or where there is no home for one a folder of this process's own.
+pub(super) fn or_own(folder: Result<PathBuf>) -> Result<PathBuf> {
+    match folder {
         Err(LibraryError::NoCacheFolder) => own_cache(),
         found => found,
     }
@@ -107,7 +115,7 @@ impl Installed {
     /// A file is missing, cut short or changed.
     pub fn verify(&self) -> Result<()> {
         let key = self.folder.file_name().unwrap_or_default();
-        match WHEELS.iter().find(|wheel| *wheel.key() == *key) {
+        match pinned_as(key) {
             Some(wheel) => wheel
                 .files()
                 .try_for_each(|file| digest::check(&self.folder.join(file.path), file)),
@@ -203,7 +211,7 @@ impl Cache {
         let held = match file.try_lock() {
             Ok(()) => true,
             Err(TryLockError::WouldBlock) => {
-                tracing::info!("another process is installing ONNX Runtime; waiting for it");
+                tracing::info!("another process is installing; waiting for it");
                 file.lock().map_err(io("lock", &path))?;
                 true
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mpnet_plan::Provider;
 
-use super::cache::{Cache, Installed, Manifest, users_cache};
+use super::cache::{Cache, Installed, Manifest, cache_folder, library_folder, or_own};
 use super::client::{self, Client, ClientKind, Fetched};
 use super::error::{LibraryError, Result, io};
 use super::pinned::{PinnedWheel, default_wheel};
@@ -33,10 +33,21 @@ impl InstallOptions {
     /// [`LibraryError::NoCacheFolder`].
     pub fn for_user() -> Result<Self> {
         Ok(Self {
-            cache: users_cache()?,
+            cache: or_own(cache_folder())?,
             client: None,
             search_path: std::env::var_os("PATH"),
             force: false,
+        })
+    }
+
+    /// The same for libraries that join ranks.
+    ///
+    /// # Errors
+    /// [`LibraryError::NoCacheFolder`].
+    pub fn for_libraries() -> Result<Self> {
+        Ok(Self {
+            cache: or_own(library_folder())?,
+            ..Self::for_user()?
         })
     }
 }
@@ -113,7 +124,9 @@ fn accept(
         Fetched::Wheel(file) => {
             digest::check(file, &wheel.wheel)?;
             let contents = folder.join("contents");
-            wheel::unpack(file, &contents)?;
+            wheel::unpack(file, &contents, |path| {
+                wheel.files().any(|file| Path::new(file.path) == path)
+            })?;
             contents
         }
         Fetched::Unpacked(contents) => contents.clone(),
@@ -127,6 +140,9 @@ fn accept(
             fs::create_dir_all(parent).map_err(io("create the folder", parent))?;
         }
         fs::rename(&source, &target).map_err(io("move", source))?;
+        if file.path.starts_with("bin/") {
+            make_executable(&target)?;
+        }
     }
     let manifest = Manifest {
         name: wheel.package.to_owned(),
@@ -145,6 +161,19 @@ fn accept(
     cache.adopt(&wheel.key(), &build, &manifest)
 }
 
+/// Lets a file be run, as clients do with a wheel's programs.
+fn make_executable(path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+            .map_err(io("make executable", path))?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
 /// Unpacks a wheel that the user gave into the cache, under its hash.
 ///
 /// # Errors
@@ -159,7 +188,7 @@ pub(super) fn install_wheel(file: &Path, cache: PathBuf) -> Result<Installed> {
     let (cache, _lock) = cache.writable()?;
     let folder = cache.unfinished()?;
     let build = folder.path().join("build");
-    wheel::unpack(file, &build)?;
+    wheel::unpack(file, &build, wheel::is_library_or_licence)?;
     let library = files::library_in(&build).ok_or_else(|| LibraryError::WheelWithoutLibrary {
         path: file.to_owned(),
     })?;

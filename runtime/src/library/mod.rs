@@ -22,18 +22,21 @@ mod install;
 mod load;
 mod locate;
 mod pinned;
+mod pinned_libraries;
 #[cfg(target_os = "linux")]
 mod python_symbols;
 mod wheel;
 
 pub(crate) use cache::kernel_folder;
-pub use cache::{Installed, Manifest, cache_folder};
+pub use cache::{Installed, Manifest, cache_folder, library_folder};
 pub use client::ClientKind;
 pub use error::{LibraryError, Result};
 pub use install::{InstallOptions, install};
 pub use load::Loaded;
 pub use locate::{Build, LocateOptions, Origin, locate};
-pub use pinned::{PinnedFile, PinnedWheel, default_wheel, wheel_of, wheels_here};
+pub use pinned::{
+    PinnedFile, PinnedWheel, default_wheel, libraries_here, library_of, wheel_of, wheels_here,
+};
 
 /// Loads what the CUDA provider of the build `library` needs, from the system or from Python wheels.
 ///

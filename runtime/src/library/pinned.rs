@@ -1,9 +1,13 @@
 //! The builds that this program fetches: which wheel of which package, and what its bytes must be.
 
+use std::ffi::OsStr;
+
+use super::pinned_libraries::LIBRARIES;
+
 /// One file of a wheel.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PinnedFile {
-    /// Path in the wheel, with `/`.
+    /// Path where the wheel is installed, with `/`. What is below `bin` is a program.
     pub path: &'static str,
     /// Length in bytes.
     pub bytes: u64,
@@ -50,6 +54,11 @@ impl PinnedWheel {
     /// The package as clients ask for it.
     pub fn requirement(&self) -> String {
         format!("{}=={}", self.package, self.version)
+    }
+
+    /// Whether it runs on this machine.
+    fn runs_here(&self) -> bool {
+        self.os == std::env::consts::OS && self.arch == std::env::consts::ARCH
     }
 
     /// The library and its companions.
@@ -425,9 +434,23 @@ pub fn wheel_of(package: &str) -> Option<&'static PinnedWheel> {
 
 /// The builds that run on this machine.
 pub fn wheels_here() -> impl Iterator<Item = &'static PinnedWheel> {
-    WHEELS
-        .iter()
-        .filter(|wheel| wheel.os == std::env::consts::OS && wheel.arch == std::env::consts::ARCH)
+    WHEELS.iter().filter(|wheel| wheel.runs_here())
+}
+
+/// The pinned library that joins ranks of that package for this machine.
+pub fn library_of(package: &str) -> Option<&'static PinnedWheel> {
+    libraries_here().find(|wheel| wheel.package == package)
+}
+
+/// The libraries that join ranks on this machine.
+pub fn libraries_here() -> impl Iterator<Item = &'static PinnedWheel> {
+    LIBRARIES.iter().filter(|wheel| wheel.runs_here())
+}
+
+/// What is pinned under the name of a cache folder.
+pub(super) fn pinned_as(key: &OsStr) -> Option<&'static PinnedWheel> {
+    let mut all = WHEELS.iter().chain(LIBRARIES);
+    all.find(|wheel| *wheel.key() == *key)
 }
 
 #[cfg(test)]
@@ -436,11 +459,12 @@ mod tests {
 
     #[test]
     fn keys_and_hashes_are_well_formed() {
-        let mut keys: Vec<_> = WHEELS.iter().map(PinnedWheel::key).collect();
+        let all = || WHEELS.iter().chain(LIBRARIES);
+        let mut keys: Vec<_> = all().map(PinnedWheel::key).collect();
         keys.sort();
         keys.dedup();
-        assert_eq!(keys.len(), WHEELS.len(), "two wheels share a cache folder");
-        for wheel in WHEELS {
+        assert_eq!(keys.len(), all().count(), "two wheels share a cache folder");
+        for wheel in all() {
             for file in wheel.files().chain([&wheel.wheel]) {
                 assert_eq!(file.sha256.len(), 64, "{}", file.path);
                 assert!(

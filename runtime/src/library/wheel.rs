@@ -8,11 +8,16 @@ use zip::ZipArchive;
 
 use super::error::{LibraryError, Result};
 
-/// Unpacks the shared libraries and licences of `wheel` into `folder`, under their own paths; returns these paths.
+/// Unpacks the files of `wheel` that are `wanted` into `folder`, under the paths where they would be installed;
+/// returns these paths.
 ///
 /// # Errors
 /// The wheel is damaged or names paths outside of itself, or `folder` cannot be written.
-pub(super) fn unpack(wheel: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn unpack(
+    wheel: &Path,
+    folder: &Path,
+    wanted: impl Fn(&Path) -> bool,
+) -> Result<Vec<PathBuf>> {
     let damaged = |reason: String| LibraryError::DamagedWheel {
         path: wheel.to_owned(),
         reason,
@@ -28,12 +33,16 @@ pub(super) fn unpack(wheel: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
             .name()
             .map_err(|error| damaged(error.to_string()))?
             .into_owned();
-        if !entry.is_file() || !is_wanted(&name) {
+        if !entry.is_file() {
             continue;
         }
         let Some(path) = entry.enclosed_name() else {
             return Err(damaged(format!("it holds the path {name:?}")));
         };
+        let path = installed(&path);
+        if !wanted(&path) {
+            continue;
+        }
         let target = folder.join(&path);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent).map_err(super::error::io("create the folder", parent))?;
@@ -52,8 +61,25 @@ pub(super) fn unpack(wheel: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(unpacked)
 }
 
-fn is_wanted(name: &str) -> bool {
-    let file = name.rsplit('/').next().unwrap_or(name);
+/// Where a file of a wheel is installed: its folder `NAME.data/data` stands for the environment's own.
+fn installed(path: &Path) -> PathBuf {
+    let mut parts = path.components();
+    let data = parts
+        .next()
+        .zip(parts.next())
+        .is_some_and(|(first, second)| {
+            let first = Path::new(first.as_os_str());
+            first.extension().is_some_and(|e| e == "data") && second.as_os_str() == "data"
+        });
+    match data {
+        true => parts.collect(),
+        false => path.to_owned(),
+    }
+}
+
+/// Whether a file of a build is needed.
+pub(super) fn is_library_or_licence(path: &Path) -> bool {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
     file.ends_with(".so")
         || file.contains(".so.")
         || file.ends_with(".dll")

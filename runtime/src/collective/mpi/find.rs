@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::collective::{CollectiveError, Result};
+use crate::library;
+
+/// What this program fetches where nothing else is there.
+pub const PACKAGE: &str = "mpich";
 
 /// Names the library's file, or the folder of an installation.
 const VARIABLE: &str = "MPNET_MPI";
@@ -48,7 +52,8 @@ pub fn find() -> Result<Found> {
         .iter()
         .find_map(|folder| library_in(folder))
         .or_else(known_to_the_system)
-        .ok_or_else(|| missing("beside mpiexec, where the system's loader looks"))
+        .or_else(installed)
+        .ok_or_else(|| missing("beside mpiexec, where the system's loader looks, in the cache"))
 }
 
 /// The launcher that belongs to the library that would be used.
@@ -69,9 +74,7 @@ fn missing(tried: &str) -> CollectiveError {
     CollectiveError::NoLibrary {
         library: "MPI",
         tried: tried.to_owned(),
-        remedy: format!(
-            "`pip install mpich` and its mpiexec on PATH, or {VARIABLE}=FILE, brings one"
-        ),
+        remedy: format!("`mpnet runtime install mpi` brings one, or {VARIABLE}=FILE names it"),
     }
 }
 
@@ -122,6 +125,18 @@ fn with_launcher(path: PathBuf) -> Found {
     };
     let launcher = beside(&path).or_else(|| beside(&std::fs::canonicalize(&path).ok()?));
     Found { path, launcher }
+}
+
+/// The one that this program has fetched.
+fn installed() -> Option<Found> {
+    let wheel = library::library_of(PACKAGE)?;
+    let cache = library::library_folder().ok()?;
+    let installed = library::list(&cache).ok()?;
+    let mut installed = installed
+        .iter()
+        .filter(|build| build.manifest.name == PACKAGE && build.manifest.version == wheel.version);
+    let path = installed.next()?.library();
+    (path.exists() && std::env::var_os(OPEN_MPI).is_none()).then(|| with_launcher(path))
 }
 
 /// A library that the system's loader finds by its name.

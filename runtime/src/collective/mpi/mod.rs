@@ -16,7 +16,7 @@ use super::{Buffer, Collective, CollectiveError, Element, Kind, Memory, Reductio
 use conventions::Constants;
 use functions::Functions;
 
-pub use find::{Found, find, launcher};
+pub use find::{Found, PACKAGE, find, launcher};
 
 /// The most elements of one call: as many as MPI's `int` counts, in even pieces.
 const MOST: usize = 1 << 30;
