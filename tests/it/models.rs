@@ -491,6 +491,38 @@ fn modules_that_cannot_be_kept_are_named() {
 }
 
 #[test]
+fn a_folder_with_the_head_of_another_task_is_no_sentence_model() {
+    let folder = tempfile::tempdir().unwrap();
+    sentence_folder(folder.path(), false);
+    let hf = folder.path().join("hf");
+    std::fs::remove_file(hf.join("modules.json")).unwrap();
+    // What CrossEncoder writes in releases 3 and 5.
+    for (added, what) in [
+        (json!(null), "MPNetForSequenceClassification"),
+        (
+            json!({"activation_fn": "torch.nn.modules.activation.Sigmoid", "version": "5.1.2"}),
+            "it is a CrossEncoder",
+        ),
+    ] {
+        change(&hf.join("config.json"), |config| {
+            config["architectures"] = json!(["MPNetForSequenceClassification"]);
+            if !added.is_null() {
+                config["sentence_transformers"] = added.clone();
+            }
+        });
+        let mut sentence = convert(folder.path(), "hf", "again");
+        let said = failure_without_a_trace(folder.path(), sentence.args(["--head", "sentence"]), 1);
+        assert!(
+            said.contains(what) && said.contains("--head none"),
+            "no '{what}': {said}"
+        );
+        let target = tempfile::tempdir().unwrap();
+        let to = target.path().join("to");
+        self::said(convert(folder.path(), "hf", to.to_str().unwrap()).args(["--head", "none"]));
+    }
+}
+
+#[test]
 fn old_folders_whose_encoder_is_in_one_of_its_own_are_read() {
     let folder = tempfile::tempdir().unwrap();
     sentence_folder(folder.path(), false);

@@ -1,6 +1,7 @@
 //! The modules of a sentence-transformers folder, of every release.
 
 use super::super::ConvertError;
+use super::super::hf_config::CONFIG_FILE;
 use super::super::json::read_json;
 use super::super::source::weights;
 use super::super::tensors::Tensor;
@@ -91,10 +92,13 @@ pub fn encoder_folder(folder: &Path) -> Result<Option<PathBuf>, ConvertError> {
 /// is none.
 ///
 /// # Errors
-/// Where it is damaged, or has what cannot be kept: the message names it.
+/// Where it is damaged, is a model for another task, or has what cannot be kept: the message names it.
 pub fn read(folder: &Path, model: &ModelConfig) -> Result<Option<SentenceModel>, ConvertError> {
     let Some(modules) = modules(folder)? else {
-        return Ok(None);
+        return match task_of_head(folder)? {
+            Some(head) => Err(refuse(folder, head)),
+            None => Ok(None),
+        };
     };
     let settings = settings(folder)?;
     let mut modules = modules.into_iter();
@@ -270,6 +274,25 @@ fn read_dense(module: &Module, width: usize) -> Result<DenseModule, ConvertError
         weight,
         bias,
         activation: activation.unwrap_or(DEFAULT_ACTIVATION).to_owned(),
+    })
+}
+
+/// What a folder of transformers was trained for where it was for another task than embedding texts, in
+/// words. CrossEncoder of releases before 6 writes such a folder, without `modules.json`.
+fn task_of_head(folder: &Path) -> Result<Option<String>, ConvertError> {
+    let Some(config) = read_json(&folder.join(CONFIG_FILE))? else {
+        return Ok(None);
+    };
+    let architecture = config["architectures"][0].as_str().unwrap_or_default();
+    let task = architecture.strip_prefix("MPNetFor");
+    Ok(match task.filter(|task| *task != "MaskedLM") {
+        Some(_) if config["sentence_transformers"].get("activation_fn").is_some() => {
+            Some("it is a CrossEncoder, not a SentenceTransformer".to_owned())
+        }
+        Some(_) => Some(format!(
+            "it is a {architecture} (a CrossEncoder, perhaps), not a SentenceTransformer"
+        )),
+        None => None,
     })
 }
 
