@@ -45,7 +45,9 @@ pub enum ConvertError {
     #[error("{} exists and holds other things than a model written by this program: choose another folder", path.display())]
     Occupied { path: PathBuf },
     #[error(
-        "the checkpoint has no tokenizer: give --no-save-tokenizer to convert the weights alone"
+        "the model has no tokenizer.json: --tokenizer names a folder with one (transformers makes it of a \
+         vocab.txt: AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)); --no-save-tokenizer converts \
+         the weights alone"
     )]
     NoTokenizer,
     #[error(

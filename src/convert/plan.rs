@@ -51,7 +51,7 @@ impl Stored {
     /// The elements of `rows` of the first axis.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// Where the file cannot be read, or holds NaN or infinity.
     pub fn read(&self, rows: Range<usize>) -> Result<Vec<f32>, ConvertError> {
         let width: usize = self.shape.iter().skip(1).product();
         match &self.content {
@@ -64,6 +64,17 @@ impl Stored {
                     let (start, end) = (within(rows.start), within(rows.end));
                     if start < end {
                         let read = part.read(start - index * share..end - index * share)?;
+                        if !read.iter().all(|x| x.is_finite()) {
+                            return Err(ConvertError::damaged(
+                                part.file.path(),
+                                format!(
+                                    "its parameter '{}' holds numbers that are not finite (NaN or infinity), so \
+                                     that nothing the model computes would be; take a checkpoint from before they \
+                                     came up",
+                                    self.name
+                                ),
+                            ));
+                        }
                         match values.is_empty() {
                             true => values = read,
                             false => values.extend(read),
@@ -336,7 +347,10 @@ fn check_tensor(
         true => Ok(()),
         false => Err(ConvertError::damaged(
             path,
-            format!("its tensor '{name}' holds no floating-point numbers"),
+            format!(
+                "its tensor '{name}' holds no numbers of 16, 32 or 64 bits with a floating point, as where a model \
+                 is quantized: give the model that it was made from"
+            ),
         )),
     }
 }

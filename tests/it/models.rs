@@ -523,6 +523,27 @@ fn a_folder_with_the_head_of_another_task_is_no_sentence_model() {
 }
 
 #[test]
+fn weights_that_are_not_finite_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    huggingface(folder.path(), &[]);
+    let hf = folder.path().join("hf");
+    let mut all = tensors(&hf);
+    let one = all
+        .iter_mut()
+        .find(|(name, ..)| name.contains("layer.1.intermediate.dense.weight"));
+    one.unwrap().2[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
+    write_tensors(&hf, &all);
+    let said =
+        failure_without_a_trace(folder.path(), &mut convert(folder.path(), "hf", "again"), 1);
+    assert!(
+        said.contains("not finite")
+            && said.contains("model.safetensors")
+            && said.contains("layers.1"),
+        "{said}"
+    );
+}
+
+#[test]
 fn old_folders_whose_encoder_is_in_one_of_its_own_are_read() {
     let folder = tempfile::tempdir().unwrap();
     sentence_folder(folder.path(), false);
@@ -902,6 +923,8 @@ fn folders_and_files_of_other_kinds_are_named_with_what_to_do() {
     write("words/modules.json", &bow.to_string());
     write("tensorflow/config.json", "{\"model_type\": \"mpnet\"}");
     write("tensorflow/tf_model.h5", "");
+    write("fsdp/config.json", "{\"model_type\": \"mpnet\"}");
+    write("fsdp/pytorch_model_fsdp_0/__0_0.distcp", "");
     write("empty/notes.txt", "");
     for (path, words) in [
         (
@@ -940,6 +963,7 @@ fn folders_and_files_of_other_kinds_are_named_with_what_to_do() {
         ("exported/model.onnx", vec!["ONNX", "exported from"]),
         ("words", vec!["sentence-transformers without an encoder"]),
         ("tensorflow", vec!["tf_model.h5", "TensorFlow"]),
+        ("fsdp", vec!["FSDP", "merge-weights"]),
         ("empty", vec!["empty"]),
     ] {
         let said = failure_without_a_trace(root, &mut convert(root, path, "hf"), 1);

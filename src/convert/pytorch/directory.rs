@@ -70,7 +70,8 @@ pub fn entries(file: &TensorFile) -> Result<HashMap<String, Place>, ConvertError
         }
         if !entry.plain {
             return Err(damaged(format!(
-                "its entry {name:?} is compressed or encrypted, which torch.save does not do"
+                "its entry {name:?} is compressed or encrypted, which torch.save does not do; where it is a zipped \
+                 folder, unpack it and give the folder"
             )));
         }
         let local = file.read(entry.local, LOCAL_LEN)?;

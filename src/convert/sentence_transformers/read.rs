@@ -286,7 +286,11 @@ fn task_of_head(folder: &Path) -> Result<Option<String>, ConvertError> {
     let architecture = config["architectures"][0].as_str().unwrap_or_default();
     let task = architecture.strip_prefix("MPNetFor");
     Ok(match task.filter(|task| *task != "MaskedLM") {
-        Some(_) if config["sentence_transformers"].get("activation_fn").is_some() => {
+        Some(_)
+            if config["sentence_transformers"]
+                .get("activation_fn")
+                .is_some() =>
+        {
             Some("it is a CrossEncoder, not a SentenceTransformer".to_owned())
         }
         Some(_) => Some(format!(

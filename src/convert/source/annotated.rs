@@ -24,8 +24,16 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Source, ConvertError
         (None, None) => {
             return Err(ConvertError::model(
                 path,
-                "it has neither 'model_states' (annotated-mpnet) nor 'model' (fairseq); for \
-                 HuggingFace's pytorch_model.bin give its folder",
+                match root.field("state_dict") {
+                    Some(_) => {
+                        "it is a checkpoint of PyTorch Lightning, which says no sizes: load it there and write its \
+                         model with save_pretrained"
+                    }
+                    None => {
+                        "it has neither 'model_states' (annotated-mpnet) nor 'model' (fairseq); for HuggingFace's \
+                         pytorch_model.bin give its folder"
+                    }
+                },
             ));
         }
     };

@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 /// What makes a folder one of PEFT.
 const ADAPTER_FILE: &str = "adapter_config.json";
 
+/// What a folder is that several processes have written together, and what to do.
+const PARTS: &str = "is a checkpoint in the parts of several processes (FSDP or DeepSpeed): join them with the tool that \
+                     wrote them (accelerate merge-weights, or zero_to_fp32.py) and save_pretrained";
+
 /// A model that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -71,7 +75,10 @@ pub fn of(path: &Path) -> Result<Kind, ConvertError> {
         return other(adapter(path));
     }
     if has(CONFIG_FILE) {
-        return Ok(Kind::HuggingFace);
+        return match in_parts(&names_in(path)) && !weights {
+            true => other(PARTS.to_owned()),
+            false => Ok(Kind::HuggingFace),
+        };
     }
     if has(MODULES_FILE) {
         return match encoder_folder(path)? {
@@ -140,13 +147,18 @@ fn adapter(folder: &Path) -> String {
     )
 }
 
+/// The names of what is in a folder.
+fn names_in(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
 /// What a folder is that is neither a model of transformers nor a checkpoint of this program, and what to
 /// do; `weights` is whether it has files of weights.
 fn folder(path: &Path, weights: bool) -> Option<String> {
-    let entries = fs::read_dir(path).ok()?.flatten();
-    let names: Vec<String> = entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
+    let names = names_in(path);
     if names.iter().any(|name| name == STATE_FILE) {
         let text = fs::read(path.join(STATE_FILE)).unwrap_or_default();
         let state: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
@@ -155,7 +167,7 @@ fn folder(path: &Path, weights: bool) -> Option<String> {
         return Some(format!(
             "is a checkpoint of transformers' Trainer without {CONFIG_FILE}{}: give a folder that \
              save_pretrained wrote",
-            match sharded(&names) {
+            match in_parts(&names) {
                 true => ", its weights in the parts of several processes",
                 false => "",
             }
@@ -180,12 +192,8 @@ fn folder(path: &Path, weights: bool) -> Option<String> {
             path.join(inner).display()
         ));
     }
-    if sharded(&names) {
-        return Some(
-            "is a checkpoint in the parts of several processes (FSDP or DeepSpeed): join them with the tool that \
-             wrote them (accelerate merge-weights, or zero_to_fp32.py) and save_pretrained"
-                .to_owned(),
-        );
+    if in_parts(&names) {
+        return Some(PARTS.to_owned());
     }
     if weights {
         return Some(format!(
@@ -222,7 +230,7 @@ fn folder(path: &Path, weights: bool) -> Option<String> {
 }
 
 /// Whether a folder holds the parts of several processes.
-fn sharded(names: &[String]) -> bool {
+fn in_parts(names: &[String]) -> bool {
     names.iter().any(|name| {
         name.starts_with("global_step")
             || name.starts_with("pytorch_model_fsdp")

@@ -112,7 +112,7 @@ impl Delimited {
                     "its first line names no column {} but: {}; name the one of the text with --text-field, \
                      or put a line of names first",
                     fields.quoted(),
-                    names.join(", ")
+                    shortened(&names)
                 ),
             });
         }
@@ -227,4 +227,22 @@ impl Rows for Delimited {
             byte: self.byte(),
         }
     }
+}
+/// Columns' names for a message: without a line of names they are a row's texts, of any length.
+fn shortened(names: &[String]) -> String {
+    const NAMES: usize = 20;
+    const LETTERS: usize = 40;
+    let short = names.iter().take(NAMES).map(|name| {
+        let mut letters = name.chars();
+        let mut short: String = letters.by_ref().take(LETTERS).collect();
+        if letters.next().is_some() {
+            short.push('…');
+        }
+        short
+    });
+    let mut short: Vec<String> = short.collect();
+    if names.len() > NAMES {
+        short.push(format!("and {} more", names.len() - NAMES));
+    }
+    short.join(", ")
 }

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use super::marked::MARKED;
+
 /// How rows are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
 pub enum Format {
@@ -424,6 +426,16 @@ pub fn tables() -> String {
             entry.name,
             dotted(entry.endings.iter()),
             entry.remedy.replace('|', "\\|")
+        );
+    }
+    text +=
+        "\n| read with a warning | begins with | what makes text alone of it |\n|---|---|---|\n";
+    for marked in &MARKED {
+        text += &format!(
+            "| {} | `{}` | {} |\n",
+            marked.name,
+            marked.begins.join("`, `"),
+            marked.remedy
         );
     }
     text

@@ -12,6 +12,7 @@ mod format;
 mod json;
 mod json_field;
 mod jsonl;
+mod marked;
 mod parquet;
 mod rows;
 mod shard;

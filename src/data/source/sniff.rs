@@ -10,6 +10,7 @@ use super::bytes::decompressed;
 use super::fields::Fields;
 use super::format::Foreign;
 use super::json_field::Field;
+use super::marked::Marked;
 use super::{Compression, Format, Kind};
 use crate::data::error::{DataError, Result};
 
@@ -103,6 +104,18 @@ pub fn look(path: &Path, fields: &Fields) -> Result<Looked> {
         // Not UTF-8: the reader names the line.
         of(by_name.kind.format)
     };
+    if kind.format == Format::Text
+        && let Some(marked) = Marked::of_content(&String::from_utf8_lossy(&head))
+    {
+        let note = format!(
+            "{}, whose marks are trained on as text; {}",
+            marked.name, marked.remedy
+        );
+        return Ok(Looked {
+            kind,
+            note: Some(note),
+        });
+    }
     let note = match named {
         Some(named) if named == kind => None,
         Some(named) if named.format == Format::Json && kind == of(Format::JsonLines) => None,
