@@ -94,6 +94,15 @@ pub fn look(path: &Path, fields: &Fields) -> Result<Looked> {
         if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
             return refuse("it is UTF-16; make UTF-8 of it: iconv -f UTF-16 -t UTF-8 FILE".into());
         }
+        if let Some(named) = named
+            && named.compression != compression
+        {
+            return refuse(format!(
+                "it is named as compressed by {} and is not, nor is it text; Hadoop and Spark write blocks of their own \
+                 under such names: write it with gzip or zstd",
+                named.compression.name()
+            ));
+        }
         if let Some(at) = head.iter().position(|&byte| byte == 0) {
             let hint = Foreign::of_name(path).map_or_else(
                 || "take it out, or make UTF-8 text of it".to_owned(),

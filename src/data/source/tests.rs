@@ -331,6 +331,8 @@ fn what_is_no_text_is_refused_with_what_to_do() {
         ("a.txt", b"\xff\xfea\0b\0".to_vec(), "UTF-16"),
         ("a.txt", b"text\0more".to_vec(), "byte 4 is NUL"),
         ("a.bin", b"\0\x01\x02".to_vec(), "NUL"),
+        // How Hadoop's LZ4 codec begins: the lengths of a block and of its first part.
+        ("a.txt.lz4", b"\0\0\x10\0\0\0\x05\x20".to_vec(), "Hadoop"),
     ] {
         let text = refused(name, &content);
         assert!(text.contains(name) && text.contains(said), "{name}: {text}");
