@@ -43,6 +43,18 @@ pub fn nvidia_capability(device_id: i32) -> Option<(i32, i32)> {
     Some((major, minor))
 }
 
+/// The version of CUDA that NVIDIA's driver has, (13, 0) for instance; none without a driver.
+pub fn nvidia_driver() -> Option<(i32, i32)> {
+    // SAFETY: loading the driver's library does no more than set it up.
+    if !unsafe { sys::is_culib_present() } {
+        return None;
+    }
+    let mut version = 0;
+    // SAFETY: a plain query into a live variable.
+    done(unsafe { sys::cuDriverGetVersion(&mut version) })?;
+    Some((version / 1000, version % 1000 / 10))
+}
+
 /// The driver's handle of the GPU that CUDA counts as `device_id`, of those that `CUDA_VISIBLE_DEVICES` leaves.
 fn nvidia_device(device_id: i32) -> Option<CUdevice> {
     // SAFETY: loading the driver's library does no more than set it up.

@@ -1,13 +1,15 @@
-//! Ranks that a launcher of MPI starts: this test program, several times.
+//! Ranks in processes of their own: this test program, several times. By MPI's launcher, and by a stub of RCCL that
+//! stands for AMD's GPUs; on NVIDIA's, `RANKS_KIND=nccl RANK=0 WORLD_SIZE=2 RANKS_FOLDER=/tmp/ranks` before
+//! this program with `--exact rank_that_computes --ignored`, once for each rank, is the same test.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mpnet_runtime::collective::{self, Collective, Kind, Opening, Whole, mpi};
+use mpnet_runtime::collective::{self, Collective, Kind, Opening, Rendezvous, Whole, mpi};
 use mpnet_runtime::library::{self, InstallOptions};
 
 /// The launcher of whichever MPI is here; this project's own choice is fetched where none is.
@@ -41,25 +43,45 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// What a launcher says that this rank is.
+/// What the test or a launcher says that this rank is.
 fn told() -> (usize, usize) {
-    let number = |names: [&str; 2]| {
+    let number = |names: [&str; 3]| {
         let found = names.iter().find_map(|name| std::env::var(name).ok());
         found.and_then(|text| text.parse().ok())
     };
-    let rank = number(["OMPI_COMM_WORLD_RANK", "PMI_RANK"]).unwrap_or(0);
-    let size = number(["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"]).unwrap_or(1);
+    let rank = number(["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"]).unwrap_or(0);
+    let size = number(["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"]).unwrap_or(1);
     (rank, size)
 }
 
-fn join(world_size: Option<usize>) -> collective::Result<Arc<dyn Collective>> {
+/// Joins the other ranks as the variables say.
+fn join(world_size: Option<usize>, timeout: u64) -> collective::Result<Arc<dyn Collective>> {
     let (rank, size) = told();
+    let variable = |name| std::env::var(name).ok();
+    let folder = variable("RANKS_FOLDER").map(PathBuf::from);
+    let kind = match variable("RANKS_KIND").as_deref() {
+        None => Kind::Mpi,
+        Some("nccl") => Kind::Nccl,
+        Some("rccl") => Kind::Rccl,
+        Some(other) => panic!("RANKS_KIND={other}"),
+    };
+    let rendezvous = match &folder {
+        Some(folder) => Rendezvous::Folder {
+            path: folder.clone(),
+            key: variable("RANKS_KEY").unwrap_or_default(),
+        },
+        None => Rendezvous::Mpi,
+    };
+    let device = variable("RANKS_DEVICE").and_then(|text| text.parse().ok());
     collective::open(Opening {
-        kind: Kind::Mpi,
+        kind,
         rank,
         world_size: world_size.unwrap_or(size),
-        presence: std::env::var_os("PRESENCE").map(Into::into),
-        timeout: Duration::from_secs(60),
+        device: device.unwrap_or(0),
+        rendezvous,
+        deterministic: false,
+        presence: folder,
+        timeout: Duration::from_secs(timeout),
         on_trouble: None,
     })
 }
@@ -85,7 +107,7 @@ where
 #[test]
 #[ignore = "a rank of `ranks_compute_together`"]
 fn rank_that_computes() {
-    let ranks = join(None).unwrap();
+    let ranks = join(None, 60).unwrap();
     let (rank, size) = (ranks.rank(), ranks.world_size());
     assert_eq!((rank, size), told());
     let together = size * (size + 1) / 2;
@@ -156,7 +178,7 @@ fn ranks_compute_together() {
 #[test]
 #[ignore = "a rank of `another_world_is_refused`"]
 fn rank_of_another_world() {
-    let error = join(Some(4)).unwrap_err();
+    let error = join(Some(4), 60).unwrap_err();
     println!("refused: {:#}", std::error::Error::source(&error).unwrap());
     std::process::exit(3);
 }
@@ -185,19 +207,32 @@ fn another_world_is_refused() {
     );
 }
 
+// SAFETY: the C library's function of that name.
+unsafe extern "C" {
+    fn raise(signal: i32) -> i32;
+}
+const SIGKILL: i32 = 9;
+const SIGSTOP: i32 = 19;
+
+/// Makes updates until the other rank is missed.
 #[test]
-#[ignore = "a rank of `a_rank_that_dies_ends_the_others`"]
-fn rank_that_dies() {
-    let ranks = join(None).unwrap();
+#[ignore = "a rank of the tests of trouble"]
+fn rank_in_trouble() {
+    let ranks = join(None, 3).unwrap();
     for update in 0..1_000_000 {
         ranks.set_update(update);
         if update == 20 && ranks.rank() == 1 {
-            // SAFETY: the C library's function of that name.
-            unsafe extern "C" {
-                fn raise(signal: i32) -> i32;
+            match std::env::var("TROUBLE").unwrap().as_str() {
+                // SAFETY: these end or stop this process.
+                "killed" => drop(unsafe { raise(SIGKILL) }),
+                // SAFETY: as above.
+                "stopped" => drop(unsafe { raise(SIGSTOP) }),
+                "fails" => {
+                    ranks.abort("there is no more text");
+                    std::thread::sleep(Duration::from_secs(60));
+                }
+                other => panic!("TROUBLE={other}"),
             }
-            // SAFETY: it ends this process.
-            unsafe { raise(9) };
         }
         ranks.sum(&mut [1.0_f32; 1000]).unwrap();
     }
@@ -205,6 +240,112 @@ fn rank_that_dies() {
 
 #[test]
 fn a_rank_that_dies_ends_the_others() {
-    let output = start(2, "rank_that_dies", &[]);
+    let output = start(2, "rank_in_trouble", &[("TROUBLE", "killed")]);
     assert!(!output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn a_rank_that_stops_or_fails_is_named() {
+    for (trouble, said) in [
+        (
+            "stopped",
+            "all_reduce of update 20 has waited for 3 s; rank 1 on ",
+        ),
+        ("fails", "failed: there is no more text"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let variables = [
+            ("TROUBLE", trouble),
+            ("RANKS_FOLDER", folder.path().to_str().unwrap()),
+        ];
+        let output = start(2, "rank_in_trouble", &variables);
+        let text = text(&output);
+        assert!(!output.status.success(), "{text}");
+        assert!(
+            text.contains("rank 0 of 2 on ") && text.contains(said),
+            "{text}"
+        );
+    }
+}
+
+/// The stub's folder, with the libraries in it under their own names.
+fn stub() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("librccl.so.1");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rccl_stub.rs");
+    let compiled = Command::new("rustc")
+        .args([
+            "--edition",
+            "2024",
+            "--crate-type",
+            "cdylib",
+            "-Cpanic=abort",
+            source,
+            "-o",
+        ])
+        .arg(&library)
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{}", text(&compiled));
+    std::fs::copy(&library, folder.path().join("libamdhip64.so.6")).unwrap();
+    folder
+}
+
+/// Runs the test `name` in two ranks that find the stub, and not each other's launcher.
+fn start_on_stub(name: &str, device: &str, trouble: &str) -> [Output; 2] {
+    let stub = stub();
+    let children = ["0", "1"].map(|rank| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--ignored", "--nocapture"])
+            .env("LD_LIBRARY_PATH", stub.path())
+            .env("STUB_FOLDER", stub.path())
+            .env("RANKS_FOLDER", stub.path().join("ranks"))
+            .envs([
+                ("RANKS_KIND", "rccl"),
+                ("RANKS_KEY", "job/7.0"),
+                ("RANK", rank),
+            ])
+            .envs([
+                ("WORLD_SIZE", "2"),
+                ("RANKS_DEVICE", device),
+                ("TROUBLE", trouble),
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    });
+    children.map(|child| child.wait_with_output().unwrap())
+}
+
+#[test]
+fn rccl_is_called_as_its_header_says() {
+    for output in start_on_stub("rank_that_computes", "0", "none") {
+        let text = text(&output);
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains("done: RCCL 2.21.5"), "{text}");
+    }
+}
+
+#[test]
+fn a_rank_that_is_gone_is_named_where_no_launcher_looks() {
+    let [zero, one] = start_on_stub("rank_in_trouble", "0", "killed");
+    assert!(!one.status.success());
+    let text = text(&zero);
+    assert_eq!(zero.status.code(), Some(collective::EXIT_CODE), "{text}");
+    assert!(
+        text.contains("rank 1 on ") && text.contains(" is gone"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_an_error() {
+    for output in start_on_stub("rank_that_computes", "3", "none") {
+        let text = text(&output);
+        assert!(
+            !output.status.success() && text.contains("hipSetDevice"),
+            "{text}"
+        );
+    }
 }

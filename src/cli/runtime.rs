@@ -23,8 +23,8 @@ pub enum RuntimeCommand {
 /// Arguments of `mpnet runtime install`.
 #[derive(Debug, Args)]
 pub struct InstallArgs {
-    /// Package to fetch, or the provider whose build it is, or `mpi`, which joins several processors [default: the
-    /// training build for this machine]
+    /// Package to fetch, or the provider whose build it is, or `nccl` or `mpi`, which join several GPUs or
+    /// processors [default: the training build for this machine]
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// Fetch with this program [default: whichever is there]
@@ -86,6 +86,7 @@ fn install(arguments: &InstallArgs) -> Result<()> {
 fn package(name: &str) -> &str {
     match name {
         "mpi" => collective::mpi::PACKAGE,
+        "nccl" => collective::nccl::package(),
         _ => match name.parse::<Provider>() {
             Ok(provider) => provider.info().package,
             Err(_) => name,

@@ -101,6 +101,26 @@ pub enum CollectiveError {
         /// The library.
         library: &'static str,
     },
+    /// A collective after the communicator's end.
+    #[error("{library} has failed or was finished before; no further collective is possible")]
+    Closed {
+        /// The library.
+        library: &'static str,
+    },
+    /// A GPU that is not there.
+    #[error(
+        "there is no GPU {device} here, or its driver is missing; each rank needs one of its own"
+    )]
+    NoGpu {
+        /// Its number among those that the process sees.
+        device: i32,
+    },
+    /// What should have been rank 0's id.
+    #[error("what {source_name} holds is no id of NCCL; start all ranks anew")]
+    NotAnId {
+        /// Where it came from.
+        source_name: String,
+    },
     /// The system refused something.
     #[error("cannot {doing}")]
     Io {

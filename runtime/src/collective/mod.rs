@@ -1,11 +1,13 @@
 //! Several processes that train one model: sums, copies and meeting points among them.
 //!
-//! Nothing here opens a connection of its own. Between processors it is [MPI](mpi), through whichever library is on
-//! the machine; one process alone is [`Solo`]. Every call is made by all ranks in the same order.
+//! Nothing here opens a connection of its own. Between GPUs it is [NCCL or RCCL](nccl), between processors
+//! [MPI](mpi), through whichever library is on the machine; one process alone is [`Solo`]. Every call is made by all
+//! ranks in the same order.
 
 mod buffer;
 mod error;
 pub mod mpi;
+pub mod nccl;
 mod presence;
 mod solo;
 mod values;
@@ -20,6 +22,7 @@ use mpnet_plan::Provider;
 
 pub use buffer::{Buffer, Element, Memory, Number, Whole};
 pub use error::CollectiveError;
+pub use nccl::Rendezvous;
 pub use solo::Solo;
 
 /// `Result` of this module.
@@ -35,14 +38,22 @@ pub enum Kind {
     Solo,
     /// MPI, in the host's memory.
     Mpi,
+    /// NCCL, between NVIDIA GPUs.
+    Nccl,
+    /// RCCL, between AMD GPUs.
+    Rccl,
 }
 
 impl Kind {
     /// What suits a world of that size.
-    pub fn choose(_provider: Provider, world_size: usize) -> Self {
-        match world_size {
-            0 | 1 => Self::Solo,
-            _ => Self::Mpi,
+    pub fn choose(provider: Provider, world_size: usize) -> Self {
+        if world_size <= 1 {
+            return Self::Solo;
+        }
+        match provider {
+            Provider::Cuda => Self::Nccl,
+            Provider::Rocm | Provider::MigraphX => Self::Rccl,
+            Provider::Cpu | Provider::DirectMl | Provider::OpenVino | Provider::WebGpu => Self::Mpi,
         }
     }
 }
@@ -52,6 +63,8 @@ impl fmt::Display for Kind {
         formatter.write_str(match self {
             Self::Solo => "one process",
             Self::Mpi => "MPI",
+            Self::Nccl => "NCCL",
+            Self::Rccl => "RCCL",
         })
     }
 }
@@ -172,6 +185,12 @@ pub struct Opening {
     pub rank: usize,
     /// How many there are.
     pub world_size: usize,
+    /// This rank's GPU, of those that the process sees, where it has one.
+    pub device: i32,
+    /// How ranks with GPUs find each other.
+    pub rendezvous: Rendezvous,
+    /// Whether sums are to have the same bits in each run, where that costs something: between GPUs.
+    pub deterministic: bool,
     /// A folder that all ranks see, where each leaves word of itself: without one, a rank that is missing is not
     /// named.
     pub presence: Option<PathBuf>,
@@ -209,9 +228,24 @@ pub fn open(mut opening: Opening) -> Result<Arc<dyn Collective>> {
         };
     }
     let watch = watch::Watch::start(&mut opening)?;
+    let between_gpus = |vendor| {
+        watch.guard("meeting", 0, || {
+            nccl::Nccl::open(&nccl::Joining {
+                vendor,
+                rank: opening.rank,
+                world_size: opening.world_size,
+                device: opening.device,
+                rendezvous: &opening.rendezvous,
+                timeout: opening.timeout,
+                deterministic: opening.deterministic,
+            })
+        })
+    };
     let joined: Box<dyn Collective> = match kind {
         Kind::Solo => Box::new(Solo),
-        Kind::Mpi => Box::new(watch.guard("MPI_Init", 0, || {
+        Kind::Nccl => Box::new(between_gpus(nccl::Vendor::Nvidia)?),
+        Kind::Rccl => Box::new(between_gpus(nccl::Vendor::Amd)?),
+        Kind::Mpi => Box::new(watch.guard("meeting", 0, || {
             mpi::Mpi::open(opening.rank, opening.world_size)
         })?),
     };

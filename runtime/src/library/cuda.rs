@@ -25,7 +25,7 @@ pub(crate) fn preload(library: &Path) -> Result<()> {
         // The build has no CUDA provider: ONNX Runtime says so when it is asked for.
         return Ok(());
     }
-    let folders = wheel_folders(library);
+    let folders = wheel_folders(Some(library));
     let mut missing = Vec::new();
     let needed = needed(&provider)?;
     let knows_cudnn = needed.iter().any(|name| name.starts_with("libcudnn."));
@@ -115,10 +115,10 @@ fn open(path: &Path) -> Result<libloading::os::unix::Library, libloading::Error>
 }
 
 /// The folders `nvidia/*/lib` of every Python installation that can be guessed.
-fn wheel_folders(library: &Path) -> Vec<PathBuf> {
+pub(crate) fn wheel_folders(library: Option<&Path>) -> Vec<PathBuf> {
     let mut packages: Vec<PathBuf> = Vec::new();
     // `site-packages/onnxruntime/capi/libonnxruntime.so`
-    packages.extend(library.ancestors().nth(3).map(Path::to_owned));
+    packages.extend(library.and_then(|library| library.ancestors().nth(3).map(Path::to_owned)));
     let prefixes = ["VIRTUAL_ENV", "CONDA_PREFIX"]
         .into_iter()
         .filter_map(std::env::var_os)

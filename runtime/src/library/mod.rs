@@ -27,6 +27,8 @@ mod pinned_libraries;
 mod python_symbols;
 mod wheel;
 
+use std::path::{Path, PathBuf};
+
 pub(crate) use cache::kernel_folder;
 pub use cache::{Installed, Manifest, cache_folder, library_folder};
 pub use client::ClientKind;
@@ -42,12 +44,26 @@ pub use pinned::{
 ///
 /// # Errors
 /// Something is nowhere.
-pub(crate) fn preload_cuda(library: &std::path::Path) -> Result<()> {
+pub(crate) fn preload_cuda(library: &Path) -> Result<()> {
     #[cfg(target_os = "linux")]
     cuda::preload(library)?;
     #[cfg(not(target_os = "linux"))]
     let _ = library;
     Ok(())
+}
+
+/// The folders of NVIDIA's libraries in every Python installation that can be guessed.
+pub(crate) fn nvidia_folders() -> Vec<PathBuf> {
+    #[cfg(target_os = "linux")]
+    return cuda::wheel_folders(None);
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}
+
+/// The file of a pinned library that joins ranks, if it was fetched.
+pub(crate) fn installed_library(wheel: &PinnedWheel) -> Option<PathBuf> {
+    let cache = cache::Cache::at(library_folder().ok()?);
+    Some(cache.find(&wheel.key())?.library())
 }
 
 /// Loads `build` into this process. Only one build can ever be loaded; asking for it again returns it.
@@ -62,7 +78,7 @@ pub fn load(build: &Build) -> Result<Loaded> {
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn list(cache: &std::path::Path) -> Result<Vec<Installed>> {
+pub fn list(cache: &Path) -> Result<Vec<Installed>> {
     cache::Cache::at(cache.to_owned()).list()
 }
 

@@ -129,14 +129,10 @@ fn with_launcher(path: PathBuf) -> Found {
 
 /// The one that this program has fetched.
 fn installed() -> Option<Found> {
-    let wheel = library::library_of(PACKAGE)?;
-    let cache = library::library_folder().ok()?;
-    let installed = library::list(&cache).ok()?;
-    let mut installed = installed
-        .iter()
-        .filter(|build| build.manifest.name == PACKAGE && build.manifest.version == wheel.version);
-    let path = installed.next()?.library();
-    (path.exists() && std::env::var_os(OPEN_MPI).is_none()).then(|| with_launcher(path))
+    let path = library::installed_library(library::library_of(PACKAGE)?)?;
+    std::env::var_os(OPEN_MPI)
+        .is_none()
+        .then(|| with_launcher(path))
 }
 
 /// A library that the system's loader finds by its name.
