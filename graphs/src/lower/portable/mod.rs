@@ -215,7 +215,10 @@ fn step_pipeline(options: Options, sites: &[DropoutSite]) -> Pipeline {
         .pass("differentiate", differentiate)
         .stage("tidy", tidy())
         .when(options.fuses(), |pipeline| {
-            pipeline.stage("lighten", lighter_derivatives())
+            pipeline.stage(
+                "lighten",
+                lighter_derivatives(options.gradient_checkpointing),
+            )
         })
         .when(!options.has(&SoftmaxGrad.into()), |pipeline| {
             pipeline.pass("softmax_row_sum", softmax_row_sum)

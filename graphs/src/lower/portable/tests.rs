@@ -481,6 +481,35 @@ fn checkpointing_keeps_less() {
     }
 }
 
+/// ONNX Runtime would hold a result that no node reads until the run is over.
+#[test]
+fn no_large_result_of_a_kernel_of_ours_is_left_unread() {
+    use onnx_protobuf::{Message, ModelProto};
+    use std::collections::HashSet;
+    let config = config(Activation::Gelu, false);
+    for gradient_checkpointing in [false, true] {
+        let options = Options {
+            gradient_checkpointing,
+            ..options(Provider::Cuda, Precision::BF16)
+        };
+        let plan = compile(&config, &options).unwrap().plan;
+        for bytes in [plan.models.step, plan.models.evaluation] {
+            let graph = ModelProto::parse_from_bytes(&bytes).unwrap().graph.unwrap();
+            let read = graph.node.iter().flat_map(|node| &node.input);
+            let read = read.chain(graph.output.iter().map(|output| &output.name));
+            let read: HashSet<&String> = read.collect();
+            let kernels = ["ResidualNorm", "BiasGeluGrad"];
+            let ours = graph
+                .node
+                .iter()
+                .filter(|n| kernels.contains(&n.op_type.as_str()));
+            let mut outputs = ours.flat_map(|node| &node.output);
+            let unread = outputs.find(|name| !name.is_empty() && !read.contains(name));
+            assert_eq!(unread, None, "checkpointing: {gradient_checkpointing}");
+        }
+    }
+}
+
 /// Passes are told apart by their names, on every provider and in every precision.
 #[test]
 fn no_pass_of_a_pipeline_has_the_name_of_another() {
