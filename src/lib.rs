@@ -8,6 +8,7 @@ pub mod convert;
 pub mod data;
 pub mod export;
 pub mod initialize;
+pub mod launch;
 pub mod machine;
 pub mod output;
 pub mod report;

@@ -7,6 +7,11 @@ use mpnet_plan::{Precision, Provider};
 use mpnet_runtime::device::nvidia_name;
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
+/// This machine's name, as the system has it.
+pub fn host_name() -> String {
+    System::host_name().unwrap_or_else(|| "a machine without a name".to_owned())
+}
+
 /// Memory of this process, in bytes, where the system says.
 pub fn memory() -> Option<u64> {
     let process = Pid::from_u32(std::process::id());

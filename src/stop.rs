@@ -60,10 +60,15 @@ impl StopSignal {
         Ok(StopSignal(received))
     }
 
-    /// One that no signal reaches.
-    #[cfg(test)]
-    pub fn silent() -> StopSignal {
+    /// One that no signal reaches: they end the process as usual.
+    pub fn unheard() -> StopSignal {
         StopSignal(Arc::default())
+    }
+
+    /// As if `signal` had come.
+    #[cfg(test)]
+    pub fn raise(&self, signal: i32) {
+        self.0.store(signal as usize, Ordering::Relaxed);
     }
 
     /// The signal's number.

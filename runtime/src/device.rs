@@ -23,6 +23,21 @@ pub fn nvidia_name(device_id: i32) -> Option<String> {
     Some(name.to_string_lossy().into_owned())
 }
 
+/// How many NVIDIA GPUs CUDA counts, of those that `CUDA_VISIBLE_DEVICES` leaves; none where there is no driver.
+pub fn nvidia_count() -> Option<usize> {
+    // SAFETY: loading the driver's library does no more than set it up.
+    if !unsafe { sys::is_culib_present() } {
+        return None;
+    }
+    let mut count = 0;
+    // SAFETY: plain queries into live variables.
+    unsafe {
+        done(sys::cuInit(0))?;
+        done(sys::cuDeviceGetCount(&mut count))?;
+    }
+    usize::try_from(count).ok()
+}
+
 /// Compute capability of an NVIDIA GPU, (9, 0) for instance; none where the GPU or its driver is missing.
 pub fn nvidia_capability(device_id: i32) -> Option<(i32, i32)> {
     let device = nvidia_device(device_id)?;

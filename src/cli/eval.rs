@@ -8,8 +8,10 @@ use crate::convert::source::SourceOptions;
 use crate::data::source::{Sources, endings};
 use crate::data::{EvaluationSet, Masking, Tokenizer};
 use crate::output::{complain, say};
+use crate::stop::StopSignal;
 use crate::train::engine::start;
 use crate::train::evaluate::evaluate;
+use crate::train::ranks::Ranks;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use mpnet_graphs::lower::ort_training::Options;
@@ -94,7 +96,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let parameters = source.read_all()?;
     let mut running = start(&loaded, model, &graph, &parameters, &placement)?;
     drop(parameters);
-    let Some(found) = evaluate(&mut running, &set, |_| true)? else {
+    let stop = StopSignal::unheard();
+    let Some(found) = evaluate(&mut running, &set, &Ranks::alone(), &stop)? else {
         bail!("the evaluation ended early");
     };
     for note in source.notes_of_checkpoint() {

@@ -7,6 +7,7 @@ use super::masking::Masking;
 use super::rng::{Purpose, keyed};
 use super::source::Sources;
 use super::tokenizer::Tokenizer;
+use crate::launch::Share;
 
 /// Texts read and tokenized a moment at a time while a set is opened.
 const READ_AT_ONCE: usize = 1024;
@@ -99,13 +100,14 @@ impl EvaluationSet {
         self.rows.len().div_ceil(self.batch_size)
     }
 
-    /// All batches in order; every call gives the same.
-    pub fn batches(&self) -> impl Iterator<Item = Result<Batch>> + '_ {
+    /// The batches of `share` in order, each with its number; every call gives the same.
+    pub fn batches(&self, share: Share) -> impl Iterator<Item = (usize, Result<Batch>)> + '_ {
         let mut collator = self.collator.clone();
         let groups = self.rows.chunks(self.batch_size).enumerate();
+        let groups = groups.filter(move |(index, _)| share.has(*index));
         groups.map(move |(index, rows)| {
             let mut rng = keyed(self.seed, Purpose::Evaluation, 0, index as u64);
-            collator.collate(rows, &mut rng)
+            (index, collator.collate(rows, &mut rng))
         })
     }
 }
@@ -135,8 +137,18 @@ mod tests {
     fn every_evaluation_sees_the_same_batches() {
         let text = "some words to evaluate\n".repeat(7);
         let set = open(&text, 3, 1).unwrap();
-        let first: Vec<Batch> = set.batches().map(|b| b.unwrap()).collect();
-        let second: Vec<Batch> = set.batches().map(|b| b.unwrap()).collect();
+        let all = |set: &EvaluationSet, share| -> Vec<(usize, Batch)> {
+            let batches = set.batches(share);
+            batches
+                .map(|(index, batch)| (index, batch.unwrap()))
+                .collect()
+        };
+        let numbered = all(&set, Share::ALL);
+        let mut shared = all(&set, Share { rank: 0, world: 2 });
+        shared.insert(1, all(&set, Share { rank: 1, world: 2 }).remove(0));
+        assert_eq!(shared, numbered, "ranks share them");
+        let first: Vec<Batch> = numbered.into_iter().map(|(_, batch)| batch).collect();
+        let second: Vec<Batch> = shared.into_iter().map(|(_, batch)| batch).collect();
         assert_eq!(first, second);
         assert_eq!((set.rows(), set.batch_count(), first.len()), (7, 3, 3));
         assert_eq!(first.iter().map(|b| b.rows).collect::<Vec<_>>(), [3, 3, 1]);
@@ -145,7 +157,10 @@ mod tests {
             "each batch draws its own"
         );
         let other = open(&text, 3, 2).unwrap();
-        let other: Vec<Batch> = other.batches().map(|b| b.unwrap()).collect();
+        let other: Vec<Batch> = all(&other, Share::ALL)
+            .into_iter()
+            .map(|(_, batch)| batch)
+            .collect();
         assert_ne!(first, other, "another seed masks other tokens");
     }
 

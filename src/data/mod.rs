@@ -20,9 +20,7 @@ pub use collator::{Batch, Collator};
 pub use dropout::{MaskKey, fill_keep_mask};
 pub use error::{DataError, Result};
 pub use evaluation::EvaluationSet;
-pub use loader::{
-    BreakMode, LoaderConfig, LoaderState, Part, Read, Split, TrainLoader, batch_problem,
-};
+pub use loader::{BreakMode, LoaderConfig, LoaderState, Part, Read, TrainLoader, batch_problem};
 pub use masking::Masking;
 pub use source::Sources;
 pub use tokenizer::Tokenizer;

@@ -54,6 +54,8 @@ fn gather(records: Vec<Record>) -> Option<Run> {
     let (mut acc, mut valid_acc) = (series("train"), series("valid"));
     let (mut lr, mut gnorm) = (series("lr"), series("norm"));
     let (mut speed, mut mfu) = (series("tokens/s"), series("% of peak"));
+    let (mut each, mut collectives, mut lag) =
+        (series("each device"), series("collectives"), series("lag"));
     let (mut memory, mut waiting) = (series("MB"), series("%"));
     for record in records {
         step = record.step().max(step);
@@ -71,6 +73,11 @@ fn gather(records: Vec<Record>) -> Option<Run> {
                 gnorm.push(r.step, r.gnorm);
                 speed.push(r.step, r.tokens_per_second);
                 waiting.push(r.step, 100.0 * r.waiting);
+                if let Some(ranks) = r.ranks {
+                    each.push(r.step, ranks.tokens_per_second_per_device);
+                    collectives.push(r.step, 100.0 * ranks.collectives);
+                    lag.push(r.step, 100.0 * ranks.lag);
+                }
                 if let Some(share) = r.mfu {
                     mfu.push(r.step, 100.0 * share);
                 }
@@ -110,10 +117,19 @@ fn gather(records: Vec<Record>) -> Option<Run> {
             ),
             chart("Learning rate", Floor::Zero, vec![lr]),
             chart("Gradient norm before clipping", Floor::Zero, vec![gnorm]),
-            chart("Throughput, tokens a second", Floor::Zero, vec![speed]),
+            chart(
+                "Throughput, tokens a second",
+                Floor::Zero,
+                vec![speed, each],
+            ),
             chart("Share of the device's peak, %", Floor::Zero, vec![mfu]),
             chart("Memory of the process, MB", Floor::Zero, vec![memory]),
             chart("Time waiting for data, %", Floor::Zero, vec![waiting]),
+            chart(
+                "Ranks: time in collectives, and lag of the slowest, %",
+                Floor::Zero,
+                vec![collectives, lag],
+            ),
         ],
         events,
         test,
@@ -125,7 +141,7 @@ fn gather(records: Vec<Record>) -> Option<Run> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::log::record::{Train, Valid};
+    use crate::train::log::record::{RankFigures, Train, Valid};
     use std::fmt::Write;
 
     fn records() -> Vec<Record> {
@@ -156,6 +172,7 @@ mod tests {
                 mfu: None,
                 memory: Some(1_000_000),
                 waiting: 0.0,
+                ranks: RankFigures::of(&[1.0, 1.0, 1.3], 1000.0, 0.05),
                 skipped: 0,
                 predicted_share: None,
                 mixture: Vec::new(),
@@ -195,6 +212,8 @@ mod tests {
         for part in [
             "Loss, bits per predicted token",
             "Gradient norm",
+            "each device",
+            "lag of the slowest",
             "update 7 is skipped &amp; counted",
             "&lt;b&gt;cpu&lt;/b&gt;",
             "http-equiv=\"refresh\" content=\"5\"",

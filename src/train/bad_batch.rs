@@ -2,6 +2,7 @@
 
 use super::micro_batch::MicroBatch;
 use crate::data::Batch;
+use crate::launch::Share;
 use crate::staging::replace_file;
 use anyhow::{Context, Result};
 use mpnet_runtime::engine::TensorData;
@@ -10,15 +11,26 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Writes the micro-batches of update `step` to `dir/skipped-batch-<step>.safetensors`: each input as
-/// `micro_batch.<index>.<name>`, 64-bit integers, with `figures` as metadata.
+/// Writes this rank's micro-batches of update `step` to `dir/skipped-batch-<step>.safetensors`, or, where there are
+/// several ranks, to `-rank-<rank>.safetensors`: each input as `micro_batch.<index>.<name>`, 64-bit integers, with
+/// `figures` as metadata.
 ///
 /// # Errors
 /// Where the file cannot be written.
-pub fn save(dir: &Path, step: u64, batches: &[Batch], figures: &str) -> Result<PathBuf> {
-    let path = dir.join(format!("skipped-batch-{step}.safetensors"));
+pub fn save(
+    dir: &Path,
+    step: u64,
+    share: Share,
+    batches: &[(usize, Batch)],
+    figures: &str,
+) -> Result<PathBuf> {
+    let rank = match share.world {
+        1 => String::new(),
+        _ => format!("-rank-{}", share.rank),
+    };
+    let path = dir.join(format!("skipped-batch-{step}{rank}.safetensors"));
     let mut arrays = Vec::new();
-    for (index, batch) in batches.iter().enumerate() {
+    for (index, batch) in batches {
         for tensor in batch.inputs() {
             if let TensorData::I64(values) = tensor.data {
                 let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();

@@ -30,7 +30,13 @@ pub fn changes(
             && flags.matter(path)
             && !same(before, now)
         {
-            found.push(change(&flags.name(path), before, now));
+            found.push(match path.as_str() {
+                "update_freq" => format!(
+                    "an update was of {before} micro-batches and is now of {now} (--update-freq on each rank, or \
+                     --global-batch-size)"
+                ),
+                path => change(&flags.name(path), before, now),
+            });
         }
     }
     if let Some(before) = saved.get("text")

@@ -7,6 +7,7 @@ use crate::data::hub::DatasetName;
 use crate::data::source::{Fields, ReadOptions};
 use crate::data::tokenizer::Vocabulary;
 use crate::data::{BreakMode, Masking};
+use crate::launch::Launch;
 use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
@@ -140,6 +141,9 @@ pub struct Batching {
     pub max_batch_tokens: Option<usize>,
 }
 
+/// In a configuration that is saved: how many ranks there were; one where absent.
+pub const WORLD_SIZE: &str = "world_size";
+
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
@@ -156,7 +160,7 @@ pub struct TrainConfig {
     pub masking: Masking,
     /// Rows of a micro-batch.
     pub batch_size: usize,
-    /// Micro-batches of an update.
+    /// Micro-batches of an update, those of all ranks together.
     pub update_freq: usize,
     /// Threads that tokenize and mask; 0 takes half of the cores. Changes no batch.
     pub data_threads: usize,
@@ -182,6 +186,9 @@ pub struct TrainConfig {
     /// What runs the graph. Not saved: a run may go on elsewhere.
     #[serde(skip)]
     pub execution: Execution,
+    /// Who this process is among those that train together. Not saved: a run may go on with others.
+    #[serde(skip)]
+    pub launch: Launch,
     /// Path of the ONNX Runtime build, where one was named.
     pub ort: Option<PathBuf>,
     /// Not saved either.
@@ -204,6 +211,10 @@ pub struct Operation {
     pub dry_run: bool,
     /// How long a checkpoint is tried again that could not be written.
     pub save_patience: Duration,
+    /// How long ranks wait for each other.
+    pub collective_timeout: Duration,
+    /// Whether collectives are by algorithms that give the same bits each time.
+    pub deterministic: bool,
     pub log: LogConfig,
 }
 
@@ -216,6 +227,8 @@ impl Default for Operation {
             max_bad_rows: 0,
             dry_run: false,
             save_patience: Duration::from_secs(600),
+            collective_timeout: Duration::from_secs(100),
+            deterministic: false,
             log: LogConfig::default(),
         }
     }
@@ -228,6 +241,19 @@ impl TrainConfig {
             fields: self.batching.text_field.clone(),
             max_bad_rows: self.operation.max_bad_rows,
         }
+    }
+
+    /// The configuration as checkpoints and the log have it. What depends on the number of ranks is no part of a run, but
+    /// said.
+    ///
+    /// # Errors
+    /// Where it cannot be written as JSON.
+    pub fn saved(&self) -> serde_json::Result<serde_json::Value> {
+        let mut saved = serde_json::to_value(self)?;
+        if self.launch.world > 1 {
+            saved[WORLD_SIZE] = self.launch.world.into();
+        }
+        Ok(saved)
     }
 
     /// The sizes of the largest micro-batch.

@@ -4,6 +4,7 @@ use super::config::TrainConfig;
 use super::engine::Running;
 use super::feeder::{Feeder, stalled};
 use super::micro_batch::MicroBatch;
+use super::ranks::Ranks;
 use crate::data::dropout::MaskKey;
 use crate::machine;
 use crate::output::{complain, say};
@@ -20,7 +21,8 @@ const MEASURED: u32 = 5;
 /// No further one is started after this long.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Prints what the run would take from update `step` on, unless `stop` comes first. Nothing is written.
+/// Prints what the run would take from update `step` on, unless `stop` comes first; of several ranks the first one does,
+/// and each measures. Nothing is written.
 ///
 /// # Errors
 /// Where a batch cannot be read or trained on.
@@ -29,6 +31,7 @@ pub fn dry_run(
     model: &ModelConfig,
     running: &mut Running,
     feeder: &mut Feeder,
+    ranks: &Ranks,
     step: u64,
     stop: &StopSignal,
 ) -> Result<()> {
@@ -50,13 +53,13 @@ pub fn dry_run(
                 None => return Ok(()),
             }
         }
-        let Some(batch) = batches.pop_front() else {
+        let Some((number, batch)) = batches.pop_front() else {
             break;
         };
         let key = MaskKey {
             seed: config.seed,
             update: step + 1,
-            micro_batch: index,
+            micro_batch: number as u32,
             site: 0,
         };
         let started = Instant::now();
@@ -82,12 +85,26 @@ pub fn dry_run(
 
     let updates = config.schedule.total_updates.saturating_sub(step);
     let per_batch = took.as_secs_f64() / f64::from(measured.max(1));
-    let per_update = per_batch * config.update_freq as f64 + optimizer.as_secs_f64();
+    let world = ranks.world();
+    let per_rank = config.update_freq / world;
+    let per_update = per_batch * per_rank as f64 + optimizer.as_secs_f64();
     let tokens_per_batch = f64::from(tokens as u32) / f64::from(measured.max(1));
     let tokens_per_update = tokens_per_batch * config.update_freq as f64;
     let gb = |bytes: u64| bytes as f64 / 1e9;
+    let memory =
+        machine::memory().map_or(String::new(), |memory| format!(", {:.3} GB", gb(memory)));
+    let holds = ranks.texts(&format!(
+        "{}, {per_rank} of {} micro-batches, {:.3} s an update{memory}",
+        running.placement, config.update_freq, per_update
+    ))?;
+    if !ranks.writes() {
+        return Ok(());
+    }
     say!("dry run: nothing is trained, nothing is written")?;
     say!("execution    {}", running.placement)?;
+    for (rank, holds) in holds.iter().enumerate().filter(|_| world > 1) {
+        say!("rank {rank:<8}{}: {holds}", ranks.host(rank))?;
+    }
     say!("parameters   {count} ({:.1} M)", count as f64 / 1e6)?;
     say!("memory       weights      {:>9.3} GB", gb(4 * count))?;
     say!("             gradients    {:>9.3} GB", gb(4 * count))?;
@@ -108,9 +125,13 @@ pub fn dry_run(
         config.max_tokens
     )?;
     say!(
-        "steps        {updates} updates of {} × {} rows",
+        "steps        {updates} updates of {} × {} rows{}",
         config.update_freq,
-        rows
+        rows,
+        match world {
+            1 => String::new(),
+            _ => format!(", {per_rank} × {rows} on each of {world} ranks"),
+        }
     )?;
     say!(
         "tokens       {tokens_per_update:.0} an update, {:.3e} in all, at the lengths measured",

@@ -13,12 +13,14 @@ use mpnet_graphs::model::{AttentionForm, Task};
 use mpnet_graphs::ops::Graph;
 use mpnet_plan::{Bindings, Randomness, SizeInput, names};
 use mpnet_runtime::checkpoint_file;
+use mpnet_runtime::collective::{self, Collective};
 use mpnet_runtime::engine::training_api::hidden_parameter;
 use mpnet_runtime::engine::{Engine, NamedArray, Tensor, TrainingApiEngine, TrainingApiOptions};
 use mpnet_runtime::library::Loaded;
 use mpnet_runtime::scratch::Scratch;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Writes the four files of the training API into `folder`.
 ///
@@ -132,13 +134,10 @@ fn sizes(inputs: &[SizeInput], batch: &dyn MicroBatch) -> Vec<Tensor> {
     inputs.iter().map(|input| input.tensor(&sizes)).collect()
 }
 
-/// Compiles `task` and starts it as `placement` says with the parameters `initial`.
-///
-/// The artifacts for the training API pass through a temporary folder, as the training API reads its checkpoint from a
-/// file.
+/// Compiles `task` and starts it as `placement` says with the parameters `initial`, in this process alone.
 ///
 /// # Errors
-/// Where the configuration is not valid or ONNX Runtime refuses the artifacts.
+/// As [`start_among`].
 pub fn start<T: Task + Clone + 'static>(
     loaded: &Loaded,
     task: &T,
@@ -146,11 +145,37 @@ pub fn start<T: Task + Clone + 'static>(
     initial: &[NamedArray],
     placement: &Placement,
 ) -> Result<Running> {
+    start_among(
+        loaded,
+        task,
+        options,
+        initial,
+        placement,
+        &collective::solo(),
+    )
+}
+
+/// Compiles `task` and starts it as `placement` says with the parameters `initial`, on one of the ranks of `group`, whose
+/// gradients are added up before each update.
+///
+/// The artifacts for the training API pass through a temporary folder, as the training API reads its checkpoint from a
+/// file.
+///
+/// # Errors
+/// Where the configuration is not valid or ONNX Runtime refuses the artifacts.
+pub fn start_among<T: Task + Clone + 'static>(
+    loaded: &Loaded,
+    task: &T,
+    options: &Options,
+    initial: &[NamedArray],
+    placement: &Placement,
+    group: &Arc<dyn Collective>,
+) -> Result<Running> {
     let placement = placement.for_model(loaded, task)?;
     match placement.engine {
         EngineKind::TrainingApi => start_training_api(loaded, task, options, initial, &placement),
         EngineKind::Auto | EngineKind::Session => {
-            session::start(loaded, task, options, initial, &placement)
+            session::start(loaded, task, options, initial, &placement, group)
         }
     }
 }

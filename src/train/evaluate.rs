@@ -2,7 +2,9 @@
 
 use super::engine::Running;
 use super::micro_batch::{MicroBatch, Outputs};
+use super::ranks::{Ranks, Said};
 use crate::data::EvaluationSet;
+use crate::stop::StopSignal;
 use anyhow::Result;
 use mpnet_graphs::model::task::{CORRECT, LOSS_SUM};
 
@@ -15,54 +17,76 @@ pub struct Evaluation {
     pub accuracy: f64,
 }
 
-/// Evaluates every batch of `set`; `done` is called after each with the number of batches so far,
-/// and ends the evaluation early by returning false.
+/// Evaluates every batch of `set`, of which each rank takes its share. None on all ranks where a signal asked one of
+/// them to stop before its share was done.
 ///
 /// # Errors
-/// Where the engine fails.
+/// Where the engine fails, or another rank is gone.
 pub fn evaluate(
     running: &mut Running,
     set: &EvaluationSet,
-    mut done: impl FnMut(usize) -> bool,
+    ranks: &Ranks,
+    stop: &StopSignal,
 ) -> Result<Option<Evaluation>> {
-    let mut totals = Totals::default();
-    for (index, batch) in set.batches().enumerate() {
+    let mut totals = Totals::new(set.batch_count());
+    let mut said = Said::default();
+    for (index, batch) in set.batches(ranks.share()) {
         let batch = batch?;
         let outputs = running.eval_step(&batch)?;
-        totals.add(&outputs, batch.items())?;
-        if !done(index + 1) {
-            return Ok(None);
+        totals.add(index, &outputs, batch.items())?;
+        if let Some(signal) = stop.received() {
+            said.signal = signal;
+            said.empty = true;
+            break;
         }
     }
-    Ok(Some(totals.average()))
+    let heard = ranks.meet(&said, totals.slots(), "evaluating")?;
+    Ok((!heard.is_empty()).then(|| Totals::of(heard.slots).average()))
 }
 
-/// Sums over batches.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Totals {
-    loss: f64,
-    correct: f64,
-    items: usize,
-}
+/// What each of several batches gave, in slots of its own; those of other ranks are zero.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Totals(Vec<f64>);
+
+/// Loss, correct predictions and items of a batch.
+const SLOTS: usize = 3;
 
 impl Totals {
-    /// Adds the loss and the correct predictions of a step over so many items.
+    /// Nothing yet, of so many batches.
+    pub fn new(batches: usize) -> Totals {
+        Totals(vec![0.0; SLOTS * batches])
+    }
+
+    /// What [`Totals::slots`] gave, summed over all ranks.
+    pub fn of(slots: Vec<f64>) -> Totals {
+        Totals(slots)
+    }
+
+    /// One number for each figure of each batch.
+    pub fn slots(&self) -> &[f64] {
+        &self.0
+    }
+
+    /// Takes the loss and the correct predictions of batch number `index`, which has so many items. Returns the loss.
     ///
     /// # Errors
     /// Where they are not there.
-    pub fn add(&mut self, outputs: &Outputs, items: usize) -> Result<()> {
-        self.loss += outputs.figure(LOSS_SUM)?;
-        self.correct += outputs.figure(CORRECT)?;
-        self.items += items;
-        Ok(())
+    pub fn add(&mut self, index: usize, outputs: &Outputs, items: usize) -> Result<f64> {
+        let loss = outputs.figure(LOSS_SUM)?;
+        let figures = [loss, outputs.figure(CORRECT)?, items as f64];
+        if let Some(slots) = self.0.chunks_mut(SLOTS).nth(index) {
+            slots.copy_from_slice(&figures);
+        }
+        Ok(loss)
     }
 
     /// Averages over the items, the loss in bits.
     pub fn average(&self) -> Evaluation {
-        let items = self.items.max(1) as f64;
+        let sum = |which: usize| -> f64 { self.0.iter().skip(which).step_by(SLOTS).sum() };
+        let items = sum(2).max(1.0);
         Evaluation {
-            loss: self.loss / items / std::f64::consts::LN_2,
-            accuracy: self.correct / items,
+            loss: sum(0) / items / std::f64::consts::LN_2,
+            accuracy: sum(1) / items,
         }
     }
 }

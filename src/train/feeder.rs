@@ -2,9 +2,11 @@
 //! stalled source leaves the run waiting in silence.
 
 use crate::data::{Batch, LoaderState, TrainLoader};
+use crate::launch::Share;
 use crate::stop::StopSignal;
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
 
 /// How often a waiting run looks for a signal.
@@ -13,10 +15,53 @@ const LOOK: Duration = Duration::from_millis(50);
 /// on.
 const STALLED: Duration = Duration::from_secs(60);
 
-/// The micro-batches of one update, and where the text stands after them.
+/// This rank's micro-batches of one update, and where the text stands after those of all ranks.
 pub struct Prepared {
-    pub batches: Vec<Batch>,
+    /// Each with its number among the update's micro-batches, from 0.
+    pub batches: Vec<(usize, Batch)>,
+    pub counts: Counts,
     pub state: LoaderState,
+}
+
+/// What one update has in all, whichever rank trains on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub micro_batches: usize,
+    /// Tokens that are not padding.
+    pub tokens: usize,
+    /// Tokens that the loss is a mean over.
+    pub predicted: usize,
+    /// Tokens that would be predicted if each row predicted its own share.
+    pub own_shares: usize,
+    /// SHA-256 of all ids and targets.
+    pub digest: [u8; 32],
+}
+
+impl Prepared {
+    /// Of all of an update's batches, the share of one rank: every batch whose number leaves the rank's when it is
+    /// divided by the number of ranks.
+    pub fn new(batches: Vec<Batch>, state: LoaderState, share: Share) -> Prepared {
+        let sum = |of: fn(&Batch) -> usize| batches.iter().map(of).sum();
+        let mut hash = Sha256::new();
+        for batch in &batches {
+            for id in batch.input_ids.iter().chain(&batch.targets) {
+                hash.update(id.to_le_bytes());
+            }
+        }
+        let counts = Counts {
+            micro_batches: batches.len(),
+            tokens: sum(|batch| batch.tokens),
+            predicted: sum(|batch| batch.predicted_tokens),
+            own_shares: sum(|batch| batch.own_shares),
+            digest: hash.finalize().into(),
+        };
+        let numbered = batches.into_iter().enumerate();
+        Prepared {
+            batches: numbered.filter(|(index, _)| share.has(*index)).collect(),
+            counts,
+            state,
+        }
+    }
 }
 
 /// What there is to say when no batch came for update `step` in `waited`.
@@ -36,16 +81,15 @@ pub struct Feeder {
 }
 
 impl Feeder {
-    /// Takes `update_freq` batches an update from `loader`.
+    /// Takes `micro_batches` an update from `loader`, and hands out those of `share`.
     ///
     /// # Errors
     /// Where there is no further thread.
-    pub fn new(mut loader: TrainLoader, update_freq: usize) -> Result<Feeder> {
+    pub fn new(mut loader: TrainLoader, micro_batches: usize, share: Share) -> Result<Feeder> {
         Feeder::start(
             move || {
-                let batches = loader.next_update(update_freq)?;
-                let state = loader.state().clone();
-                Ok(Prepared { batches, state })
+                let batches = loader.next_update(micro_batches)?;
+                Ok(Prepared::new(batches, loader.state().clone(), share))
             },
             STALLED,
         )
@@ -84,6 +128,11 @@ impl Feeder {
     pub fn wait(&mut self, stop: &StopSignal, report: impl FnMut(Duration)) -> Result<()> {
         self.first = self.next(stop, report)?;
         Ok(())
+    }
+
+    /// The next update, where it was waited for.
+    pub fn first(&self) -> Option<&Prepared> {
+        self.first.as_ref()
     }
 
     /// The next update's batches; none if a signal came first. `report` hears of a stalled source.
@@ -127,10 +176,41 @@ mod tests {
     use super::*;
 
     fn prepared() -> Prepared {
-        Prepared {
-            batches: Vec::new(),
-            state: LoaderState::new(1),
+        Prepared::new(Vec::new(), LoaderState::new(1), Share::ALL)
+    }
+
+    #[test]
+    fn ranks_share_the_batches_and_know_of_all() {
+        let batch = |rows: usize| Batch {
+            rows,
+            length: 3,
+            predicted: 1,
+            copies: 0,
+            input_ids: vec![rows as i64; 3 * rows],
+            positions: Vec::new(),
+            targets: vec![7; rows],
+            attention_mask: Vec::new(),
+            tokens: 3 * rows,
+            predicted_tokens: rows,
+            own_shares: rows,
+        };
+        let batches: Vec<Batch> = (1..=6).map(batch).collect();
+        let state = LoaderState::new(1);
+        let whole = Prepared::new(batches.clone(), state.clone(), Share::ALL);
+        let (counts, mut taken) = (whole.counts, Vec::new());
+        assert_eq!((counts.micro_batches, counts.tokens), (6, 63));
+        assert_eq!((counts.predicted, counts.own_shares), (21, 21));
+        for rank in 0..3 {
+            let share = Share { rank, world: 3 };
+            let part = Prepared::new(batches.clone(), state.clone(), share);
+            assert_eq!(part.counts, counts);
+            assert_eq!(part.batches.len(), 2);
+            taken.extend(part.batches);
         }
+        taken.sort_by_key(|(index, _)| *index);
+        assert_eq!(taken, whole.batches);
+        let other = Prepared::new(batches[..5].to_vec(), state, Share::ALL);
+        assert_ne!(other.counts.digest, counts.digest);
     }
 
     #[test]
@@ -141,7 +221,7 @@ mod tests {
         };
         let mut feeder = Feeder::start(next, Duration::from_millis(60)).unwrap();
         let mut reports = 0;
-        let found = feeder.next(&StopSignal::silent(), |_| reports += 1);
+        let found = feeder.next(&StopSignal::unheard(), |_| reports += 1);
         assert!(found.unwrap().is_some());
         assert!((1..=3).contains(&reports), "{reports}");
     }
@@ -149,7 +229,7 @@ mod tests {
     #[test]
     fn an_error_comes_through_and_then_there_is_nothing() {
         let mut feeder = Feeder::start(|| Err(anyhow!("the disk is gone")), STALLED).unwrap();
-        let stop = StopSignal::silent();
+        let stop = StopSignal::unheard();
         let mut said = || feeder.next(&stop, |_| ()).err().unwrap().to_string();
         assert!(said().contains("the disk is gone"));
         assert!(said().contains("no more batches"));

@@ -1,9 +1,10 @@
 //! The figures of updates, gathered into one log line every few of them.
 
 use super::evaluate::Evaluation;
-use super::log::record::{Record, Share, Train, now};
+use super::log::record::{RankFigures, Record, Share, Train, now};
 use super::log::spikes::Spikes;
 use super::log::{Log, UpdateScalars};
+use super::ranks::Said;
 use crate::data::LoaderState;
 use crate::machine;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub struct UpdateFigures {
     pub flops: u64,
     /// Time without a batch.
     pub waited: Duration,
+    /// Time in collectives, waiting for other ranks included.
+    pub collectives: Duration,
 }
 
 /// Gathers figures between two log lines.
@@ -48,8 +51,11 @@ struct Sums {
     tokens: usize,
     flops: u64,
     waited: Duration,
+    collectives: Duration,
     predicted: usize,
     own_shares: usize,
+    /// Seconds of each rank on its own part of updates.
+    busy: Vec<f64>,
 }
 
 impl Figures {
@@ -70,11 +76,22 @@ impl Figures {
     /// After an update. Loss and accuracy of a line are means over the updates since the line before
     /// that were not skipped.
     ///
-    /// `state` is where the text stands after it.
-    pub fn update(&mut self, update: &UpdateFigures, state: &LoaderState, log: &mut Log) {
+    /// `ranks` is what each rank said of it, `state` where the text stands after it.
+    pub fn update(
+        &mut self,
+        update: &UpdateFigures,
+        ranks: &[Said],
+        state: &LoaderState,
+        log: &mut Log,
+    ) {
         let (loss, accuracy) = (update.average.loss, update.average.accuracy);
         self.sums.tokens += update.tokens;
         self.sums.waited += update.waited;
+        self.sums.collectives += update.collectives;
+        self.sums.busy.resize(ranks.len(), 0.0);
+        for (sum, said) in self.sums.busy.iter_mut().zip(ranks) {
+            *sum += said.busy.as_secs_f64();
+        }
         self.sums.flops += update.flops;
         self.sums.predicted += update.predicted;
         self.sums.own_shares += update.own_shares;
@@ -104,6 +121,8 @@ impl Figures {
         if due && self.sums.updates > 0.0 {
             let elapsed = self.since.elapsed().as_secs_f64().max(1e-9);
             let sums = &self.sums;
+            let tokens_per_second = sums.tokens as f64 / elapsed;
+            let collectives = sums.collectives.as_secs_f64() / elapsed;
             log.record(&Record::Train(Train {
                 step: update.step,
                 time: now(),
@@ -111,10 +130,13 @@ impl Figures {
                 acc: sums.accuracy / sums.updates,
                 lr: update.lr,
                 gnorm: update.gradient_norm.into(),
-                tokens_per_second: sums.tokens as f64 / elapsed,
-                mfu: self.peak.map(|peak| sums.flops as f64 / elapsed / peak),
+                tokens_per_second,
+                mfu: self.peak.map(|peak| {
+                    sums.flops as f64 / elapsed / (peak * sums.busy.len().max(1) as f64)
+                }),
                 memory: machine::memory(),
                 waiting: sums.waited.as_secs_f64() / elapsed,
+                ranks: RankFigures::of(&sums.busy, tokens_per_second, collectives),
                 skipped: self.skipped,
                 predicted_share: (sums.own_shares > 0)
                     .then(|| sums.predicted as f64 / sums.own_shares as f64),

@@ -44,11 +44,12 @@ pub enum Origin {
     Checkpoint(Box<Checkpoint>),
 }
 
-/// Opens and checks what `config` names.
+/// Opens and checks what `config` names. A resumed run keeps the micro-batches of its updates, also on another number
+/// of ranks.
 ///
 /// # Errors
 /// Where something is missing or does not fit the rest.
-pub fn prepare(config: &TrainConfig, flags: &Flags) -> Result<PreparedRun> {
+pub fn prepare(config: &mut TrainConfig, flags: &Flags) -> Result<PreparedRun> {
     let (tokenizer, foreign) = open_start(config)?;
     let tokenizer = Arc::new(match config.batching.special_in_text {
         true => tokenizer,
@@ -62,11 +63,10 @@ pub fn prepare(config: &TrainConfig, flags: &Flags) -> Result<PreparedRun> {
     model.validate().context("the model's settings")?;
     tracing::debug!("opening the text");
     let text = text::open(config, &tokenizer)?;
-    let resumed = config
-        .resume
-        .as_ref()
-        .filter(|path| !is_first_start(path, config))
-        .map(|path| resume(path, config, flags, &model, &tokenizer))
+    let from = config.resume.clone();
+    let from = from.filter(|path| !is_first_start(path, config));
+    let resumed = from
+        .map(|path| resume(&path, config, flags, &model, &tokenizer))
         .transpose()
         .context("resuming")?;
     let (origin, position, saved) = match (resumed, foreign) {
@@ -91,7 +91,7 @@ pub fn prepare(config: &TrainConfig, flags: &Flags) -> Result<PreparedRun> {
     let loader = TrainLoader::new(text.loader, Arc::clone(&tokenizer), state)?;
     Ok(PreparedRun {
         text: loader.summary().to_vec(),
-        feeder: Feeder::new(loader, config.update_freq)?,
+        feeder: Feeder::new(loader, config.update_freq, config.launch.share())?,
         model,
         tokenizer,
         valid: text.valid,

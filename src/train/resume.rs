@@ -1,7 +1,7 @@
 //! The checkpoint that a run goes on from, and whether it may.
 
 use super::changes::changes;
-use super::config::TrainConfig;
+use super::config::{TrainConfig, WORLD_SIZE};
 use super::flags::Flags;
 use super::position::Position;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Pointer};
@@ -10,6 +10,7 @@ use crate::data::tokenizer::{TOKENIZER_FILE, same_tokenizer};
 use crate::output::complain;
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::model::config::ModelConfig;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// What a resumed run goes on from.
@@ -64,10 +65,10 @@ fn newest_sound(path: &Path) -> Result<(PathBuf, Checkpoint)> {
 ///
 /// # Errors
 /// Where there is none that is sound, or the run `config` with its `model` and `tokenizer` is another one
-/// and that is not accepted.
+/// and that is not accepted, or its ranks cannot share the micro-batches of an update.
 pub fn resume(
     path: &Path,
-    config: &TrainConfig,
+    config: &mut TrainConfig,
     flags: &Flags,
     model: &ModelConfig,
     tokenizer: &Tokenizer,
@@ -96,6 +97,7 @@ pub fn resume(
             differences(&found.model, model, flags)?
         );
     }
+    keep_micro_batches(&folder, &found.config, config)?;
     let mut changed = changes(&found.config, config, found.step, flags)?;
     let saved = found.tokenizer.as_ref();
     let saved = saved.map(|folder| folder.join(TOKENIZER_FILE));
@@ -148,6 +150,39 @@ pub fn resume(
         checkpoint: found,
         position,
     })
+}
+
+/// Keeps the micro-batches of an update on another number of ranks than that of the `saved` run, if the flags say as
+/// many for each rank as they did then.
+fn keep_micro_batches(folder: &Path, saved: &Value, config: &mut TrainConfig) -> Result<()> {
+    let number = |field: &str| saved.get(field).and_then(Value::as_u64);
+    let number = |field: &str| number(field).and_then(|n| usize::try_from(n).ok());
+    let (before, world) = (number(WORLD_SIZE).unwrap_or(1), config.launch.world);
+    let (Some(micro_batches), Some(rows)) = (number("update_freq"), number("batch_size")) else {
+        return Ok(());
+    };
+    let same_flags = config.update_freq / world * before == micro_batches;
+    if before == world || !same_flags || config.update_freq == micro_batches {
+        return Ok(());
+    }
+    if !micro_batches.is_multiple_of(world) {
+        bail!(
+            "the run in {} makes updates of {micro_batches} micro-batches (--batch-size {rows}, {before} ranks), which \
+             {world} ranks cannot share: take a number of ranks that divides {micro_batches}, or a smaller --batch-size \
+             with --global-batch-size and --override",
+            folder.display()
+        );
+    }
+    if config.launch.writes() {
+        complain(&format!(
+            "note: {} was made by {before} ranks and goes on with {world}: an update stays {micro_batches} \
+             micro-batches, --update-freq {} on each",
+            folder.display(),
+            micro_batches / world
+        ));
+    }
+    config.update_freq = micro_batches;
+    Ok(())
 }
 
 /// Whether two models have the same parameters and computations but for dropout.

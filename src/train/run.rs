@@ -2,24 +2,31 @@
 
 use super::config::TrainConfig;
 use super::dry_run::dry_run;
-use super::engine::{Running, start};
+use super::engine::{Running, start_among};
 use super::feeder::stalled;
 use super::flags::Flags;
+use super::group::meet;
 use super::log::Log;
 use super::log::record::{Start, now};
 use super::placement::Placement;
 use super::prepare::{Origin, PreparedRun, prepare};
+use super::ranks::{Ranks, Same, Value, digest};
 use super::trainer::{Ended, Trainer};
 use crate::checkpoint::{self, Lock};
-use crate::machine;
+use crate::launch::STARTED_BY;
+use crate::launch::children::follow_parent;
+use crate::launch::output::{Aside, log_file};
+use crate::machine::{self, host_name};
 use crate::output::complain;
 use crate::staging::replace_file;
 use crate::stop::StopSignal;
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_plan::Provider;
+use mpnet_runtime::digest::{hexadecimal, sha256_file};
 use mpnet_runtime::library::Loaded;
 use std::io::Write;
+use std::sync::Arc;
 
 /// Tokens of a row that is short for a whole batch of them.
 const SHORT_ROW: usize = 8;
@@ -35,59 +42,127 @@ pub struct CommandLine {
     pub in_effect: String,
 }
 
-/// Trains as `config` says, which `command_line` asked for.
+/// Trains as `config` says, which `command_line` asked for: alone, or as one rank of several.
 ///
 /// # Errors
 /// Where anything fails; the message says what and where.
 pub fn run(config: &TrainConfig, command_line: &CommandLine) -> Result<Ended> {
     let stop = StopSignal::listen()?;
-    let early_lock = look_at_folder(config)?;
-    let mut prepared = match (prepare(config, &command_line.flags), stopped(&stop)) {
-        // The signal may be why it failed.
-        (_, Some(ended)) => return Ok(ended),
-        (prepared, None) => prepared?,
+    let launch = config.launch;
+    if std::env::var_os(STARTED_BY).is_some() {
+        follow_parent();
+    }
+    let mut aside = Aside::new(&launch).context("keeping this rank's output off the terminal")?;
+    let ended = run_rank(&mut config.clone(), command_line, aside.as_mut(), stop);
+    if let (Err(error), Some(aside)) = (&ended, &mut aside) {
+        let said = format!("rank {} on {}: error: {error:#}", launch.rank, host_name());
+        aside.complain(&command_line.flags.translate(&said));
+    }
+    ended
+}
+
+fn run_rank(
+    config: &mut TrainConfig,
+    command_line: &CommandLine,
+    aside: Option<&mut Aside>,
+    stop: StopSignal,
+) -> Result<Ended> {
+    let early_lock = match config.launch.writes() {
+        true => look_at_folder(config)?,
+        false => None,
     };
-    let resumed = matches!(prepared.origin, Origin::Checkpoint(_));
-    tracing::debug!("loading ONNX Runtime");
-    let placement = Placement {
+    let mut placement = Placement {
         largest_batch: Some(config.largest_batch()),
         ..config.execution.place()
     };
+    // The first rank has looked at the folder: what the others read there no longer changes.
+    let ranks = meet(config, &mut placement)?;
+    let group = Arc::clone(ranks.group());
+    let ended = run_among(
+        config,
+        command_line,
+        aside,
+        stop,
+        early_lock,
+        &placement,
+        ranks,
+    );
+    match &ended {
+        Ok(_) => group.finish()?,
+        Err(error) => group.abort(&command_line.flags.translate(&format!("{error:#}"))),
+    }
+    ended
+}
+
+/// Trains as one of `ranks`, which run where `placement` says.
+fn run_among(
+    config: &mut TrainConfig,
+    command_line: &CommandLine,
+    aside: Option<&mut Aside>,
+    stop: StopSignal,
+    early_lock: Option<Lock>,
+    placement: &Placement,
+    ranks: Ranks,
+) -> Result<Ended> {
+    let writes = ranks.writes();
+    let alone = ranks.world() == 1;
+    let mut prepared = match (prepare(config, &command_line.flags), stop.received()) {
+        // The signal may be why it failed.
+        (Ok(prepared), None) => prepared,
+        (Ok(prepared), Some(_)) if !alone => prepared,
+        (Err(error), None) => return Err(error),
+        (_, Some(signal)) => return Ok(stopped_before(signal)),
+    };
+    let resumed = matches!(prepared.origin, Origin::Checkpoint(_));
+    tracing::debug!("loading ONNX Runtime");
     let loaded = placement.load(config.ort.clone())?;
-    if let Some(ended) = stopped(&stop) {
-        return Ok(ended);
+    if let Some(signal) = stop.received().filter(|_| alone) {
+        return Ok(stopped_before(signal));
     }
     tracing::debug!("compiling the model");
-    let mut running = start_engine(config, &mut prepared, &loaded, &placement)?;
+    let (mut running, parameters) =
+        start_engine(config, &mut prepared, &loaded, placement, &ranks)?;
     check_memory(config, &running)?;
     let next = prepared.position.step + 1;
     prepared
         .feeder
         .wait(&stop, |waited| complain(&stalled(next, waited)))?;
     // A fresh run that is stopped from here on leaves a checkpoint; one that is resumed has it.
-    if let Some(ended) = stopped(&stop).filter(|_| resumed) {
-        return Ok(ended);
+    let signal = ranks.stopped(&stop, "starting")?;
+    if let Some(signal) = signal.filter(|_| resumed || !alone) {
+        return Ok(stopped_before(signal));
     }
+    let same = same_on_all(config, &prepared, &loaded, &running, parameters)?;
+    ranks.compare(&same, "comparing what ranks start from")?;
     if config.operation.dry_run {
         let step = prepared.position.step;
         let PreparedRun { model, feeder, .. } = &mut prepared;
-        dry_run(config, model, &mut running, feeder, step, &stop)?;
+        dry_run(config, model, &mut running, feeder, &ranks, step, &stop)?;
         return Ok(Ended::Finished);
     }
     let _lock = match early_lock {
-        Some(lock) => lock,
-        None => lock_folder(config)?,
+        Some(lock) => Some(lock),
+        None => writes.then(|| lock_folder(config)).transpose()?,
     };
-    keep_settings(config, &command_line.in_effect)?;
+    if writes {
+        keep_settings(config, &command_line.in_effect)?;
+    }
+    if let Some(aside) = aside {
+        let path = log_file(&config.checkpoint_dir, config.launch.rank);
+        aside
+            .keep_in(&path)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
     let record = start_record(config, &prepared, &loaded, &running)?;
     let log = Log::new(
         &config.checkpoint_dir,
         &config.operation.log,
         record,
         !resumed,
+        writes,
     );
     let peak = machine::peak(placement.provider, placement.device_id, placement.precision);
-    let mut trainer = Trainer::new(config, prepared, running, log, peak, stop);
+    let mut trainer = Trainer::new(config, prepared, running, ranks, log, peak, stop);
     let ended = trainer.run();
     if let Err(error) = &ended {
         trainer.log.failure(error);
@@ -95,13 +170,61 @@ pub fn run(config: &TrainConfig, command_line: &CommandLine) -> Result<Ended> {
     ended
 }
 
+/// What must be the same on all ranks before they train.
+fn same_on_all(
+    config: &TrainConfig,
+    prepared: &PreparedRun,
+    loaded: &Loaded,
+    running: &Running,
+    parameters: String,
+) -> Result<Vec<Same>> {
+    let program = std::env::current_exe().and_then(|path| sha256_file(&path));
+    let program = program.context("reading this program's own file")?;
+    let first = prepared.feeder.first();
+    let first = first.map(|update| hexadecimal(update.counts.digest));
+    let placement = &running.placement;
+    let text = |what, text: String| Same {
+        what,
+        value: Value::Text(text),
+    };
+    Ok(vec![
+        text(
+            "another build",
+            format!("{} {}", env!("CARGO_PKG_VERSION"), &program[..16]),
+        ),
+        text(
+            "another ONNX Runtime",
+            format!("{}, {:?}", loaded.version, placement.engine),
+        ),
+        text(
+            "another arithmetic",
+            format!("{} on {}", placement.precision, placement.provider),
+        ),
+        Same {
+            what: "other settings",
+            value: Value::Json(config.saved()?),
+        },
+        text(
+            "another start",
+            format!("update {}", prepared.position.step),
+        ),
+        Same {
+            what: "another first batch (is the text the same there?)",
+            value: Value::Digest(first.unwrap_or_default()),
+        },
+        Same {
+            what: "other parameters",
+            value: Value::Digest(parameters),
+        },
+    ])
+}
+
 /// How the run ends if a signal came before it trained.
-fn stopped(stop: &StopSignal) -> Option<Ended> {
-    let signal = stop.received()?;
+fn stopped_before(signal: i32) -> Ended {
     complain(&format!(
         "stopped by signal {signal} before training began; there is nothing to save"
     ));
-    Some(Ended::Signal(signal))
+    Ended::Signal(signal)
 }
 
 /// Checks that checkpoints can be written. A folder that is there already is locked at once: another run
@@ -127,13 +250,15 @@ fn keeping(config: &TrainConfig) -> String {
     )
 }
 
-/// Compiles the model and starts it with the parameters of where the run begins.
+/// Compiles the model and starts it with the parameters of where the run begins. Returns the digest of these, where
+/// there are ranks to compare it with.
 fn start_engine(
     config: &TrainConfig,
     prepared: &mut PreparedRun,
     loaded: &Loaded,
     placement: &Placement,
-) -> Result<Running> {
+    ranks: &Ranks,
+) -> Result<(Running, String)> {
     let options = Options {
         optimizer: config.optimizer,
         gradient_checkpointing: placement.gradient_checkpointing,
@@ -141,11 +266,23 @@ fn start_engine(
     };
     let origin = std::mem::replace(&mut prepared.origin, Origin::Fresh);
     let (initial, optimizer) = origin.parameters(&prepared.model, config.seed)?;
-    let mut running = start(loaded, &prepared.model, &options, &initial, placement)?;
+    let parameters = match ranks.world() {
+        1 => String::new(),
+        _ => digest(&initial),
+    };
+    let group = ranks.group();
+    let mut running = start_among(
+        loaded,
+        &prepared.model,
+        &options,
+        &initial,
+        placement,
+        group,
+    )?;
     if let Some(state) = optimizer {
         running.engine.set_optimizer_state(state)?;
     }
-    Ok(running)
+    Ok((running, parameters))
 }
 
 /// The first record of the log.
@@ -168,7 +305,7 @@ fn start_record(
         system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         processors: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         text: prepared.text.clone(),
-        config: serde_json::to_value(config)?,
+        config: config.saved()?,
     })
 }
 

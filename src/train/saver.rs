@@ -108,6 +108,25 @@ impl Saver {
         }
     }
 
+    /// Whether everything is on the disk, now or within `patience`.
+    ///
+    /// # Errors
+    /// Where the last checkpoint could not be written.
+    pub fn is_done_within(&mut self, patience: Duration) -> Result<bool> {
+        let started = Instant::now();
+        while self
+            .running
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+        {
+            if started.elapsed() >= patience {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.wait().map(|()| true)
+    }
+
     /// What there is to tell since the last call.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,10 +7,13 @@ use mpnet_graphs::ir::memory::peak;
 use mpnet_graphs::lower::ort_training;
 use mpnet_graphs::lower::portable::{Artifacts, Options, compile};
 use mpnet_graphs::model::Task;
+use mpnet_runtime::collective::Collective;
 use mpnet_runtime::engine::{NamedArray, SessionEngine, SessionOptions};
 use mpnet_runtime::library::Loaded;
+use std::sync::Arc;
 
-/// Compiles `task` for the provider of `placement` and starts it with the parameters `initial`.
+/// Compiles `task` for the provider of `placement` and starts it with the parameters `initial`, on one of the ranks of
+/// `group`.
 ///
 /// # Errors
 /// Where the configuration is not valid or the build refuses the models.
@@ -20,6 +23,7 @@ pub fn start<T: Task + Clone + 'static>(
     options: &ort_training::Options,
     initial: &[NamedArray],
     placement: &Placement,
+    group: &Arc<dyn Collective>,
 ) -> Result<Running> {
     let provider = placement.provider;
     let options = Options {
@@ -29,7 +33,6 @@ pub fn start<T: Task + Clone + 'static>(
         fused_attention: placement.fused_attention,
         own_kernels: placement.own_kernels,
         gradient_checkpointing: options.gradient_checkpointing,
-        shards: 1,
         expose: options.expose,
     };
     let Artifacts {
@@ -42,7 +45,7 @@ pub fn start<T: Task + Clone + 'static>(
         device_id: placement.device_id,
         threads: placement.threads,
         allow_cpu_nodes: placement.allow_cpu_nodes,
-        ..SessionOptions::default()
+        collective: Arc::clone(group),
     };
     let dropout = plan.dropout.clone();
     let (step_sizes, evaluation_sizes) = (plan.step_sizes.clone(), plan.evaluation_sizes.clone());

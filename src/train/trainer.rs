@@ -11,22 +11,26 @@ use super::log::record::{Record, Test, Valid, now};
 use super::micro_batch::MicroBatch;
 use super::position::Position;
 use super::prepare::PreparedRun;
+use super::ranks::{Ranks, Said, Same, Value, digest};
 use super::saver::{Attempts, Job, Saver};
 use crate::checkpoint::{self, Checkpoint, Pointer};
 use crate::data::dropout::MaskKey;
 use crate::data::{Batch, EvaluationSet, Tokenizer};
+use crate::launch::children::Progress;
 use crate::stop::StopSignal;
 use anyhow::{Context, Result, anyhow};
 use mpnet_graphs::model::config::ModelConfig;
+use mpnet_runtime::digest::hexadecimal;
 use mpnet_runtime::engine::{NamedArray, OptimizerState};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// All updates were made.
     Finished,
-    /// A signal of that number asked for a stop; a checkpoint was saved.
+    /// A signal of that number asked for a stop, this rank or another; a checkpoint was saved.
     Signal(i32),
 }
 
@@ -40,7 +44,12 @@ pub struct Trainer<'a> {
     valid: EvaluationSet,
     test: EvaluationSet,
     position: Position,
+    ranks: Ranks,
     stop: StopSignal,
+    /// The signal that asked a rank to stop, once all have heard of it.
+    asked: Option<i32>,
+    /// Where this rank's parent looks up how far it is.
+    progress: Progress,
     pub log: Log,
     figures: Figures,
     saver: Saver,
@@ -59,6 +68,7 @@ impl<'a> Trainer<'a> {
         config: &'a TrainConfig,
         prepared: PreparedRun,
         running: Running,
+        ranks: Ranks,
         log: Log,
         peak: Option<f64>,
         stop: StopSignal,
@@ -77,7 +87,10 @@ impl<'a> Trainer<'a> {
             log,
             figures: Figures::new(config.logging_steps, total, peak),
             saver: Saver::new(&config.checkpoint_dir, patience, stop.clone()),
+            progress: Progress::of(ranks.launch()),
+            ranks,
             stop,
+            asked: None,
             skipped_in_row: 0,
             saved: prepared.saved,
             only_best: None,
@@ -103,7 +116,7 @@ impl<'a> Trainer<'a> {
             }
         }
         while self.position.step < self.config.schedule.total_updates {
-            if self.stop.received().is_some() {
+            if self.asked_to_stop() {
                 return self.stopped();
             }
             if !self.update()? {
@@ -133,13 +146,36 @@ impl<'a> Trainer<'a> {
         if self.saved != Some(step) {
             self.save(false)?;
         }
-        self.saver.wait()?;
+        self.wait_for_saving()?;
         if !self.final_test()? {
             return self.stopped();
         }
         self.tell_notes();
         self.log.finish();
+        self.ranks.wait("ending the run")?;
         Ok(Ended::Finished)
+    }
+
+    /// Whether all ranks know of a signal. A process alone knows at once, several once they have met.
+    fn asked_to_stop(&mut self) -> bool {
+        if self.ranks.world() == 1 {
+            self.asked = self.stop.received();
+        }
+        self.asked.is_some()
+    }
+
+    /// Waits until the first rank has written everything. That may take longer than ranks wait for each other
+    /// (`save_patience`), so they meet all the while.
+    fn wait_for_saving(&mut self) -> Result<()> {
+        if self.ranks.world() == 1 {
+            return self.saver.wait();
+        }
+        let between = self.config.operation.collective_timeout / 4;
+        while {
+            let writing = !self.saver.is_done_within(between)?;
+            self.ranks.any(writing, "waiting for the checkpoint")?
+        } {}
+        Ok(())
     }
 
     /// Whether the present step is one to validate at, and was not validated yet.
@@ -154,50 +190,59 @@ impl<'a> Trainer<'a> {
         interval.is_some_and(|n| self.position.step.is_multiple_of(n))
     }
 
-    /// One update: the micro-batches, the optimizer, the figures. False if a signal came before it.
+    /// One update: the micro-batches, the sums over all ranks, the optimizer, the figures. False if a signal came
+    /// before it.
     fn update(&mut self) -> Result<bool> {
         self.tell_notes();
         let step = self.position.step + 1;
-        let waiting = std::time::Instant::now();
+        self.progress.at(step);
+        self.ranks.group().set_update(step);
+        let started = Instant::now();
         let (feeder, log) = (&mut self.feeder, &mut self.log);
         let fed = feeder.next(&self.stop, |waited| {
             log.event(stalled(step, waited));
         })?;
-        let Some(Prepared { batches, state }) = fed else {
+        let mut said = Said {
+            waited: started.elapsed(),
+            ..Said::default()
+        };
+        let mut totals = Totals::new(self.config.update_freq);
+        let mut flops = 0;
+        if let Some(fed) = &fed {
+            flops = self.train(step, fed, &mut totals, &mut said)?;
+        }
+        said.empty = fed.is_none();
+        said.signal = self.stop.received().unwrap_or(0);
+        said.busy = started.elapsed();
+        let before = self.ranks.spent();
+        let doing = format!("adding up the figures of update {step}");
+        let heard = self.ranks.meet(&said, totals.slots(), &doing)?;
+        if self.ranks.world() > 1 {
+            self.asked = heard.signal();
+        }
+        let Some(fed) = fed.filter(|_| !heard.is_empty()) else {
+            self.running.engine.forget_gradients()?;
             return Ok(false);
         };
-        let waited = waiting.elapsed();
-        let predicted: usize = batches.iter().map(MicroBatch::items).sum();
-        let mut totals = Totals::default();
-        let mut flops = 0;
-        for (index, batch) in batches.iter().enumerate() {
-            let key = MaskKey {
-                seed: self.config.seed,
-                update: step,
-                micro_batch: index as u32,
-                site: 0,
-            };
-            let outputs = self
-                .running
-                .train_step(batch, predicted, key)
-                .with_context(|| {
-                    format!("training on micro-batch {} of update {step}", index + 1)
-                })?;
-            totals.add(&outputs, batch.items())?;
-            if self.figures.counts_operations() {
-                flops += self.running.step_cost(&batch.sizes())?;
-            }
-        }
-        let average = totals.average();
+        let finite = heard.is_finite();
+        let average = Totals::of(heard.slots).average();
         let lr = self.config.schedule.lr(step);
-        let gradient_norm = match average.loss.is_finite() {
-            true => self.running.engine.optimizer_step(lr as f32),
+        let gradient_norm = match finite {
+            true => {
+                // Where there are several ranks, it adds up their gradients first.
+                self.running.engine.optimizer_step(lr as f32)
+            }
             false => {
                 let forgotten = self.running.engine.forget_gradients();
                 forgotten.map(|()| f32::NAN)
             }
         }
         .with_context(|| format!("making update {step}"))?;
+        let Prepared {
+            batches,
+            counts,
+            state,
+        } = fed;
         self.position.step = step;
         self.position.data = state;
         let update = UpdateFigures {
@@ -205,11 +250,13 @@ impl<'a> Trainer<'a> {
             average,
             lr,
             gradient_norm,
-            tokens: batches.iter().map(|b| b.tokens).sum(),
-            predicted,
-            own_shares: batches.iter().map(|b| b.own_shares).sum(),
-            flops,
-            waited,
+            tokens: counts.tokens,
+            predicted: counts.predicted,
+            own_shares: counts.own_shares,
+            // Micro-batches of the other ranks are about as large.
+            flops: flops * self.ranks.world() as u64,
+            waited: said.waited,
+            collectives: self.ranks.spent() - before,
         };
         if gradient_norm.is_finite() {
             self.skipped_in_row = 0;
@@ -217,12 +264,49 @@ impl<'a> Trainer<'a> {
             self.skipped(&update, &batches)?;
         }
         let state = &self.position.data;
-        self.figures.update(&update, state, &mut self.log);
+        self.figures
+            .update(&update, &heard.said, state, &mut self.log);
         Ok(true)
     }
 
+    /// Forward and backward on this rank's micro-batches of update `step`. Returns their floating-point operations,
+    /// where they are counted.
+    fn train(
+        &mut self,
+        step: u64,
+        fed: &Prepared,
+        totals: &mut Totals,
+        said: &mut Said,
+    ) -> Result<u64> {
+        let Prepared {
+            batches, counts, ..
+        } = fed;
+        tracing::debug!("update {step}: batches {}", hexadecimal(counts.digest));
+        let mut flops = 0;
+        for (index, batch) in batches {
+            let key = MaskKey {
+                seed: self.config.seed,
+                update: step,
+                micro_batch: *index as u32,
+                site: 0,
+            };
+            let outputs = self
+                .running
+                .train_step(batch, counts.predicted, key)
+                .with_context(|| {
+                    format!("training on micro-batch {} of update {step}", index + 1)
+                })?;
+            let loss = totals.add(*index, &outputs, batch.items())?;
+            said.not_finite += usize::from(!loss.is_finite());
+            if self.figures.counts_operations() {
+                flops += self.running.step_cost(&batch.sizes())?;
+            }
+        }
+        Ok(flops)
+    }
+
     /// Counts an update that changed nothing; too many in a row end the run.
-    fn skipped(&mut self, update: &UpdateFigures, batches: &[Batch]) -> Result<()> {
+    fn skipped(&mut self, update: &UpdateFigures, batches: &[(usize, Batch)]) -> Result<()> {
         self.skipped_in_row += 1;
         let figures = format!(
             "loss {}, gradient norm {}",
@@ -236,7 +320,8 @@ impl<'a> Trainer<'a> {
         if self.skipped_in_row < limit.max(1) {
             return Ok(());
         }
-        let saved = bad_batch::save(&self.config.checkpoint_dir, update.step, batches, &figures);
+        let (dir, share) = (&self.config.checkpoint_dir, self.ranks.share());
+        let saved = bad_batch::save(dir, update.step, share, batches, &figures);
         let batch = match saved {
             Ok(path) => format!("the last batch is in {}", path.display()),
             Err(error) => format!("the last batch could not be saved: {error:#}"),
@@ -268,11 +353,22 @@ impl<'a> Trainer<'a> {
 
     fn evaluate_valid(&mut self) -> Result<Option<Evaluation>> {
         tracing::debug!("evaluating the validation text");
-        let stop = &self.stop;
-        evaluate(&mut self.running, &self.valid, |_| {
-            stop.received().is_none()
-        })
-        .context("evaluating the validation text")
+        evaluate(&mut self.running, &self.valid, &self.ranks, &self.stop)
+            .context("evaluating the validation text")
+    }
+
+    /// Checks that all ranks have the same parameters.
+    fn compare_parameters(&mut self) -> Result<()> {
+        if self.ranks.world() == 1 {
+            return Ok(());
+        }
+        let parameters = digest(&self.running.engine.parameters()?);
+        let same = Same {
+            what: "other parameters",
+            value: Value::Digest(parameters),
+        };
+        let doing = format!("comparing parameters after update {}", self.position.step);
+        self.ranks.compare(&[same], &doing)
     }
 
     /// Evaluates the validation text: whether the parameters are the best so far. None if a signal
@@ -291,6 +387,7 @@ impl<'a> Trainer<'a> {
         }
         position.validated = Some(position.step);
         self.tell_validation(&found);
+        self.compare_parameters()?;
         Ok(Some(best))
     }
 
@@ -321,8 +418,7 @@ impl<'a> Trainer<'a> {
         self.running.engine.set_parameters(&best.parameters)?;
         drop(best);
         tracing::debug!("evaluating the test text");
-        let stop = &self.stop;
-        let found = evaluate(&mut self.running, &self.test, |_| stop.received().is_none())
+        let found = evaluate(&mut self.running, &self.test, &self.ranks, &self.stop)
             .context("evaluating the test text")?;
         if let Some(found) = &found {
             self.log.record(&Record::Test(Test {
@@ -337,13 +433,19 @@ impl<'a> Trainer<'a> {
 
     /// After a signal: saves, unless this step is saved already.
     fn stopped(&mut self) -> Result<Ended> {
-        let signal = self.stop.received().unwrap_or(0);
+        let signal = match self.asked {
+            Some(signal) => signal,
+            // It came in an evaluation, to this rank or another.
+            None => (self.ranks)
+                .stopped(&self.stop, "agreeing on the signal")?
+                .unwrap_or(0),
+        };
         let step = self.position.step;
         // Not again: during the test the engine holds the best parameters, not the last.
         if self.saved != Some(step) {
             self.save(false)?;
         }
-        self.saver.wait()?;
+        self.wait_for_saving()?;
         self.tell_notes();
         if self.saved != Some(step) {
             return Err(self.diverged("the parameters are not finite"));
@@ -354,6 +456,7 @@ impl<'a> Trainer<'a> {
             self.config.checkpoint_dir.join(folder).display()
         ));
         self.log.finish();
+        self.ranks.wait("ending the run")?;
         Ok(Ended::Signal(signal))
     }
 
@@ -391,7 +494,21 @@ impl<'a> Trainer<'a> {
     /// goes on. What is not finite is not saved: nothing could go on from it.
     fn save(&mut self, best: bool) -> Result<()> {
         // Before more memory is taken.
-        self.saver.wait()?;
+        self.wait_for_saving()?;
+        let saved = match self.ranks.writes() {
+            true => self.write(best)?,
+            false => false,
+        };
+        let step = self.position.step;
+        let doing = format!("saving update {step}");
+        if self.ranks.any(saved, &doing)? {
+            self.saved = Some(step);
+        }
+        Ok(())
+    }
+
+    /// What [`save`](Self::save) does on the rank that writes. Returns whether there is such a checkpoint.
+    fn write(&mut self, best: bool) -> Result<bool> {
         let step = self.position.step;
         let parameters: Vec<NamedArray> = self.running.engine.parameters()?;
         let optimizer = self.config.operation.save_optimizer_state;
@@ -403,11 +520,11 @@ impl<'a> Trainer<'a> {
                 "no checkpoint of update {step}: '{}' or its moments are not finite",
                 array.name
             ));
-            return Ok(());
+            return Ok(false);
         }
         let checkpoint = Checkpoint {
             model: self.model.clone(),
-            config: serde_json::to_value(self.config)?,
+            config: self.config.saved()?,
             step,
             best_loss: self.position.best_loss,
             validated: self.position.validated,
@@ -425,13 +542,13 @@ impl<'a> Trainer<'a> {
             }
             false => None,
         };
-        self.saved = Some(step);
         self.saver.submit(Job {
             checkpoint,
             best,
             superseded,
             keep: self.config.keep_checkpoints.filter(|_| interval),
-        })
+        })?;
+        Ok(true)
     }
 }
 

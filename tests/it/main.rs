@@ -14,6 +14,7 @@ mod machine;
 mod models;
 mod modes;
 mod pretrain;
+mod ranks;
 mod session;
 mod survival;
 mod tools;

@@ -9,20 +9,27 @@ mod logging;
 mod masking;
 mod mix;
 mod optimization;
+mod ranks;
 
 use super::exit::{self, UsageError};
 use super::hardware::{HardwareArgs, RecomputeArgs};
 use super::model_file::MPNET_BASE;
 use super::spelling::normalize;
 use crate::data::batch_problem;
+use crate::launch::{Launch, Launcher, RESTART, STARTED_BY, children};
 use crate::output::OutputError;
+use crate::stop::StopSignal;
 use crate::train::config::{Operation, TrainConfig};
 use crate::train::execution::Execution;
 use crate::train::flags::{Effect, Flag, Flags};
 use crate::train::run::{CommandLine, run};
 use crate::train::trainer::Ended;
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::{CommandFactory, FromArgMatches, Parser};
+use mpnet_plan::Provider;
+use mpnet_runtime::collective::{Kind, mpi};
+use mpnet_runtime::device::nvidia_count;
+use ranks::Devices;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,6 +72,8 @@ pub struct PretrainArgs {
     pub hardware: HardwareArgs,
     #[command(flatten)]
     pub recompute: RecomputeArgs,
+    #[command(flatten)]
+    pub ranks: ranks::RankArgs,
     /// Read flags from this TOML file, by their names; those of the command line win
     #[arg(long, value_name = "FILE.toml", help_heading = "Run", add = Effect::Start)]
     pub config: Option<PathBuf>,
@@ -91,14 +100,23 @@ impl PretrainArgs {
         }
     }
 
-    /// The run that these flags ask for.
+    /// The run that these flags ask for, whatever launchers say.
     ///
     /// # Errors
     /// Where they contradict each other or ask for what is not there.
     pub fn resolve(self) -> Result<TrainConfig, UsageError> {
+        let launch = self.ranks.launch(|_| None).map_err(UsageError)?;
+        self.resolve_for(launch)
+    }
+
+    /// The run that these flags ask for, of which this process is the rank that `launch` says.
+    ///
+    /// # Errors
+    /// Where they contradict each other or ask for what is not there.
+    pub fn resolve_for(self, launch: Launch) -> Result<TrainConfig, UsageError> {
         // What the rest of the program refuses it names by the configuration's fields.
         let named = |UsageError(said)| UsageError(flags().translate(&said));
-        let config = self.config().map_err(named)?;
+        let config = self.config(launch).map_err(named)?;
         let model = config.architecture.model(&MPNET_BASE);
         model
             .validate()
@@ -110,7 +128,7 @@ impl PretrainArgs {
         }
     }
 
-    fn config(self) -> Result<TrainConfig, UsageError> {
+    fn config(self, launch: Launch) -> Result<TrainConfig, UsageError> {
         self.tell_of_no_effect();
         let (architecture, max_tokens) = self.architecture.resolve()?;
         let (text, batching) = self.data.resolve()?;
@@ -125,7 +143,8 @@ impl PretrainArgs {
             max_tokens,
             masking: self.masking.resolve()?,
             batch_size: self.optimization.batch_size,
-            update_freq: self.optimization.update_freq,
+            update_freq: (self.optimization)
+                .micro_batches(launch.world, self.data.max_batch_tokens.is_some())?,
             data_threads: self.data.num_workers,
             schedule,
             optimizer: self.optimization.optimizer.optimizer(),
@@ -147,6 +166,7 @@ impl PretrainArgs {
                 gradient_checkpointing: self.recompute.gradient_checkpointing,
                 ..self.hardware.execution()
             },
+            launch,
             ort: self.hardware.ort.ort,
             operation,
         })
@@ -161,8 +181,61 @@ impl PretrainArgs {
             max_bad_rows: self.data.read.max_bad_rows,
             dry_run: self.dry_run,
             save_patience: Duration::from_secs(checkpoints.save_retry),
+            collective_timeout: self.ranks.timeout(),
+            deterministic: self.ranks.deterministic,
             log: self.logging.log(&checkpoints.checkpoint_dir),
         }
+    }
+}
+
+impl PretrainArgs {
+    /// The ranks to start, where these flags ask for some and nothing has started this process as one of them.
+    ///
+    /// # Errors
+    /// Where there are no such devices, or there is no way to start ranks on them.
+    fn start_ranks(&self, launch: &Launch) -> Result<Option<children::Start>> {
+        let Some(devices) = self.ranks.devices else {
+            return Ok(None);
+        };
+        if std::env::var_os(STARTED_BY).is_some() {
+            return Ok(None);
+        }
+        if launch.by != Launcher::None {
+            return Err(UsageError(format!(
+                "--devices starts ranks of its own, and this is {launch}: leave it out under a launcher"
+            ))
+            .into());
+        }
+        let provider = self.hardware.execution().place().provider;
+        let count = match devices {
+            Devices::Count(count) => count,
+            Devices::All => match (provider, nvidia_count()) {
+                (Provider::Cuda, Some(count)) if count > 0 => count,
+                (provider, _) => {
+                    return Err(UsageError(format!(
+                        "--devices all counts NVIDIA GPUs, and this run is on {provider}: give a number"
+                    ))
+                    .into());
+                }
+            },
+        };
+        let mut start = children::Start {
+            count,
+            through: None,
+            program: std::env::current_exe().context("finding this program's own file")?,
+            arguments: std::env::args_os().skip(1).collect(),
+            checkpoints: self.checkpoints.checkpoint_dir.clone(),
+            restarts: self.ranks.restarts,
+        };
+        if Kind::choose(provider, count) == Kind::Mpi {
+            // Processes that something else started are no ranks of MPI.
+            let launcher = mpi::launcher().with_context(|| {
+                format!("--devices {count} on {provider} starts its ranks through MPI's mpiexec")
+            })?;
+            let count = count.to_string();
+            start.through = Some(vec![launcher.into(), "-n".into(), count.into()]);
+        }
+        Ok(Some(start))
     }
 }
 
@@ -196,7 +269,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
     let matches = command.clone().get_matches_from(arguments);
     let args = PretrainArgs::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     exit::init_logging(args.logging.debug)?;
-    let config = args.resolve()?;
+    let launch = args
+        .ranks
+        .launch(|name| std::env::var(name).ok())
+        .map_err(UsageError)?;
+    if let Some(start) = args.start_ranks(&launch)? {
+        return children::run(&start, &StopSignal::listen()?);
+    }
+    let mut config = args.resolve_for(launch)?;
+    if std::env::var_os(RESTART).is_some() {
+        config.resume = Some(PathBuf::new());
+    }
     let command_line = CommandLine {
         flags: flags(),
         in_effect: config_file::effective(&command, &matches),
@@ -350,6 +433,9 @@ mod tests {
         // Beside the configuration: how errors are logged, and a file of flags.
         "debug",
         "config",
+        // They start other processes.
+        "devices",
+        "restarts",
     ];
 
     #[test]
@@ -358,6 +444,9 @@ mod tests {
         let beside = |name: &str| match name {
             "resume-checkpoint" | "override" => "--resume",
             "wandb-project" | "wandb-name" | "wandb-id" => "--wandb",
+            "rank" | "world-size" | "local-rank" => {
+                "--rank 1 --world-size 2 --global-batch-size 960"
+            }
             "dataset-split" | "dataset-revision" | "eval-samples" => "--dataset-name a/b",
             _ => "",
         };
@@ -401,6 +490,8 @@ mod tests {
                 "encoder-embed-dim" => "96",
                 "relative-attention-num-buckets" => "16",
                 "relative-attention-max-distance" => "200",
+                "rank" | "local-rank" => "0",
+                "global-batch-size" => "96",
                 name if takes_value(argument) && is_share(name) => "0.25",
                 _ if takes_value(argument) => "3",
                 _ => "",
@@ -481,6 +572,19 @@ mod tests {
     }
 
     #[test]
+    fn a_global_batch_is_the_same_on_any_number_of_ranks() {
+        let resolved = |line: &str| resolve(&format!("{FILES} --batch-size 4 {line}")).unwrap();
+        for ranks in ["", "--rank 0 --world-size 2", "--rank 2 --world-size 3"] {
+            let config = resolved(&format!("--global-batch-size 24 {ranks}"));
+            assert_eq!((config.batch_size, config.update_freq), (4, 6), "{ranks}");
+        }
+        // Otherwise each rank makes as many.
+        let config = resolved("--update-freq 2 --rank 1 --world-size 3");
+        assert_eq!(config.update_freq, 6);
+        assert_eq!((config.launch.rank, config.launch.world), (1, 3));
+    }
+
+    #[test]
     fn contradictions_name_the_flags() {
         for (line, said) in [
             ("--train-dir a", "all three"),
@@ -524,6 +628,19 @@ mod tests {
             ("--pred-prob 0 FILES", "--pred-prob 0"),
             ("--keep-prob 0.6 --rand-prob 0.6 FILES", "--rand-prob 0.6"),
             ("--max-gram 2 --no-whole-word-mask FILES", "--max-gram 2"),
+            ("--global-batch-size 100 FILES", "give 96 or 112"),
+            (
+                "--global-batch-size 48 --rank 0 --world-size 4 FILES",
+                "--batch-size 16 × 4 ranks: give 64",
+            ),
+            (
+                "--global-batch-size 64 --max-batch-tokens 1024 FILES",
+                "give --update-freq instead",
+            ),
+            ("--rank 1 FILES", "--world-size is not"),
+            ("--rank 2 --world-size 2 FILES", "--rank is 2"),
+            ("--devices 0 FILES", "at least 1"),
+            ("--devices 2 --rank 0 --world-size 2 FILES", "--rank"),
         ] {
             let error = resolve(&line.replace("FILES", FILES)).unwrap_err();
             assert!(error.contains(said), "{line}: {error}");

@@ -24,10 +24,13 @@ pub struct OptimizationArgs {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = count::<usize>,
         add = Effect::Updates(&["batch_size"]))]
     pub batch_size: usize,
-    /// Micro-batches of an update
+    /// Micro-batches of an update, on each rank
     #[arg(long, visible_alias = "gc_steps", value_name = "N", default_value_t = 8,
         value_parser = count::<usize>, add = Effect::Updates(&["update_freq"]))]
     pub update_freq: usize,
+    /// Rows of an update, those of all ranks together, in place of --update-freq: the same run on any number of ranks
+    #[arg(long, value_name = "N", value_parser = count::<usize>, add = Effect::Updates(&["update_freq"]))]
+    pub global_batch_size: Option<usize>,
     /// Peak learning rate
     #[arg(long, value_name = "RATE", default_value_t = 6e-4, value_parser = positive,
         add = Effect::Updates(&["schedule.peak"]))]
@@ -56,6 +59,37 @@ pub struct OptimizationArgs {
 }
 
 impl OptimizationArgs {
+    /// Micro-batches of an update, those of `world` ranks together; `by_tokens` is whether batches are cut by tokens.
+    ///
+    /// # Errors
+    /// Where --global-batch-size is no number of whole micro-batches for each rank.
+    pub fn micro_batches(&self, world: usize, by_tokens: bool) -> Result<usize, UsageError> {
+        let too_many = || UsageError(format!("--update-freq {} is too large", self.update_freq));
+        let Some(rows) = self.global_batch_size else {
+            return self.update_freq.checked_mul(world).ok_or_else(too_many);
+        };
+        if by_tokens {
+            return Err(UsageError(format!(
+                "--global-batch-size {rows} counts rows, and --max-batch-tokens leaves their number open: give \
+                 --update-freq instead"
+            )));
+        }
+        let size = self.batch_size;
+        let unit = size.checked_mul(world).ok_or_else(too_many)?;
+        if !rows.is_multiple_of(unit) {
+            let below = rows / unit * unit;
+            let near = match below {
+                0 => format!("{unit}"),
+                below => format!("{below} or {}", below.saturating_add(unit)),
+            };
+            return Err(UsageError(format!(
+                "--global-batch-size {rows} is not a multiple of --batch-size {size} × {world} ranks: give {near}, or \
+                 another --batch-size"
+            )));
+        }
+        Ok(rows / size)
+    }
+
     /// The schedule.
     ///
     /// # Errors

@@ -21,7 +21,6 @@ pub struct Grouping {
     /// Rows of one group at least, where tokens don't limit batches.
     pub least_rows: usize,
     pub seed: u64,
-    pub rank: u64,
 }
 
 impl Grouping {
@@ -63,7 +62,7 @@ impl Grouping {
             None => batches.push(batch),
         }
         if self.by_length {
-            let mut rng = keyed(self.seed, Purpose::Groups, self.rank, group);
+            let mut rng = keyed(self.seed, Purpose::Groups, 0, group);
             shuffle(&mut rng, &mut batches);
         }
         (batches, left)
@@ -99,7 +98,6 @@ mod tests {
             by_length,
             least_rows: GROUP_ROWS,
             seed: 1,
-            rank: 0,
         }
     }
 

@@ -24,7 +24,6 @@ pub struct Mixture {
     /// For each part, the draw from which on it is a later one's turn.
     limits: Vec<u32>,
     seed: u64,
-    rank: u64,
 }
 
 impl Mixture {
@@ -32,7 +31,7 @@ impl Mixture {
     ///
     /// # Errors
     /// When a weight is none.
-    pub fn new(parts: Vec<(Order, f64)>, seed: u64, rank: u64) -> Result<Self> {
+    pub fn new(parts: Vec<(Order, f64)>, seed: u64) -> Result<Self> {
         let all: f64 = parts.iter().map(|(_, weight)| weight).sum();
         let usable = |weight: f64| weight.is_finite() && weight > 0.0;
         if parts.is_empty() || !all.is_finite() || !parts.iter().all(|(_, w)| usable(*w)) {
@@ -52,7 +51,6 @@ impl Mixture {
             parts: parts.into_iter().map(|(order, _)| order).collect(),
             limits,
             seed,
-            rank,
         })
     }
 
@@ -62,7 +60,7 @@ impl Mixture {
             return 0;
         }
         let texts = self.parts.iter().map(|part| part.cursor().texts).sum();
-        let mut rng = keyed(self.seed, Purpose::Mixture, self.rank, texts);
+        let mut rng = keyed(self.seed, Purpose::Mixture, 0, texts);
         let drawn = below(&mut rng, u32::MAX);
         self.limits.partition_point(|&limit| limit <= drawn)
     }

@@ -8,6 +8,9 @@
 //! after a resume. Compressed streams are the exception: they cannot be sought, and are decoded
 //! again up to where they were.
 //!
+//! Where several ranks train together each of them reads all of the text and makes every batch: a batch then depends
+//! on seed and position alone, whatever their number, and a state is that of any rank.
+//!
 //! Batches are cut a group of a thousand rows at a time. A loader's state is shared, not copied:
 //! after a batch it is a pointer to what was there when its group was cut, and a number.
 
@@ -35,7 +38,6 @@ use pipeline::Shuffler;
 
 pub use grouping::GROUP_ROWS;
 use mixture::Mixture;
-pub use order::Split;
 pub use samples::BreakMode;
 use samples::Packer;
 use state::Snapshot;
@@ -93,8 +95,6 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// What is predicted, and from what.
     pub masking: Masking,
-    /// The part of the text that this process takes.
-    pub split: Split,
     /// Threads that tokenize; 0 takes half of the cores.
     pub threads: usize,
     /// Batches that may wait for the engine.
@@ -102,7 +102,7 @@ pub struct LoaderConfig {
 }
 
 impl LoaderConfig {
-    /// One process on `sources`, with the usual settings.
+    /// `sources` with the usual settings.
     pub fn new(sources: Arc<Sources>, batch_size: usize, max_tokens: usize, seed: u64) -> Self {
         Self {
             sources,
@@ -119,7 +119,6 @@ impl LoaderConfig {
             group_rows: grouping::GROUP_ROWS,
             seed,
             masking: Masking::default(),
-            split: Split::default(),
             threads: 0,
             prefetch: 8,
         }
@@ -165,12 +164,6 @@ impl LoaderConfig {
             return wrong(format!(
                 "{} threads (data_threads) are more than {MOST_THREADS}; take as many as there are cores",
                 self.threads
-            ));
-        }
-        let Split { rank, world } = self.split;
-        if rank >= world {
-            return wrong(format!(
-                "process {rank} of {world} takes no part of the text; they count from 0"
             ));
         }
         Ok(())
@@ -254,7 +247,6 @@ impl TrainLoader {
                 sources: Arc::clone(&part.sources),
                 seed: state.seed,
                 part: index as u64,
-                split: config.split,
                 held_out: if index == 0 {
                     config.held_out
                 } else {
@@ -264,7 +256,7 @@ impl TrainLoader {
             };
             (Order::new(order, cursor), part.weight)
         });
-        let mixture = Mixture::new(orders.collect(), state.seed, config.split.rank)?;
+        let mixture = Mixture::new(orders.collect(), state.seed)?;
         let packer = Packer {
             mode: config.sample_break_mode,
             max_tokens: config.max_tokens,
@@ -278,7 +270,6 @@ impl TrainLoader {
             by_length: config.group_by_length,
             least_rows: config.group_rows,
             seed: state.seed,
-            rank: config.split.rank,
         };
         let collator = Collator::new(&tokenizer, &config.masking)?;
         let (blocks_in, blocks) = bounded(BLOCKS_AHEAD);
@@ -328,12 +319,12 @@ impl TrainLoader {
         Ok((batch, state))
     }
 
-    /// The batches of one update: `update_freq` of them.
+    /// The batches of one update: `micro_batches` of them.
     ///
     /// # Errors
     /// Those of [`next`](Self::next).
-    pub fn next_update(&mut self, update_freq: usize) -> Result<Vec<Batch>> {
-        (0..update_freq)
+    pub fn next_update(&mut self, micro_batches: usize) -> Result<Vec<Batch>> {
+        (0..micro_batches)
             .map(|_| self.next().map(|(batch, _)| batch))
             .collect()
     }
@@ -398,7 +389,6 @@ fn start(config: &LoaderConfig, resumed: Option<LoaderState>) -> Result<LoaderSt
             fingerprint,
             source: config.name(),
             after: Arc::new(Snapshot::new(config.parts().len())),
-            split: config.split,
             mode: config.sample_break_mode,
             max_tokens: config.max_tokens,
             ..LoaderState::new(config.seed)
@@ -411,12 +401,6 @@ fn start(config: &LoaderConfig, resumed: Option<LoaderState>) -> Result<LoaderSt
              text_field, differ. Resume with the text as it was",
             config.name(),
             state.source
-        ));
-    }
-    if state.split != config.split {
-        return wrong(format!(
-            "the checkpoint is of process {} of {}, this is process {} of {}",
-            state.split.rank, state.split.world, config.split.rank, config.split.world
         ));
     }
     if (state.mode, state.max_tokens) != (config.sample_break_mode, config.max_tokens) {

@@ -8,22 +8,6 @@ use crate::data::error::{DataError, Result};
 use crate::data::rng::{Purpose, keyed, shuffle};
 use crate::data::source::{Passed, Position, Rows, Sources};
 
-/// Which part of the text a process takes when several train together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Split {
-    /// This process, from 0.
-    pub rank: u64,
-    /// All of them.
-    pub world: u64,
-}
-
-impl Default for Split {
-    /// One process takes all.
-    fn default() -> Self {
-        Self { rank: 0, world: 1 }
-    }
-}
-
 /// A place between two texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cursor {
@@ -64,7 +48,6 @@ pub struct OrderConfig {
     pub seed: u64,
     /// Which part of a mixture it is.
     pub part: u64,
-    pub split: Split,
     /// Shard and position up to which texts are never trained on.
     pub held_out: (u64, Position),
     /// Shorter texts are passed over, in characters.
@@ -104,11 +87,6 @@ impl Order {
         self.cursor
     }
 
-    /// Whether there are too few shards to give each process its own.
-    fn splits_rows(&self) -> bool {
-        (self.config.sources.shards().len() as u64) < self.config.split.world
-    }
-
     fn start_epoch(&mut self) {
         let count = self.config.sources.shards().len() as u32;
         self.shards = (0..count).collect();
@@ -119,14 +97,6 @@ impl Order {
             self.config.part,
         );
         shuffle(&mut rng, &mut self.shards);
-        if !self.splits_rows() {
-            let Split { rank, world } = self.config.split;
-            let mut place = 0;
-            self.shards.retain(|_| {
-                place += 1;
-                (place - 1) % world == rank
-            });
-        }
     }
 
     /// The next text, or the end of the epoch.
@@ -171,8 +141,6 @@ impl Order {
         if u64::from(shard) < held_shard {
             return Ok(None);
         }
-        let by_rows = self.splits_rows();
-        let Split { rank, world } = self.config.split;
         let rows = match &mut self.open {
             Some(rows) => rows,
             None => {
@@ -188,11 +156,9 @@ impl Order {
             }
         };
         while let Some(text) = rows.next()? {
-            let at = rows.position();
-            self.cursor.at = at;
+            self.cursor.at = rows.position();
             self.cursor.passed = self.before.and(rows.passed());
-            let mine = !by_rows || (at.row - 1) % world == rank;
-            if mine && is_long(&text, self.config.min_text_length) {
+            if is_long(&text, self.config.min_text_length) {
                 return Ok(Some(text));
             }
         }

@@ -120,13 +120,7 @@ impl Shuffler {
         loop {
             let held = self.state.buffer.len();
             if held >= self.buffer_size || (self.state.draining && held > 0) {
-                let grouping = &self.grouping;
-                let mut rng = keyed(
-                    grouping.seed,
-                    Purpose::Buffer,
-                    grouping.rank,
-                    self.state.drawn,
-                );
+                let mut rng = keyed(self.grouping.seed, Purpose::Buffer, 0, self.state.drawn);
                 self.state.drawn += 1;
                 let place = below(&mut rng, held as u32) as usize;
                 return Ok(self.state.buffer.swap_remove(place));
@@ -214,8 +208,7 @@ pub fn mask(
 ) {
     loop {
         while state.next < state.group.len() {
-            let rank = state.split.rank;
-            let mut rng = keyed(state.seed, Purpose::Training, rank, state.batches);
+            let mut rng = keyed(state.seed, Purpose::Training, 0, state.batches);
             let batch = collator.collate(&state.group[state.next], &mut rng);
             state.next += 1;
             state.batches += 1;
@@ -286,7 +279,6 @@ mod tests {
                     by_length: false,
                     least_rows: 1,
                     seed: 1,
-                    rank: 0,
                 },
                 buffer_size: 1,
                 state: Snapshot::new(1),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::order::{Cursor, Split};
+use super::order::Cursor;
 use super::samples::{BreakMode, Row};
 use crate::data::source::Passed;
 
@@ -53,7 +53,6 @@ pub struct LoaderState {
     /// What the text was, to notice another one; empty before the first batch.
     pub(super) fingerprint: String,
     pub(super) source: String,
-    pub(super) split: Split,
     pub(super) mode: BreakMode,
     pub(super) max_tokens: usize,
     pub(super) after: Arc<Snapshot>,
@@ -71,7 +70,6 @@ impl LoaderState {
             seed,
             fingerprint: String::new(),
             source: String::new(),
-            split: Split::default(),
             mode: BreakMode::default(),
             max_tokens: 0,
             after: Arc::new(Snapshot::new(1)),
@@ -115,6 +113,19 @@ impl LoaderState {
     }
 }
 
+/// Which part of the text a process took, as earlier versions could say. There is one state for all ranks.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Split {
+    rank: u64,
+    world: u64,
+}
+
+impl Default for Split {
+    fn default() -> Self {
+        Self { rank: 0, world: 1 }
+    }
+}
+
 /// The state in a file. Rows are packed, as there are thousands.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -154,7 +165,7 @@ impl From<LoaderState> for Saved {
             seed: state.seed,
             fingerprint: state.fingerprint,
             source: state.source,
-            split: state.split,
+            split: Split::default(),
             sample_break_mode: state.mode,
             max_tokens: state.max_tokens,
             cursor: after.cursors.first().copied().unwrap_or_default(),
@@ -187,6 +198,9 @@ impl TryFrom<Saved> for LoaderState {
             .iter()
             .map(Vec::len)
             .eq(saved.ready_sizes.iter().copied());
+        if saved.split != Split::default() {
+            return Err("it is that of a part of the text alone".into());
+        }
         if !whole || ready.next().is_some() || saved.ready_sizes.contains(&0) {
             return Err("its ready batches are not the rows that it says".into());
         }
@@ -194,7 +208,6 @@ impl TryFrom<Saved> for LoaderState {
             seed: saved.seed,
             fingerprint: saved.fingerprint,
             source: saved.source,
-            split: saved.split,
             mode: saved.sample_break_mode,
             max_tokens: saved.max_tokens,
             after: Arc::new(Snapshot {
@@ -295,5 +308,10 @@ mod tests {
         saved["ready_sizes"] = json!([1]);
         let error = serde_json::from_value::<LoaderState>(saved).unwrap_err();
         assert!(error.to_string().contains("ready batches"), "{error}");
+        let mut saved = serde_json::to_value(LoaderState::new(1)).unwrap();
+        assert_eq!(saved["split"], json!({ "rank": 0, "world": 1 }));
+        saved["split"] = json!({ "rank": 0, "world": 2 });
+        let error = serde_json::from_value::<LoaderState>(saved).unwrap_err();
+        assert!(error.to_string().contains("part of the text"), "{error}");
     }
 }

@@ -442,43 +442,6 @@ fn resumes_with_token_limits_and_without_groups() {
 }
 
 #[test]
-fn processes_share_the_text() {
-    let all = texts(120);
-    // As many shards as processes, and fewer.
-    for files in [vec![&all[..30], &all[30..60], &all[60..]], vec![&all[..]]] {
-        let folder = folder(&files);
-        let sources = sources(folder.path());
-        for epoch in 0..2 {
-            let mut union = Vec::new();
-            for rank in 0..3 {
-                let config = OrderConfig {
-                    sources: Arc::clone(&sources),
-                    seed: 1,
-                    part: 0,
-                    split: Split { rank, world: 3 },
-                    held_out: (0, Position::default()),
-                    min_text_length: 0,
-                };
-                let start = order::Cursor {
-                    epoch,
-                    ..order::Cursor::default()
-                };
-                let mut order = Order::new(config, start);
-                let before = union.len();
-                while let order::Next::Text(text) = order.next().unwrap() {
-                    union.push(text);
-                }
-                assert!(union.len() >= before + 30);
-            }
-            union.sort_unstable();
-            let mut expected = all.clone();
-            expected.sort_unstable();
-            assert_eq!(union, expected, "{} files", files.len());
-        }
-    }
-}
-
-#[test]
 fn held_out_and_short_texts_are_never_trained_on() {
     let all = texts(120);
     let folder = folder(&[&all[..50], &all[50..]]);
@@ -579,7 +542,7 @@ fn bad_folders_and_configurations_fail_at_once() {
     assert!(text.contains("c.txt") && text.contains("line 2"), "{text}");
     std::fs::remove_file(folder.path().join("c.txt")).unwrap();
     type Change = fn(&mut LoaderConfig);
-    let cases: [(Change, &str); 8] = [
+    let cases: [(Change, &str); 7] = [
         (|c| c.batch_size = 0, "batch_size is 0"),
         (
             |c| c.batch_size = usize::MAX,
@@ -596,7 +559,6 @@ fn bad_folders_and_configurations_fail_at_once() {
             |c| c.max_batch_tokens = Some(usize::MAX),
             "max_batch_tokens 18446744073709551615",
         ),
-        (|c| c.split = Split { rank: 2, world: 2 }, "process 2 of 2"),
     ];
     for (change, said) in cases {
         let text = start(change).unwrap_err().to_string();
@@ -622,11 +584,9 @@ fn other_text_or_settings_are_noticed_at_resumption() {
     let resume = |config: LoaderConfig| message(loader(config, Some(state.clone())));
     let mode = LoaderConfig {
         sample_break_mode: BreakMode::Chunk,
-        ..first.clone()
+        ..first
     };
     assert!(resume(mode).contains("sample_break_mode eos and max_tokens 16"));
-    let split = Split { rank: 1, world: 2 };
-    assert!(resume(LoaderConfig { split, ..first }).contains("process 0 of 1"));
     std::fs::write(folder.path().join("0.txt"), "a\nb\n").unwrap();
     let text = resume(config(&sources(folder.path())));
     assert!(text.contains("not the text of the checkpoint"), "{text}");

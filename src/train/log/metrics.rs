@@ -69,6 +69,14 @@ impl Metrics {
         Metrics { path, file }
     }
 
+    /// For a rank that leaves the file to another.
+    pub fn none() -> Metrics {
+        Metrics {
+            path: PathBuf::new(),
+            file: None,
+        }
+    }
+
     /// Adds a line. A disk that refuses it does not end the run.
     pub fn write(&mut self, record: &Record) {
         let Some(file) = &mut self.file else { return };

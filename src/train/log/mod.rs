@@ -88,11 +88,14 @@ pub struct Log {
 }
 
 impl Log {
-    /// For a run that starts as `start` says and keeps its checkpoints in `dir`.
-    pub fn new(dir: &Path, config: &LogConfig, start: Start, fresh: bool) -> Log {
+    /// For a run that starts as `start` says and keeps its checkpoints in `dir`. A rank that does not write for all
+    /// (`writes`) prints lines and nothing else.
+    pub fn new(dir: &Path, config: &LogConfig, start: Start, fresh: bool, writes: bool) -> Log {
+        let lines_alone = LogConfig::default();
+        let config = if writes { config } else { &lines_alone };
         let target = match config.format {
-            LogFormat::Text => ProgressDrawTarget::stderr(),
-            LogFormat::Json => ProgressDrawTarget::hidden(),
+            LogFormat::Text if writes => ProgressDrawTarget::stderr(),
+            LogFormat::Text | LogFormat::Json => ProgressDrawTarget::hidden(),
         };
         let bar = ProgressBar::with_draw_target(Some(start.total_updates), target)
             .with_position(start.step);
@@ -119,7 +122,10 @@ impl Log {
         let mut log = Log {
             bar,
             format: config.format,
-            metrics: Metrics::new(dir, start.step, fresh),
+            metrics: match writes {
+                true => Metrics::new(dir, start.step, fresh),
+                false => Metrics::none(),
+            },
             tensorboard,
             meters: Meters::default(),
             sync,

@@ -2,6 +2,7 @@
 
 use crate::data::Read;
 use crate::data::source::{Passed, TextSummary};
+use crate::train::config::WORLD_SIZE;
 use serde::{Deserialize, Serialize};
 
 /// Short rows of a micro-batch that leave less of the predictions than this are said.
@@ -63,6 +64,9 @@ pub struct Train {
     pub memory: Option<u64>,
     /// Share of the time without a batch.
     pub waiting: f64,
+    /// What several ranks have to say beside; nothing where one process trains alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<RankFigures>,
     /// Updates skipped since the run began or was resumed.
     pub skipped: u64,
     /// Tokens predicted, as a share of those that would be if each row predicted its own share: all rows
@@ -75,6 +79,36 @@ pub struct Train {
     /// What the present pass over the text passed over.
     #[serde(default)]
     pub passed: Passed,
+}
+
+/// The ranks of a run, over the updates since the line before.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RankFigures {
+    /// How many there are.
+    pub world: u64,
+    /// Tokens that are not padding, a second, on each of their devices.
+    pub tokens_per_second_per_device: f64,
+    /// The one that took longest for its own part of the updates.
+    pub slowest: u64,
+    /// By how much longer than the mean of all, as a share of that.
+    pub lag: f64,
+    /// Share of the time in collectives on the rank that writes, waiting for other ranks included.
+    pub collectives: f64,
+}
+
+impl RankFigures {
+    /// Of ranks that took so many seconds each, and made so many tokens a second in all. None of one process alone.
+    pub fn of(busy: &[f64], tokens_per_second: f64, collectives: f64) -> Option<RankFigures> {
+        let mean = busy.iter().sum::<f64>() / busy.len().max(1) as f64;
+        let slowest = (0..busy.len()).max_by(|&a, &b| busy[a].total_cmp(&busy[b]))?;
+        (busy.len() > 1).then(|| RankFigures {
+            world: busy.len() as u64,
+            tokens_per_second_per_device: tokens_per_second / busy.len() as f64,
+            slowest: slowest as u64,
+            lag: busy[slowest] / mean.max(1e-9) - 1.0,
+            collectives,
+        })
+    }
 }
 
 /// What was read of one part of a mixture.
@@ -145,7 +179,7 @@ impl Record {
     pub fn line(&self) -> Option<String> {
         match self {
             Record::Start(r) => Some(format!(
-                "ONNX Runtime {}, {} | {:.1} M parameters | vocabulary {} | {} updates of {} × {} rows{}",
+                "ONNX Runtime {}, {} | {:.1} M parameters | vocabulary {} | {} updates of {} × {} rows{}{}",
                 r.onnxruntime,
                 r.execution,
                 r.parameters as f64 / 1e6,
@@ -153,6 +187,10 @@ impl Record {
                 r.total_updates,
                 r.config["update_freq"],
                 r.config["batch_size"],
+                match r.config[WORLD_SIZE].as_u64() {
+                    Some(world) => format!(" on {world} ranks"),
+                    None => String::new(),
+                },
                 r.text
                     .iter()
                     .map(|text| format!("\n{}", text.line()))
@@ -184,6 +222,10 @@ impl Train {
             "| loss {:.4} | acc {:.4} | lr {:.3e} | gnorm {:.3} | {:.0} tokens/s",
             self.loss, self.acc, self.lr, self.gnorm, self.tokens_per_second
         );
+        if let Some(ranks) = &self.ranks {
+            let each = ranks.tokens_per_second_per_device;
+            line += &format!(" ({} × {each:.0})", ranks.world);
+        }
         if let Some(mfu) = self.mfu {
             line += &format!(" | {:.1} % of peak", 100.0 * mfu);
         }
@@ -191,6 +233,14 @@ impl Train {
             line += &format!(" | {:.0} MB", memory as f64 / 1e6);
         }
         line += &format!(" | waiting for data {:.1} %", 100.0 * self.waiting);
+        if let Some(ranks) = &self.ranks {
+            line += &format!(
+                " | collectives {:.1} % | slowest rank {}: +{:.1} %",
+                100.0 * ranks.collectives,
+                ranks.slowest,
+                100.0 * ranks.lag
+            );
+        }
         if let Some(share) = self.predicted_share.filter(|&share| share < MUCH) {
             line += &format!(
                 " | short rows leave {:.0} % of the predictions",

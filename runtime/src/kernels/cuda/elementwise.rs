@@ -5,7 +5,8 @@ use ort::operator::{KernelContext, OperatorInput};
 use ort::value::TensorElementType;
 
 use super::definition::{
-    Call, Definition, RowDropout, Source, arguments, element_number, grid, rows_and_width, whole,
+    Call, Definition, RowDropout, Source, arguments, element_number, grid, rows_and_width, scratch,
+    whole,
 };
 
 const SOURCE: &str = concat!(include_str!("common.cuh"), include_str!("elementwise.cu"));
@@ -145,7 +146,9 @@ impl Definition for LayerNormGrad {
         let d_scale = call.output(1, &[width as i64])?;
         let d_bias = call.output(2, &[width as i64])?;
         let blocks = rows.div_ceil(WARPS).min(NORM_BLOCKS);
-        let parts = call.scratch(blocks * 2 * width)?;
+        let allocator = call.allocator()?;
+        let parts = scratch(&allocator, blocks * 2 * width)?;
+        let parts = parts.as_ptr();
         let source = Source {
             text: SOURCE,
             definitions: &[("ELEMENT", 0), ("WIDTH", width)],

@@ -17,7 +17,6 @@ use ort::value::TensorElementType;
 use super::attention::{Attributes, Pass};
 use super::{Registry, missing};
 use attention::{Attention, Layout};
-pub(super) use definition::Device;
 use definition::{Defined, Definition, RowDropout};
 
 /// The provider in whose memory they work.
@@ -34,9 +33,12 @@ pub(super) fn add<R: Registry>(
     registry: R,
     kernel: KernelId,
     element: TensorElementType,
-    device: &Device,
+    device_id: i32,
 ) -> ort::Result<R> {
-    let adding = Adding { registry, device };
+    let adding = Adding {
+        registry,
+        device_id,
+    };
     let (dropout, ignored) = (RowDropout::default(), 0);
     let attention = |pass, layout| Attention {
         pass,
@@ -86,16 +88,16 @@ pub(super) fn add<R: Registry>(
 }
 
 /// A registry and the device for which kernels are added.
-struct Adding<'a, R> {
+struct Adding<R> {
     registry: R,
-    device: &'a Device,
+    device_id: i32,
 }
 
-impl<R: Registry> Adding<'_, R> {
+impl<R: Registry> Adding<R> {
     fn with(self, definition: impl Definition) -> ort::Result<R> {
         self.registry.add(Defined {
             definition,
-            device: self.device.clone(),
+            device_id: self.device_id,
         })
     }
 }
