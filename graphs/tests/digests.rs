@@ -109,6 +109,7 @@ impl Digests {
             fused_attention,
             own_kernels,
             gradient_checkpointing: false,
+            shards: 1,
             expose,
         };
         let made = portable::compile(config, &options)?;

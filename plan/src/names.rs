@@ -15,6 +15,9 @@ pub const DECAY: &str = "decay";
 pub const SECOND_CORRECTION: &str = "second_correction";
 /// Input of the optimizer: what the gradients are to be multiplied by, 1 or the inverse of the loss's scaling.
 pub const GRADIENT_SCALE: &str = "gradient_scale";
+/// Sum of squares of the gradients: output of the model that takes a rank's part of them, and, over all ranks, input of
+/// an optimizer that updates a part.
+pub const SQUARES: &str = "squares";
 /// Input of the model that clears gradients: what it fills them with, 0.
 pub const ZERO: &str = "zero";
 

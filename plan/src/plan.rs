@@ -17,6 +17,8 @@ pub struct Plan {
     pub slots: Vec<Slot>,
     /// The long vectors in which parameters, gradients and moments lie.
     pub segments: Vec<Segment>,
+    /// Ranks that share the optimizer: each updates its part of every segment, and has the moments of that alone.
+    pub shards: usize,
     /// Further inputs of the step.
     pub step_sizes: Vec<SizeInput>,
     /// Further inputs of the evaluation.
@@ -32,8 +34,11 @@ pub struct Models {
     pub step: Vec<u8>,
     /// Batch and parameters in, figures out.
     pub evaluation: Vec<u8>,
-    /// Segments of parameters, gradients and moments in; new ones and the gradients' norm out.
+    /// Segments of parameters, gradients and moments in, or one rank's parts of them; new ones and the gradients' norm
+    /// out.
     pub optimizer: Vec<u8>,
+    /// Where ranks share the optimizer: a rank's parts of the gradients in, the sum of their squares out.
+    pub squares: Option<Vec<u8>>,
     /// Segments of gradients out, filled with [`ZERO`](crate::names::ZERO).
     pub clear: Vec<u8>,
     /// One vector copied: the way in and out of a device's memory.
@@ -66,7 +71,8 @@ pub struct Slot {
     pub exposed: Option<String>,
 }
 
-/// One long vector of parameters, and those of their gradients and moments.
+/// One long vector of parameters, and those of their gradients and moments. It comes in as many equal parts as there
+/// are shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// Elements.

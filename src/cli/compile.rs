@@ -127,6 +127,7 @@ impl CompileArgs {
             fused_attention: placement.fused_attention,
             own_kernels: placement.own_kernels,
             gradient_checkpointing: self.recompute.gradient_checkpointing,
+            shards: 1,
             expose: self.expose,
         };
         let artifacts = portable::compile(config, &options)

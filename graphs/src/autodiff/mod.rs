@@ -66,7 +66,7 @@ pub fn gradients_from_checkpoints(
             let used = |p: &ValueId| graph.nodes[..index].iter().any(|n| n.inputs.contains(p));
             let shared = graph.parameters.iter().filter(|p| used(p));
             let so_far = shared.flat_map(|p| grads[p.0].0.iter().map(|(_, grad)| *grad));
-            let reached = outputs.iter().flatten().take(1).copied();
+            let reached = outputs.iter().flatten().copied();
             reached.chain(so_far).collect()
         };
         let again = recompute.node(graph, index, known)?;

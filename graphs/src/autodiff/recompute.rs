@@ -1,7 +1,7 @@
 //! What derivatives compute once more instead of keeping it: the nodes between two checkpoints.
 //!
-//! Derivatives read a second copy of a layer's nodes, which starts from the layer's input. The
-//! copy waits for the gradient that has reached the layer, by a choice between the input and
+//! Derivatives read a second copy of a layer's nodes, which starts from the layer's input. The copy
+//! waits for the gradients that have reached the layer, by a choice between one of its inputs and
 //! itself, or it would be merged with the first one, here and by ONNX Runtime. Same operations on
 //! the same numbers, so the same bits.
 
@@ -9,7 +9,7 @@ use crate::ir::{Dim, GraphError, ValueId};
 use crate::ops::Op;
 use crate::ops::binary::{And, Equal};
 use crate::ops::{Graph, Node};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The nodes of a forward pass that lie between checkpoints, and what they give when they are
 /// computed again.
@@ -93,13 +93,29 @@ impl Recompute {
         }
         let (from, nodes) = (segment.from.clone(), segment.nodes.clone());
         let known = known(graph);
-        let start = after(graph, from[0], &known)?;
+        let known = all_known(graph, &known)?;
+        // What is not computed before `known`.
+        let mut waiting = HashSet::new();
+        let mut start = from[0];
+        // The stream of a residual normalization is what the first nodes read: a weight is less to copy.
+        // Others are read in 16 bits too, by a cast that would be merged with the first one.
+        if let (Some(known), [checkpoint]) = (known, &from[..]) {
+            start = graph.where_select(known, *checkpoint, *checkpoint)?;
+            waiting.insert(start);
+        }
         self.again.extend(from.iter().map(|v| (*v, start)));
         for index in nodes {
             let node = graph.nodes[index].clone();
             let mut inputs = node.inputs;
             self.rename(&mut inputs);
+            if let Some(known) = known
+                && !inputs.iter().any(|v| waiting.contains(v))
+            {
+                let place = lightest(graph, &inputs);
+                inputs[place] = graph.where_select(known, inputs[place], inputs[place])?;
+            }
             let outputs = graph.apply(node.op, &inputs)?;
+            waiting.extend(outputs.iter().copied());
             self.again.extend(node.outputs.iter().copied().zip(outputs));
         }
         Ok(())
@@ -143,10 +159,22 @@ fn between(graph: &Graph, from: &[ValueId], to: ValueId) -> Vec<usize> {
     nodes
 }
 
-/// `value`, but not before `tokens` are known: a choice between the value and itself by one element
-/// of each token. Otherwise what is computed from it again would be the same nodes as before, and
-/// these are merged, by passes here and by ONNX Runtime.
-fn after(graph: &mut Graph, value: ValueId, tokens: &[ValueId]) -> Result<ValueId, GraphError> {
+/// The place of the smallest vector or matrix of floats whose size no batch changes; the first where
+/// there is none.
+fn lightest(graph: &Graph, inputs: &[ValueId]) -> usize {
+    let elements = |value: &ValueId| -> Option<usize> {
+        let ty = graph.ty(*value);
+        let sizes = ty.shape.iter().map(Dim::as_const);
+        let usable = ty.dtype.is_float() && !ty.shape.is_empty();
+        usable.then(|| sizes.product())?
+    };
+    let known = inputs.iter().enumerate();
+    let known = known.filter_map(|(place, value)| Some((elements(value)?, place)));
+    known.min().map_or(0, |(_, place)| place)
+}
+
+/// True once all `tokens` are known; it says so of one element of each. None where there are no tokens.
+fn all_known(graph: &mut Graph, tokens: &[ValueId]) -> Result<Option<ValueId>, GraphError> {
     let mut all = None;
     for &token in tokens {
         let mut element = token;
@@ -160,8 +188,5 @@ fn after(graph: &mut Graph, value: ValueId, tokens: &[ValueId]) -> Result<ValueI
             None => known,
         });
     }
-    match all {
-        Some(known) => graph.where_select(known, value, value),
-        None => Ok(value),
-    }
+    Ok(all)
 }

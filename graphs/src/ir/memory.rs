@@ -61,14 +61,20 @@ pub fn peak<O: Operation>(graph: &Graph<O>, sizes: &Bindings) -> u64 {
 }
 
 /// The memory that the values of `graph` take when its nodes run in `order`, each freed after its
-/// last use; a reshape is another view of its input.
+/// last use, which for one that nobody reads is the end; a reshape is another view of its input.
 pub fn memory<O: Operation>(graph: &Graph<O>, order: &[NodeId], sizes: &Bindings) -> Memory {
+    let mut read = vec![false; graph.values.len()];
+    let inputs = graph.nodes().iter().flat_map(|node| &node.inputs);
+    for value in inputs.chain(graph.outputs().iter().map(|(_, v)| v)) {
+        read[value.0] = true;
+    }
     // The value whose memory each value lies in.
     let mut storage: Vec<usize> = (0..graph.values.len()).collect();
     let mut owned = vec![false; graph.values.len()];
     for node in graph.nodes() {
         for output in &node.outputs {
-            owned[output.0] = node.op.storage() != Storage::File;
+            let given = read[output.0] || !node.op.optional_outputs();
+            owned[output.0] = given && node.op.storage() != Storage::File;
         }
         if let (Storage::OfInput, [output]) = (node.op.storage(), &node.outputs[..]) {
             storage[output.0] = storage[node.inputs[0].0];
@@ -83,6 +89,11 @@ pub fn memory<O: Operation>(graph: &Graph<O>, order: &[NodeId], sizes: &Bindings
     }
     for (_, value) in graph.outputs() {
         last_use[storage[value.0]] = order.len();
+    }
+    for value in graph.nodes().iter().flat_map(|node| &node.outputs) {
+        if !read[value.0] {
+            last_use[storage[value.0]] = order.len();
+        }
     }
     let size = |value: usize| match owned[value] {
         true => bytes(graph, ValueId(value), sizes),
@@ -144,6 +155,43 @@ mod tests {
         assert_eq!(peak.peak, 40 + 40 + 4);
         let emitted: Vec<_> = (0..graph.nodes().len()).map(crate::ir::NodeId).collect();
         assert_eq!(memory(&graph, &emitted, &SIZES).peak, 40 + 40 + 8);
+    }
+
+    #[test]
+    fn what_nobody_reads_is_held_to_the_end_unless_it_can_be_left_out() {
+        use crate::ops::dropping::{Dropping, RowDropout};
+        use crate::ops::layer_norm::LayerNorm;
+        use crate::ops::residual_norm::ResidualNorm;
+        let peak = |fused: bool| {
+            let mut graph = Graph::new();
+            let rows = Type::f32([Dim::from(5), Dim::from(1), Dim::from(4)]); // 80 bytes
+            let x = graph.input("x", rows);
+            let vector = graph.parameter("vector", Type::f32([Dim::from(4)]));
+            let epsilon = 1e-5;
+            let y = match fused {
+                true => {
+                    let dropout = RowDropout {
+                        ratio: 0.0,
+                        dropping: Dropping::Nothing,
+                    };
+                    let norm = ResidualNorm { epsilon, dropout };
+                    graph.apply(norm, &[x, x, vector, vector, vector]).unwrap()[1]
+                }
+                false => {
+                    let norm = LayerNorm { epsilon };
+                    graph.apply(norm, &[x, vector, vector]).unwrap()[0]
+                }
+            };
+            let sum = graph.reduce_sum(y, &[0, 1, 2], false).unwrap();
+            let root = graph.sqrt(sum).unwrap();
+            graph.output("root", root);
+            let order = execution_order(&graph);
+            memory(&graph, &order, &SIZES)
+        };
+        // The rows and two statistics of 20 bytes.
+        assert_eq!(peak(false).peak, 80 + 20 + 20 + 4);
+        assert_eq!(peak(false).alive.len(), 3);
+        assert_eq!(peak(true).peak, 80 + 4);
     }
 
     #[test]

@@ -42,4 +42,7 @@ pub trait Operation: Clone + PartialEq + fmt::Debug {
 
     /// Where its results lie.
     fn storage(&self) -> Storage;
+
+    /// Whether a result that nobody reads is not computed: its kernel takes the node without it.
+    fn optional_outputs(&self) -> bool;
 }

@@ -161,6 +161,7 @@ mod tests {
             fused_attention: true,
             own_kernels: true,
             gradient_checkpointing: false,
+            shards: 1,
             expose: false,
         };
         let task = LeastSquares { symbols: &[PAIRS] };

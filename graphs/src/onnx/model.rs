@@ -145,6 +145,11 @@ fn emit_nodes<O: Emit>(
     graph: &Graph<O>,
     names: &[String],
 ) -> Result<(), GraphError> {
+    let mut read = vec![false; graph.values.len()];
+    let inputs = graph.nodes().iter().flat_map(|node| &node.inputs);
+    for value in inputs.chain(graph.outputs().iter().map(|(_, v)| v)) {
+        read[value.0] = true;
+    }
     for (value, name) in names.iter().enumerate() {
         emitter.declare(name.clone(), graph.values[value].ty.clone());
     }
@@ -152,12 +157,23 @@ fn emit_nodes<O: Emit>(
         let list = |values: &[ValueId]| -> Vec<String> {
             values.iter().map(|v| names[v.0].clone()).collect()
         };
+        let (first, outputs) = (emitter.nodes.len(), list(&node.outputs));
         node.op
-            .emit(emitter, &list(&node.inputs), &list(&node.outputs))
+            .emit(emitter, &list(&node.inputs), &outputs)
             .map_err(|reason| GraphError::Emit {
                 op: node.op.name(),
                 reason,
             })?;
+        if node.op.optional_outputs() {
+            let unread = node.outputs.iter().zip(&outputs);
+            let unread: Vec<_> = unread.filter(|(v, _)| !read[v.0]).collect();
+            let emitted = emitter.nodes[first..].iter_mut();
+            for output in emitted.flat_map(|node| &mut node.output) {
+                if unread.iter().any(|(_, name)| *name == output) {
+                    output.clear();
+                }
+            }
+        }
     }
     Ok(())
 }

@@ -169,6 +169,10 @@ impl Operator for BiasGeluGrad {
         vec![Kernel::Own(KernelId::BiasGeluGrad)]
     }
 
+    fn optional_outputs(&self) -> bool {
+        true
+    }
+
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::PerInput {
             full: vec![GradInputs::BIAS],

@@ -111,6 +111,10 @@ impl Operation for Op {
     fn storage(&self) -> Storage {
         self.operator().storage()
     }
+
+    fn optional_outputs(&self) -> bool {
+        self.operator().optional_outputs()
+    }
 }
 
 impl Emit for Op {

@@ -172,6 +172,12 @@ pub trait Operator {
         Storage::Own
     }
 
+    /// Whether its kernel takes a node without the results that nobody reads. ONNX Runtime frees a result
+    /// after the last node that reads it, so that one without any is held until the run is over.
+    fn optional_outputs(&self) -> bool {
+        false
+    }
+
     /// Where it drops elements itself: what decides which, and the place of the first input that does.
     /// Where an operator forgets to say so, its mask stays an input that a device does not get, which the
     /// verifier refuses.

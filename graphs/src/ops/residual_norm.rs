@@ -114,6 +114,10 @@ impl Operator for ResidualNorm {
         vec![Kernel::Own(KernelId::ResidualNorm)]
     }
 
+    fn optional_outputs(&self) -> bool {
+        true
+    }
+
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::PerInput {
             full: vec![Inputs::RESIDUAL, Inputs::BIAS, Inputs::SCALE, Inputs::SHIFT],

@@ -136,16 +136,21 @@ pub fn fusions() -> Vec<Pass> {
 }
 
 /// What makes derivatives cheaper and lets them hold less memory where there are kernels of the runtime, in
-/// order, after differentiation.
-pub fn lighter_derivatives() -> Vec<Pass> {
-    vec![
-        // While slices' derivatives still are pads.
+/// order, after differentiation. Where layers are computed again (`checkpointing`), their parts are at hand.
+pub fn lighter_derivatives(checkpointing: bool) -> Vec<Pass> {
+    // While slices' derivatives still are pads.
+    let mut passes = vec![
         Pass::new("join_slices", join_slices::run),
         Pass::new("pad_with_zeros", pad_with_zeros::run),
-        Pass::new("recompute_activation", recompute_activation::run),
-        Pass::new("recompute_normal", recompute_normal::run),
-        Pass::new("unread", dead_code::run),
-    ]
+    ];
+    if !checkpointing {
+        passes.extend([
+            Pass::new("recompute_activation", recompute_activation::run),
+            Pass::new("recompute_normal", recompute_normal::run),
+        ]);
+    }
+    passes.push(Pass::new("unread", dead_code::run));
+    passes
 }
 
 #[cfg(test)]

@@ -165,6 +165,16 @@ pub enum EngineError {
         /// The parameter.
         name: String,
     },
+    /// A plan for another number of ranks.
+    #[error(
+        "the models were compiled for an optimizer that {shards} ranks share, but there are {world_size}"
+    )]
+    Shards {
+        /// The plan's.
+        shards: usize,
+        /// The ranks that there are.
+        world_size: usize,
+    },
     /// The ranks could not do something together.
     #[error(transparent)]
     Collective(#[from] CollectiveError),

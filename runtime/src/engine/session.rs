@@ -69,6 +69,8 @@ pub struct SessionEngine {
     step: Model,
     evaluation: Model,
     optimizer: BoundSession,
+    /// Where ranks share the optimizer.
+    squares: Option<BoundSession>,
     clear: BoundSession,
     copy: BoundSession,
     plan: Plan,
@@ -133,13 +135,19 @@ enum Kind {
 }
 
 impl SegmentMemory {
-    fn new(allocator: &Rc<Allocator>, len: usize, in_place: bool) -> ort::Result<Self> {
-        let vector = || Swapping::new(allocator, len, in_place);
+    /// A segment of `len` floats, of whose moments `part` are here.
+    fn new(
+        allocator: &Rc<Allocator>,
+        len: usize,
+        part: usize,
+        in_place: bool,
+    ) -> ort::Result<Self> {
+        let vector = |len| Swapping::new(allocator, len, in_place);
         Ok(Self {
-            parameters: vector()?,
-            gradients: vector()?,
-            first_moments: vector()?,
-            second_moments: vector()?,
+            parameters: vector(len)?,
+            gradients: vector(len)?,
+            first_moments: vector(part)?,
+            second_moments: vector(part)?,
         })
     }
 
@@ -174,6 +182,7 @@ impl SessionEngine {
         initial: &[NamedArray],
     ) -> Result<Self> {
         let provider = plan.provider;
+        ranks::check(&plan, &*options.collective)?;
         if provider == Provider::Cuda {
             crate::library::preload_cuda(&loaded.path)?;
             arena::share(loaded.environment(), options.device_id)
@@ -184,6 +193,8 @@ impl SessionEngine {
         let step = load(&models.step, "training")?;
         let evaluation = load(&models.evaluation, "evaluation")?;
         let optimizer = load(&models.optimizer, "optimizer")?;
+        let squares = models.squares.as_deref();
+        let squares = squares.map(|model| load(model, "squares")).transpose()?;
         let clear = load(&models.clear, "clearing")?;
         let copy = load(&models.copy, "copying")?;
 
@@ -193,7 +204,10 @@ impl SessionEngine {
         let segments = plan
             .segments
             .iter()
-            .map(|segment| SegmentMemory::new(&allocator, segment.len, in_place))
+            .map(|segment| {
+                let part = segment.len / plan.shards;
+                SegmentMemory::new(&allocator, segment.len, part, in_place)
+            })
             .collect::<ort::Result<Vec<_>>>()
             .map_err(room())?;
         let bound = plan.slots.iter().flat_map(|slot| {
@@ -209,6 +223,7 @@ impl SessionEngine {
             step,
             evaluation,
             optimizer,
+            squares,
             clear,
             copy,
             segments,
@@ -218,9 +233,14 @@ impl SessionEngine {
             scaling,
             collective: options.collective,
         };
-        engine
+        let fetched = engine
             .optimizer
             .fetch([names::GRADIENT_NORM.to_owned()])
+            .and_then(|()| match &mut engine.squares {
+                Some(squares) => squares.fetch([names::SQUARES.to_owned()]),
+                None => Ok(()),
+            });
+        fetched
             .and_then(|()| engine.bind_state())
             .and_then(|()| engine.bind_gradients())
             .map_err(EngineError::runtime("bind the parameters"))?;
@@ -249,17 +269,17 @@ impl SessionEngine {
             }
         }
         for (segment, memory) in self.plan.segments.iter().zip(&self.segments) {
-            let shape = [segment.len];
-            for (link, vector) in [
-                (&segment.parameters, &memory.parameters),
-                (&segment.first_moments, &memory.first_moments),
-                (&segment.second_moments, &memory.second_moments),
+            let own = self.own_part(segment);
+            for (link, vector, offset) in [
+                (&segment.parameters, &memory.parameters, own.start),
+                (&segment.first_moments, &memory.first_moments, 0),
+                (&segment.second_moments, &memory.second_moments, 0),
             ] {
                 // SAFETY: as `segments` says.
                 let (current, next) = unsafe {
                     (
-                        vector.current.view(0, &shape)?,
-                        vector.next().view(0, &shape)?,
+                        vector.current.view(offset, &[own.len()])?,
+                        vector.next().view(offset, &[own.len()])?,
                     )
                 };
                 self.optimizer.bind_input(&link.input, &*current)?;
@@ -284,11 +304,21 @@ impl SessionEngine {
             session.bind_output(&slot.gradient.output, &*next)?;
         }
         for (segment, memory) in self.plan.segments.iter().zip(&self.segments) {
+            let own = self.own_part(segment);
+            let gradients = &memory.gradients.current;
             // SAFETY: as `segments` says.
-            let gradients = unsafe { memory.gradients.current.view(0, &[segment.len]) }?;
+            let (all, own) = unsafe {
+                (
+                    gradients.view(0, &[segment.len])?,
+                    gradients.view(own.start, &[own.len()])?,
+                )
+            };
             let Link { input, output } = &segment.gradients;
-            self.optimizer.bind_input(input, &*gradients)?;
-            self.clear.bind_output(output, &*gradients)?;
+            self.optimizer.bind_input(input, &*own)?;
+            if let Some(squares) = &mut self.squares {
+                squares.bind_input(input, &*own)?;
+            }
+            self.clear.bind_output(output, &*all)?;
         }
         Ok(())
     }
@@ -318,14 +348,14 @@ impl SessionEngine {
     /// Fills everything with zeros, the gaps between parameters included.
     fn zero(&mut self) -> Result<()> {
         let lengths = self.plan.segments.iter().map(|segment| segment.len);
-        let zeros = vec![0.0; lengths.clone().max().unwrap_or(0)];
-        for (segment, len) in self.segments.iter().zip(lengths) {
+        let zeros = vec![0.0; lengths.max().unwrap_or(0)];
+        for segment in &self.segments {
             for vector in segment.all() {
                 for vector in [Some(&vector.current), vector.next.as_ref()]
                     .into_iter()
                     .flatten()
                 {
-                    upload(&mut self.copy, vector, 0, &zeros[..len])
+                    upload(&mut self.copy, vector, 0, &zeros[..vector.len()])
                         .map_err(EngineError::runtime("clear the parameters"))?;
                 }
             }
@@ -481,11 +511,14 @@ impl Engine for SessionEngine {
         if !self.has_gradients {
             return Err(EngineError::NoGradients);
         }
-        self.sum_gradients()?;
+        let squares = self.sum_gradients()?;
         let scalars = self.optimizer_scalars(learning_rate);
-        let mut update = || {
-            for (name, value) in &scalars {
-                self.optimizer.bind_scalar(name, *value)?;
+        let scalars = scalars
+            .into_iter()
+            .chain(squares.map(|sum| (names::SQUARES, sum)));
+        let update = || {
+            for (name, value) in scalars {
+                self.optimizer.bind_scalar(name, value)?;
             }
             self.optimizer.run()
         };
@@ -499,6 +532,7 @@ impl Engine for SessionEngine {
                 name: names::GRADIENT_NORM.to_owned(),
                 shape: Vec::new(),
             })?;
+        self.gather_parameters()?;
         self.swap_state()
             .map_err(EngineError::runtime("swap the parameters"))?;
         self.clear_gradients()?;
@@ -532,8 +566,8 @@ impl Engine for SessionEngine {
     fn optimizer_state(&mut self) -> Result<OptimizerState> {
         Ok(OptimizerState {
             step: self.updates,
-            first_moments: self.arrays(Kind::FirstMoment)?,
-            second_moments: self.arrays(Kind::SecondMoment)?,
+            first_moments: self.moments(Kind::FirstMoment)?,
+            second_moments: self.moments(Kind::SecondMoment)?,
             loss_scaling: self.scaling.as_ref().map(LossScaler::state),
         })
     }
@@ -548,7 +582,7 @@ impl Engine for SessionEngine {
             self.check_complete(arrays, |name| EngineError::MissingMoment { which, name })?;
         }
         for (_, kind, arrays) in moments {
-            self.write(kind, arrays)?;
+            self.write_moments(kind, arrays)?;
         }
         self.updates = state.step;
         if let (Some(scaling), Some(state)) = (&mut self.scaling, state.loss_scaling) {

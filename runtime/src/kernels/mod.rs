@@ -44,6 +44,7 @@ pub(crate) fn register(
 
 /// Adds every kernel that the table of providers promises.
 fn add_all<R: Registry>(registry: R, provider: Provider, device_id: i32) -> ort::Result<R> {
+    let device = cuda::Device::new(device_id);
     let mut kernels = provider.registrations().into_iter();
     kernels.try_fold(registry, |registry, (kernel, precision)| {
         let element = element(precision);
@@ -51,7 +52,7 @@ fn add_all<R: Registry>(registry: R, provider: Provider, device_id: i32) -> ort:
         if provider == Provider::Cpu {
             cpu::add(registry, kernel, element)
         } else if provider == Provider::Cuda {
-            cuda::add(registry, kernel, element, device_id)
+            cuda::add(registry, kernel, element, &device)
         } else {
             Err(missing(kernel, element))
         }

@@ -21,8 +21,9 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Lays out `parameters`, those that decay apart from those that don't; with `shared` segments
-    /// several to one buffer, else each in its own. With `expose` the step shows every gradient.
-    pub fn new(parameters: &[Parameter], shared: bool, expose: bool) -> Layout {
+    /// several to one buffer, else each in its own. With `expose` the step shows every gradient. Each segment has
+    /// `shards` equal parts, all of them aligned.
+    pub fn new(parameters: &[Parameter], shared: bool, expose: bool, shards: usize) -> Layout {
         let mut segments: Vec<Segment> = Vec::new();
         let mut open: [Option<usize>; 2] = [None, None];
         let slots = parameters
@@ -50,6 +51,9 @@ impl Layout {
                 }
             })
             .collect();
+        for segment in &mut segments {
+            segment.len = segment.len.next_multiple_of(ALIGNMENT * shards);
+        }
         Layout { segments, slots }
     }
 }
@@ -89,12 +93,12 @@ mod tests {
             parameter("c.weight", &[2, 2]),
             parameter("b.bias", &[200]),
         ];
-        let alone = Layout::new(&list, false, false);
+        let alone = Layout::new(&list, false, false, 1);
         for (index, slot) in alone.slots.iter().enumerate() {
             assert_eq!((slot.segment, slot.offset), (index, 0));
             assert_eq!(alone.segments[index].decays, list[index].decays());
         }
-        let layout = Layout::new(&list, true, false);
+        let layout = Layout::new(&list, true, false, 1);
         for (slot, parameter) in layout.slots.iter().zip(&list) {
             let segment = &layout.segments[slot.segment];
             assert_eq!(segment.decays, parameter.decays());
@@ -109,6 +113,12 @@ mod tests {
         places.sort();
         for pair in places.windows(2) {
             assert!(pair[0].0 != pair[1].0 || pair[0].1 + pair[0].2 <= pair[1].1);
+        }
+        let parts = Layout::new(&list, true, false, 3);
+        assert_eq!(parts.slots, layout.slots);
+        for (whole, segment) in layout.segments.iter().zip(&parts.segments) {
+            assert_eq!(segment.len % (3 * ALIGNMENT), 0);
+            assert!((whole.len..whole.len + 3 * ALIGNMENT).contains(&segment.len));
         }
         // The large one does not fit behind `a.weight`.
         assert_eq!(

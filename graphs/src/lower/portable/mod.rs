@@ -47,6 +47,8 @@ pub struct Options {
     pub own_kernels: bool,
     /// Whether layers are computed once more by the derivative, which then keeps less.
     pub gradient_checkpointing: bool,
+    /// Ranks that share the optimizer, each with the moments of its part; 1 for an optimizer of its own.
+    pub shards: usize,
     /// Gradients as further outputs of the step ([`names::exposed_gradient`]), and logits of the
     /// evaluation: for verification, not for training.
     pub expose: bool,
@@ -141,19 +143,34 @@ pub fn compile(task: &dyn Task, options: &Options) -> Result<Artifacts, GraphErr
         Ok::<_, GraphError>(graph)
     };
     let shared = provider.info().addresses;
-    let layout = Layout::new(&task.parameters(), shared, options.expose);
+    let shards = options.shards.max(1);
+    if shards > 1 && !shared {
+        return Err(GraphError::Description(format!(
+            "the buffers of {provider} have no parts that ranks could share the optimizer by; train without \
+             --shard-optimizer"
+        )));
+    }
+    let layout = Layout::new(&task.parameters(), shared, options.expose, shards);
     let step = step_graph(task, options)?;
-    let optimizer = optimizer::optimizer_graph(&options.optimizer, &layout.segments)?;
+    let optimizer = optimizer::optimizer_graph(&options.optimizer, &layout.segments, shards)?;
     let step_model = emit(step.graph.clone(), "mpnet_step")?;
     let eval = emit(eval_graph(task, options)?, "mpnet_eval")?;
     let optimizer = emit(plain(optimizer)?, "mpnet_optimizer")?;
+    let squares = match shards {
+        1 => None,
+        _ => {
+            let graph = plain(optimizer::squares_graph(&layout.segments, shards)?)?;
+            Some(emit(graph, "mpnet_squares")?)
+        }
+    };
     let clear = emit(
         plain(optimizer::clear_graph(&layout.segments)?)?,
         "mpnet_clear",
     )?;
     let copy = emit(optimizer::copy_graph()?, "copy")?;
     let mut uses = BTreeMap::new();
-    for model in [&step_model, &eval, &optimizer, &clear, &copy] {
+    let models = [&step_model, &eval, &optimizer, &clear, &copy];
+    for model in models.into_iter().chain(&squares) {
         for (used, count) in &model.operators {
             *uses.entry(used.clone()).or_insert(0) += count;
         }
@@ -167,11 +184,13 @@ pub fn compile(task: &dyn Task, options: &Options) -> Result<Artifacts, GraphErr
                 step: step_model.bytes,
                 evaluation: eval.bytes,
                 optimizer: optimizer.bytes,
+                squares: squares.map(|model| model.bytes),
                 clear: clear.bytes,
                 copy: copy.bytes,
             },
             slots: layout.slots,
             segments: layout.segments,
+            shards,
             step_sizes: step_model.sizes,
             evaluation_sizes: eval.sizes,
             dropout: step.randomness,
@@ -215,7 +234,10 @@ fn step_pipeline(options: Options, sites: &[DropoutSite]) -> Pipeline {
         .pass("differentiate", differentiate)
         .stage("tidy", tidy())
         .when(options.fuses(), |pipeline| {
-            pipeline.stage("lighten", lighter_derivatives())
+            pipeline.stage(
+                "lighten",
+                lighter_derivatives(options.gradient_checkpointing),
+            )
         })
         .when(!options.has(&SoftmaxGrad.into()), |pipeline| {
             pipeline.pass("softmax_row_sum", softmax_row_sum)

@@ -9,16 +9,53 @@ use mpnet_plan::{AdamW, Dim, Segment, Symbol, names};
 /// Added to the norm before the clipping factor is formed, as PyTorch does.
 const CLIP_EPSILON: f64 = 1e-6;
 
-fn vector(segment: &Segment) -> Type {
-    Type::f32([Dim::from(segment.len)])
+/// One of `shards` equal parts of a segment.
+fn part(segment: &Segment, shards: usize) -> Type {
+    Type::f32([Dim::from(segment.len / shards)])
 }
 
-/// The update: segments and the scalars of [`names`] in, new segments and the gradients' norm out. An
-/// update whose gradients are not all finite changes nothing.
+/// The sum of the squares of all elements.
+fn sum_of_squares(g: &mut Graph, gradients: &[ValueId]) -> Result<ValueId, GraphError> {
+    let mut squares: Option<ValueId> = None;
+    for gradient in gradients {
+        let square = g.apply1(SumSquares, &[*gradient])?;
+        squares = Some(match squares {
+            Some(sum) => g.add(sum, square)?,
+            None => square,
+        });
+    }
+    match squares {
+        Some(squares) => Ok(squares),
+        None => g.scalar(0.0),
+    }
+}
+
+/// A rank's parts of the gradients in, the sum of their squares out.
 ///
 /// # Errors
 /// Never in practice.
-pub(super) fn optimizer_graph(adamw: &AdamW, segments: &[Segment]) -> Result<Graph, GraphError> {
+pub(super) fn squares_graph(segments: &[Segment], shards: usize) -> Result<Graph, GraphError> {
+    let mut graph = Graph::new();
+    let gradients: Vec<ValueId> = segments
+        .iter()
+        .map(|segment| graph.input(&segment.gradients.input, part(segment, shards)))
+        .collect();
+    let squares = sum_of_squares(&mut graph, &gradients)?;
+    graph.output(names::SQUARES, squares);
+    Ok(graph)
+}
+
+/// The update: segments and the scalars of [`names`] in, new segments and the gradients' norm out. An
+/// update whose gradients are not all finite changes nothing. Of several shards it takes one rank's parts,
+/// and the squares of all.
+///
+/// # Errors
+/// Never in practice.
+pub(super) fn optimizer_graph(
+    adamw: &AdamW,
+    segments: &[Segment],
+    shards: usize,
+) -> Result<Graph, GraphError> {
     let mut graph = Graph::new();
     let g = &mut graph;
     let scalar = || Type::f32([]);
@@ -35,21 +72,14 @@ pub(super) fn optimizer_graph(adamw: &AdamW, segments: &[Segment]) -> Result<Gra
                 &segment.first_moments,
                 &segment.second_moments,
             ]
-            .map(|link| g.input(&link.input, vector(segment)))
+            .map(|link| g.input(&link.input, part(segment, shards)))
         })
         .collect();
 
-    let mut squares: Option<ValueId> = None;
-    for [_, gradient, _, _] in &inputs {
-        let square = g.apply1(SumSquares, &[*gradient])?;
-        squares = Some(match squares {
-            Some(sum) => g.add(sum, square)?,
-            None => square,
-        });
-    }
-    let squares = match squares {
-        Some(squares) => squares,
-        None => g.scalar(0.0)?,
+    let gradients: Vec<ValueId> = inputs.iter().map(|[_, gradient, _, _]| *gradient).collect();
+    let squares = match shards {
+        1 => sum_of_squares(g, &gradients)?,
+        _ => g.input(names::SQUARES, scalar()),
     };
     let norm = g.sqrt(squares)?;
     let norm = g.mul(norm, gradient_scale)?;

@@ -58,6 +58,7 @@ fn uncovered(provider: Provider, precision: Precision) -> Vec<OperatorUse> {
             fused_attention: true,
             own_kernels: true,
             gradient_checkpointing: false,
+            shards: 1,
             expose: true,
         };
         let config = ModelConfig {
@@ -143,6 +144,7 @@ fn options(provider: Provider, precision: Precision) -> Options {
         fused_attention: true,
         own_kernels: true,
         gradient_checkpointing: false,
+        shards: 1,
         expose: true,
     }
 }
@@ -355,7 +357,7 @@ fn the_optimizer_clips_decays_and_corrects_as_pytorch_does() {
     let (b1, b2) = (f64::from(a.beta1), f64::from(a.beta2));
     let corrections = (1.0 - b1.powi(update), 1.0 - b2.powi(update));
     for overflow in [0.0, f64::INFINITY, f64::NAN] {
-        let graph = optimizer::optimizer_graph(&a, &segments).unwrap();
+        let graph = optimizer::optimizer_graph(&a, &segments, 1).unwrap();
         let mut feeds: HashMap<String, Array> = [
             (names::STEP_SIZE, lr / corrections.0),
             (names::DECAY, 1.0 - lr * f64::from(a.weight_decay)),
@@ -407,6 +409,79 @@ fn the_optimizer_clips_decays_and_corrects_as_pytorch_does() {
                 assert!((new(&segment.first_moments) - m).abs() < 1e-9);
                 assert!((new(&segment.second_moments) - v).abs() < 1e-9);
             }
+        }
+    }
+}
+
+/// Two ranks with a half each do what one does with the whole.
+#[test]
+fn a_shared_optimizer_makes_the_same_update() {
+    let segments = [layout::segment(0, 4, true), layout::segment(1, 2, false)];
+    let mut value = 0.0_f64;
+    let mut next = || {
+        value += 1.0;
+        (value * 0.7).sin()
+    };
+    let mut feeds: HashMap<String, Array> = [
+        (names::STEP_SIZE, 0.02),
+        (names::DECAY, 0.999),
+        (names::SECOND_CORRECTION, 1.5),
+        (names::GRADIENT_SCALE, 0.5),
+    ]
+    .map(|(name, value)| (name.to_owned(), ndarray::arr0(value).into_dyn()))
+    .into();
+    for s in &segments {
+        for link in [
+            &s.parameters,
+            &s.gradients,
+            &s.first_moments,
+            &s.second_moments,
+        ] {
+            let values: Vec<f64> = (0..s.len).map(|_| next()).collect();
+            feeds.insert(link.input.clone(), ndarray::arr1(&values).into_dyn());
+        }
+        let squares = feeds.get_mut(&s.second_moments.input).unwrap();
+        squares.mapv_inplace(f64::abs);
+    }
+    let whole = run(
+        &optimizer::optimizer_graph(&adamw(), &segments, 1).unwrap(),
+        &feeds,
+    );
+    let parts = [0, 1].map(|rank| -> HashMap<String, Array> {
+        let part = |array: &Array| {
+            let half = array.len() / 2;
+            let range = ndarray::Slice::from(rank * half..(rank + 1) * half);
+            array.slice_axis(ndarray::Axis(0), range).to_owned()
+        };
+        let parts = feeds.iter().map(|(name, array)| match array.ndim() {
+            0 => (name.clone(), array.clone()),
+            _ => (name.clone(), part(array)),
+        });
+        parts.collect()
+    });
+    let squares = optimizer::squares_graph(&segments, 2).unwrap();
+    let sum: f64 = parts
+        .iter()
+        .map(|part| run(&squares, part)[names::SQUARES].sum())
+        .sum();
+    let shared = optimizer::optimizer_graph(&adamw(), &segments, 2).unwrap();
+    let updated = parts.map(|mut part| {
+        part.insert(names::SQUARES.to_owned(), ndarray::arr0(sum).into_dyn());
+        run(&shared, &part)
+    });
+    for (name, expected) in &whole {
+        let found: Vec<f64> = match expected.ndim() {
+            0 => vec![updated[1][name].sum()],
+            _ => updated
+                .iter()
+                .flat_map(|u| u[name].iter().copied())
+                .collect(),
+        };
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(
+                (found - expected).abs() < 1e-12,
+                "{name}: {found} {expected}"
+            );
         }
     }
 }
@@ -478,6 +553,35 @@ fn checkpointing_keeps_less() {
         };
         let (again, kept) = (peak(true), peak(false));
         assert!(again < 0.4 * kept, "{again} of {kept} on {target}");
+    }
+}
+
+/// ONNX Runtime would hold a result that no node reads until the run is over.
+#[test]
+fn no_large_result_of_a_kernel_of_ours_is_left_unread() {
+    use onnx_protobuf::{Message, ModelProto};
+    use std::collections::HashSet;
+    let config = config(Activation::Gelu, false);
+    for gradient_checkpointing in [false, true] {
+        let options = Options {
+            gradient_checkpointing,
+            ..options(Provider::Cuda, Precision::BF16)
+        };
+        let plan = compile(&config, &options).unwrap().plan;
+        for bytes in [plan.models.step, plan.models.evaluation] {
+            let graph = ModelProto::parse_from_bytes(&bytes).unwrap().graph.unwrap();
+            let read = graph.node.iter().flat_map(|node| &node.input);
+            let read = read.chain(graph.output.iter().map(|output| &output.name));
+            let read: HashSet<&String> = read.collect();
+            let kernels = ["ResidualNorm", "BiasGeluGrad"];
+            let ours = graph
+                .node
+                .iter()
+                .filter(|n| kernels.contains(&n.op_type.as_str()));
+            let mut outputs = ours.flat_map(|node| &node.output);
+            let unread = outputs.find(|name| !name.is_empty() && !read.contains(name));
+            assert_eq!(unread, None, "checkpointing: {gradient_checkpointing}");
+        }
     }
 }
 

@@ -117,7 +117,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) bias_gelu_grad(
                 again.x[j] = narrow(at.value * factor);
             }
             store(dx, (i64)row * width + column, out);
-            store(y, (i64)row * width + column, again);
+            if (y) store(y, (i64)row * width + column, again);
         }
     }
 #pragma unroll

@@ -5,7 +5,7 @@ use ort::value::TensorElementType;
 
 use super::definition::{
     Call, Definition, RowDropout, Source, arguments, attribute, element_number, grid, piece,
-    rows_and_width, scratch, whole,
+    rows_and_width, whole,
 };
 
 const SOURCE: &str = concat!(include_str!("common.cuh"), include_str!("bias_gelu.cu"));
@@ -113,10 +113,8 @@ impl Definition for BiasGelu {
                 let dy = call.input(0)?;
                 let dx = call.output(0, &shape)?;
                 let d_bias = call.output(1, &[width as i64])?;
-                let y = call.output(2, &shape)?;
-                let allocator = call.allocator()?;
-                let parts = scratch(&allocator, down * width)?;
-                let parts = parts.as_ptr();
+                let y = call.optional_output(2, &shape)?;
+                let parts = call.scratch(down * width)?;
                 let mut arguments = arguments![
                     dx,
                     y,

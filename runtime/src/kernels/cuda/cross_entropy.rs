@@ -5,7 +5,7 @@ use ort::value::TensorElementType;
 
 use super::definition::{
     Call, Definition, Source, arguments, attribute, element_number, grid, piece, rows_and_width,
-    scratch, whole,
+    whole,
 };
 
 const SOURCE: &str = concat!(include_str!("common.cuh"), include_str!("cross_entropy.cu"));
@@ -55,9 +55,7 @@ impl Definition for CrossEntropy {
         let loss = call.output(0, &[])?;
         let best = call.output(1, &[rows as i64])?;
         let sums = call.output(2, &[rows as i64])?;
-        let allocator = call.allocator()?;
-        let losses = scratch(&allocator, rows)?;
-        let losses = losses.as_ptr();
+        let losses = call.scratch(rows)?;
         let definitions = definitions(self.element, classes);
         let source = |kernel| Source {
             text: SOURCE,
@@ -107,9 +105,7 @@ impl Definition for CrossEntropyGrad {
         let definitions = definitions(self.element, classes);
         let across = classes.div_ceil(THREADS * piece(self.element, classes));
         let down = rows.min(BLOCKS.div_ceil(across.max(1)));
-        let allocator = call.allocator()?;
-        let parts = scratch(&allocator, down * classes)?;
-        let parts = parts.as_ptr();
+        let parts = call.scratch(down * classes)?;
         let source = Source {
             text: SOURCE,
             definitions: &definitions,

@@ -3,14 +3,14 @@
 
 use std::ffi::c_void;
 use std::ptr;
+use std::sync::Arc;
 
-use ort::memory::{AllocatedBlock, Allocator};
 use ort::operator::{
     ComputeContext, Kernel as OrtKernel, KernelContext, Operator, OperatorInput, OperatorOutput,
 };
 use ort::value::TensorElementType;
 
-use super::memory;
+use super::memory::{self, Pool};
 use super::module::{Kernel, Launch, compiled};
 
 /// Addresses of a kernel's arguments.
@@ -44,10 +44,26 @@ pub(super) trait Definition: Clone + Send + Sync + 'static {
     fn compute(&self, call: &mut Call<'_>) -> ort::Result<()>;
 }
 
+/// Where the nodes of a session run.
+#[derive(Clone)]
+pub(in crate::kernels) struct Device {
+    id: i32,
+    pool: Arc<Pool>,
+}
+
+impl Device {
+    pub fn new(id: i32) -> Device {
+        Device {
+            id,
+            pool: Arc::default(),
+        }
+    }
+}
+
 /// A definition as ONNX Runtime takes it.
 pub(super) struct Defined<D> {
     pub definition: D,
-    pub device_id: i32,
+    pub device: Device,
 }
 
 impl<D: Definition> Operator for Defined<D> {
@@ -67,7 +83,8 @@ impl<D: Definition> Operator for Defined<D> {
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
         let types = self.definition.outputs();
-        types.into_iter().map(OperatorOutput::required)
+        // The models leave out what nobody reads; a kernel that needs an output says so when it runs.
+        types.into_iter().map(OperatorOutput::optional)
     }
 
     fn create_kernel<'attr>(&self, node: &KernelContext<'attr>) -> ort::Result<Node<D>> {
@@ -75,7 +92,7 @@ impl<D: Definition> Operator for Defined<D> {
         definition.read(node)?;
         Ok(Node {
             definition,
-            device_id: self.device_id,
+            device: self.device.clone(),
             kernels: Vec::new(),
         })
     }
@@ -84,7 +101,7 @@ impl<D: Definition> Operator for Defined<D> {
 /// A node of a graph.
 pub(super) struct Node<D> {
     definition: D,
-    device_id: i32,
+    device: Device,
     kernels: Vec<Started>,
 }
 
@@ -94,7 +111,8 @@ impl<D: Definition> OrtKernel for Node<D> {
         self.definition.compute(&mut Call {
             context,
             stream,
-            device_id: self.device_id,
+            device: &self.device,
+            blocks: 0,
             kernels: &mut self.kernels,
         })
     }
@@ -121,7 +139,9 @@ pub(super) struct Source<'a> {
 pub(super) struct Call<'a> {
     context: &'a ComputeContext,
     stream: *mut c_void,
-    device_id: i32,
+    device: &'a Device,
+    /// How many it has of the memory that all nodes share.
+    blocks: usize,
     kernels: &'a mut Vec<Started>,
 }
 
@@ -132,7 +152,7 @@ impl<'a> Call<'a> {
     }
 
     pub fn device_id(&self) -> i32 {
-        self.device_id
+        self.device.id
     }
 
     /// The sizes of an input.
@@ -152,12 +172,27 @@ impl<'a> Call<'a> {
     }
 
     pub fn output(&self, index: usize, shape: &[i64]) -> ort::Result<*const c_void> {
-        memory::output(self.context, index, shape.to_vec())
+        match self.optional_output(index, shape)? {
+            absent if absent.is_null() => Err(ort::Error::new("an output is missing")),
+            output => Ok(output),
+        }
     }
 
-    /// Where [`scratch`] comes from.
-    pub fn allocator(&self) -> ort::Result<Allocator> {
-        memory::device_allocator(self.context, self.device_id)
+    /// Null where the model does not name it.
+    pub fn optional_output(&self, index: usize, shape: &[i64]) -> ort::Result<*const c_void> {
+        memory::optional_output(self.context, index, shape.to_vec())
+    }
+
+    /// Room for that many floats until the call is over.
+    ///
+    /// # Errors
+    /// The GPU has no room.
+    pub fn scratch(&mut self, floats: usize) -> ort::Result<*const c_void> {
+        let place = self.blocks;
+        self.blocks += 1;
+        self.device
+            .pool
+            .block(self.context, self.device.id, place, floats)
     }
 
     /// Starts a kernel on the node's stream.
@@ -183,7 +218,7 @@ impl<'a> Call<'a> {
             Some(started) => started.kernel,
             None => {
                 let definitions = source.definitions.to_vec();
-                let module = compiled(source.text, definitions.clone(), self.device_id)
+                let module = compiled(source.text, definitions.clone(), self.device.id)
                     .map_err(ort::Error::new)?;
                 let kernel = module
                     .kernel(source.kernel, launch.shared)
@@ -238,11 +273,6 @@ pub(super) fn grid([x, y]: [usize; 2], threads: usize) -> Launch {
         threads,
         shared: 0,
     }
-}
-
-/// Memory of the GPU until the call is over; what comes after it on the stream may use it again.
-pub(super) fn scratch(allocator: &Allocator, floats: usize) -> ort::Result<AllocatedBlock<'_>> {
-    allocator.alloc::<f32>(floats.max(1))
 }
 
 /// A number as kernels take it.

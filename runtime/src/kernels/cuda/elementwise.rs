@@ -5,8 +5,7 @@ use ort::operator::{KernelContext, OperatorInput};
 use ort::value::TensorElementType;
 
 use super::definition::{
-    Call, Definition, RowDropout, Source, arguments, element_number, grid, rows_and_width, scratch,
-    whole,
+    Call, Definition, RowDropout, Source, arguments, element_number, grid, rows_and_width, whole,
 };
 
 const SOURCE: &str = concat!(include_str!("common.cuh"), include_str!("elementwise.cu"));
@@ -146,9 +145,7 @@ impl Definition for LayerNormGrad {
         let d_scale = call.output(1, &[width as i64])?;
         let d_bias = call.output(2, &[width as i64])?;
         let blocks = rows.div_ceil(WARPS).min(NORM_BLOCKS);
-        let allocator = call.allocator()?;
-        let parts = scratch(&allocator, blocks * 2 * width)?;
-        let parts = parts.as_ptr();
+        let parts = call.scratch(blocks * 2 * width)?;
         let source = Source {
             text: SOURCE,
             definitions: &[("ELEMENT", 0), ("WIDTH", width)],

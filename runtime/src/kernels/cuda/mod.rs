@@ -17,6 +17,7 @@ use ort::value::TensorElementType;
 use super::attention::{Attributes, Pass};
 use super::{Registry, missing};
 use attention::{Attention, Layout};
+pub(super) use definition::Device;
 use definition::{Defined, Definition, RowDropout};
 
 /// The provider in whose memory they work.
@@ -33,12 +34,9 @@ pub(super) fn add<R: Registry>(
     registry: R,
     kernel: KernelId,
     element: TensorElementType,
-    device_id: i32,
+    device: &Device,
 ) -> ort::Result<R> {
-    let adding = Adding {
-        registry,
-        device_id,
-    };
+    let adding = Adding { registry, device };
     let (dropout, ignored) = (RowDropout::default(), 0);
     let attention = |pass, layout| Attention {
         pass,
@@ -88,16 +86,16 @@ pub(super) fn add<R: Registry>(
 }
 
 /// A registry and the device for which kernels are added.
-struct Adding<R> {
+struct Adding<'a, R> {
     registry: R,
-    device_id: i32,
+    device: &'a Device,
 }
 
-impl<R: Registry> Adding<R> {
+impl<R: Registry> Adding<'_, R> {
     fn with(self, definition: impl Definition) -> ort::Result<R> {
         self.registry.add(Defined {
             definition,
-            device_id: self.device_id,
+            device: self.device.clone(),
         })
     }
 }

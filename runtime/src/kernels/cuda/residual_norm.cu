@@ -16,7 +16,7 @@
 #define GRAD_BLOCKS (WIDTH <= 1024 ? 2 : 1)
 
 // normal, copy and sum [rows, WIDTH] of residual + dropout(branch + bias); an element is dropped where
-// the product of its row's and its column's factor is below `limit`.
+// the product of its row's and its column's factor is below `limit`. Any result may be absent.
 extern "C" __global__ void __launch_bounds__(THREADS) residual_norm(
     float* normal, T* copy, T* sum, float* mean, float* inverse, const float* residual, const T* branch,
     const float* bias, const float* scale, const float* shift, const u32* row_factors, const u32* column_factors,
@@ -49,7 +49,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) residual_norm(
                 kept.x[j] = narrow(x[i][j]);
                 total += x[i][j];
             }
-            if (in) store(sum, row * WIDTH + at, kept);
+            if (in && sum) store(sum, row * WIDTH + at, kept);
         }
         float centre = warp_sum(total) * (1.0f / WIDTH), squares = 0;
 #pragma unroll
@@ -62,8 +62,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) residual_norm(
             }
         float spread = rsqrtf(warp_sum(squares) * (1.0f / WIDTH) + epsilon);
         if (lane == 0) {
-            mean[row] = centre;
-            inverse[row] = spread;
+            if (mean) mean[row] = centre;
+            if (inverse) inverse[row] = spread;
         }
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
@@ -76,8 +76,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) residual_norm(
                 wide.x[j] = x[i][j] * spread * scale[at + j] + shift[at + j];
                 low.x[j] = narrow(wide.x[j]);
             }
-            store(normal, row * WIDTH + at, wide);
-            store(copy, row * WIDTH + at, low);
+            if (normal) store(normal, row * WIDTH + at, wide);
+            if (copy) store(copy, row * WIDTH + at, low);
         }
     }
 }

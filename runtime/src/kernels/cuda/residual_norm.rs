@@ -5,7 +5,7 @@ use ort::value::TensorElementType;
 
 use super::definition::{
     Call, Definition, RowDropout, Source, arguments, attribute, element_number, grid,
-    rows_and_width, scratch,
+    rows_and_width,
 };
 
 const SOURCE: &str = concat!(include_str!("common.cuh"), include_str!("residual_norm.cu"));
@@ -59,11 +59,11 @@ impl Definition for ResidualNorm {
         let [residual, branch, bias, scale, shift] = inputs(call)?;
         let [of_rows, of_columns] = self.dropout.factors(call, 5)?;
         let statistics = [&shape[..shape.len() - 1], &[1]].concat();
-        let normal = call.output(0, &shape)?;
-        let copy = call.output(1, &shape)?;
-        let sum = call.output(2, &shape)?;
-        let mean = call.output(3, &statistics)?;
-        let inverse = call.output(4, &statistics)?;
+        let normal = call.optional_output(0, &shape)?;
+        let copy = call.optional_output(1, &shape)?;
+        let sum = call.optional_output(2, &shape)?;
+        let mean = call.optional_output(3, &statistics)?;
+        let inverse = call.optional_output(4, &statistics)?;
         let (limit, keep) = (self.dropout.limit(), self.dropout.keep());
         let (count, epsilon) = (rows as i64, self.epsilon);
         let mut arguments = arguments![
@@ -124,9 +124,7 @@ impl Definition for ResidualNormGrad {
         let (d_bias, d_scale) = (call.output(2, &vector)?, call.output(3, &vector)?);
         let d_shift = call.output(4, &vector)?;
         let blocks = rows.div_ceil(WARPS).min(GRAD_BLOCKS);
-        let allocator = call.allocator()?;
-        let parts = scratch(&allocator, blocks * 3 * width)?;
-        let parts = parts.as_ptr();
+        let parts = call.scratch(blocks * 3 * width)?;
         let (limit, keep) = (self.dropout.limit(), self.dropout.keep());
         let count = rows as i64;
         let mut arguments = arguments![

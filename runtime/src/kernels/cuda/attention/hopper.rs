@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use super::super::definition::{Call, arguments, scratch};
+use super::super::definition::{Call, arguments};
 use super::super::module::Launch;
 use super::tiling::{KEY_INFO, ROW_INFO};
 use super::{Attention, Operands};
@@ -33,20 +33,19 @@ impl Attention {
         operands: &Operands,
     ) -> ort::Result<()> {
         let (tiling, sizes) = (operands.tiling, operands.tiling.sizes);
-        let allocator = call.allocator()?;
         let rows_of_a = sizes.length.div_ceil(tiling.tile);
-        let members = scratch(&allocator, sizes.batch * tiling.lists() * tiling.tile)?;
+        let members = call.scratch(sizes.batch * tiling.lists() * tiling.tile)?;
         let keys = sizes.batch * tiling.lists_of_keys() * KEY_INFO;
-        let keys = scratch(&allocator, keys / size_of::<f32>())?;
-        let runs = scratch(&allocator, sizes.batch * rows_of_a)?;
-        let norms = scratch(&allocator, sizes.batch * sizes.heads * 2)?;
-        let tables = scratch(&allocator, sizes.heads * tiling.table())?;
+        let keys = call.scratch(keys / size_of::<f32>())?;
+        let runs = call.scratch(sizes.batch * rows_of_a)?;
+        let norms = call.scratch(sizes.batch * sizes.heads * 2)?;
+        let tables = call.scratch(sizes.heads * tiling.table())?;
         let arranged = Arranged {
-            members: members.as_ptr(),
-            keys: keys.as_ptr(),
-            runs: runs.as_ptr(),
-            norms: norms.as_ptr(),
-            tables: tables.as_ptr(),
+            members,
+            keys,
+            runs,
+            norms,
+            tables,
         };
         self.start(
             call,
@@ -115,12 +114,10 @@ impl Attention {
     ) -> ort::Result<()> {
         let (tiling, sizes) = (operands.tiling, operands.tiling.sizes);
         let gradients = self.gradients(call, operands)?;
-        let allocator = call.allocator()?;
         let heads = sizes.batch * sizes.heads;
         let tiles = tiling.row_tiles();
-        let rows = scratch(&allocator, heads * tiles * ROW_INFO / size_of::<f32>())?;
-        let parts = scratch(&allocator, tiles * heads * sizes.distances())?;
-        let (rows, parts) = (rows.as_ptr(), parts.as_ptr());
+        let rows = call.scratch(heads * tiles * ROW_INFO / size_of::<f32>())?;
+        let parts = call.scratch(tiles * heads * sizes.distances())?;
         self.start(
             call,
             tiling,

@@ -9,9 +9,7 @@ use std::ffi::c_void;
 use ort::operator::{KernelContext, OperatorInput};
 use ort::value::TensorElementType;
 
-use super::definition::{
-    Call, Definition, Source, arguments, element_number, grid, scratch, whole,
-};
+use super::definition::{Call, Definition, Source, arguments, element_number, grid, whole};
 use super::module::{Launch, abilities};
 use crate::kernels::attention::{Attributes, Pass, Sizes};
 use tiling::{Kernels, Tiling};
@@ -246,13 +244,11 @@ impl Attention {
     ) -> ort::Result<()> {
         let (tiling, sizes) = (operands.tiling, operands.tiling.sizes);
         let gradients = self.gradients(call, operands)?;
-        let allocator = call.allocator()?;
         let heads = sizes.batch * sizes.heads;
         let parts = tiling.row_tiles() * sizes.batch * sizes.heads * sizes.distances();
-        let rows = scratch(&allocator, heads * sizes.rows * ROW_RECORD)?;
-        let largest = scratch(&allocator, heads)?;
-        let parts = scratch(&allocator, parts)?;
-        let [rows, largest, parts] = [&rows, &largest, &parts].map(|block| block.as_ptr());
+        let rows = call.scratch(heads * sizes.rows * ROW_RECORD)?;
+        let largest = call.scratch(heads)?;
+        let parts = call.scratch(parts)?;
         self.start(
             call,
             tiling,
@@ -314,10 +310,8 @@ impl Attention {
     /// The kernels of `tensor_cores.cu` and `f32.cu`.
     fn compute_anywhere(&self, call: &mut Call<'_>, operands: &Operands) -> ort::Result<()> {
         let (tiling, sizes) = (operands.tiling, operands.tiling.sizes);
-        let allocator = call.allocator()?;
-        let keys = scratch(&allocator, sizes.batch * sizes.keys() * KEY_RECORD)?;
-        let tables = scratch(&allocator, sizes.heads * tiling.table())?;
-        let (keys, tables) = (keys.as_ptr(), tables.as_ptr());
+        let keys = call.scratch(sizes.batch * sizes.keys() * KEY_RECORD)?;
+        let tables = call.scratch(sizes.heads * tiling.table())?;
         let count = sizes.batch * sizes.keys() + sizes.heads * tiling.table();
         self.start(
             call,
