@@ -9,7 +9,9 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mpnet_runtime::collective::{self, Collective, Kind, Opening, Rendezvous, Whole, mpi};
+use mpnet_runtime::collective::{
+    self, Collective, Kind, Opening, Reduction, Rendezvous, Whole, mpi,
+};
 use mpnet_runtime::library::{self, InstallOptions};
 
 /// The launcher of whichever MPI is here; this project's own choice is fetched where none is.
@@ -65,12 +67,13 @@ fn join(world_size: Option<usize>, timeout: u64) -> collective::Result<Arc<dyn C
         Some("rccl") => Kind::Rccl,
         Some(other) => panic!("RANKS_KIND={other}"),
     };
-    let rendezvous = match &folder {
-        Some(folder) => Rendezvous::Folder {
+    let rendezvous = match (variable("RANKS_ADDRESS"), &folder) {
+        (Some(address), _) => Rendezvous::Address(address),
+        (None, Some(folder)) => Rendezvous::Folder {
             path: folder.clone(),
             key: variable("RANKS_KEY").unwrap_or_default(),
         },
-        None => Rendezvous::Mpi,
+        (None, None) => Rendezvous::Mpi,
     };
     let device = variable("RANKS_DEVICE").and_then(|text| text.parse().ok());
     collective::open(Opening {
@@ -207,6 +210,82 @@ fn another_world_is_refused() {
     );
 }
 
+/// Sums what two or more GPUs have in their own memory, and says how long that takes.
+#[test]
+#[ignore = "for GPUs, by hand"]
+fn rank_on_gpus() {
+    use cudarc::driver::{CudaContext, result, sys};
+    const LEN: usize = 109_600_000 / 256 * 256;
+    let ranks = join(None, 60).unwrap();
+    let (rank, size) = (ranks.rank(), ranks.world_size());
+    let device = std::env::var("RANKS_DEVICE").unwrap().parse().unwrap();
+    CudaContext::new(device).unwrap().bind_to_thread().unwrap();
+    // SAFETY: the memory is this test's own, and as long as what is copied.
+    let memory = unsafe { result::malloc_sync(4 * LEN) }.unwrap();
+    let fill = |address: sys::CUdeviceptr| {
+        let values: Vec<f32> = (0..LEN).map(|i| (i % 1000 + rank) as f32).collect();
+        // SAFETY: as above.
+        unsafe { result::memcpy_htod_sync(address, &values) }.unwrap();
+    };
+    let read = || {
+        let mut values = vec![0.0_f32; LEN];
+        // SAFETY: as above.
+        unsafe { result::memcpy_dtoh_sync(&mut values, memory) }.unwrap();
+        values
+    };
+    let sum = |i: usize| (size * (i % 1000) + size * (size - 1) / 2) as f32;
+    let whole = collective::Buffer {
+        pointer: memory as *mut _,
+        len: LEN,
+        element: collective::Element::F32,
+        memory: collective::Memory::Device,
+    };
+    // Segments as a model has them.
+    let segments: Vec<_> = (0..8)
+        .map(|i| whole.part(i * (LEN / 8), LEN / 8).unwrap())
+        .collect();
+    // SAFETY: nothing else uses the memory, here and below.
+    let all_reduce = |buffers: &[_]| unsafe { ranks.all_reduce(buffers, Reduction::Sum) }.unwrap();
+    // SAFETY: as above.
+    let reduce_scatter = || unsafe { ranks.reduce_scatter(&[whole]) }.unwrap();
+    // SAFETY: as above.
+    let all_gather = || unsafe { ranks.all_gather(&[whole]) }.unwrap();
+    fill(memory);
+    all_reduce(&segments);
+    assert!(read().iter().enumerate().all(|(i, &value)| value == sum(i)));
+    fill(memory);
+    reduce_scatter();
+    let part = LEN / size;
+    let found = read();
+    assert!((rank * part..(rank + 1) * part).all(|i| found[i] == sum(i)));
+    all_gather();
+    assert!(read().iter().enumerate().all(|(i, &value)| value == sum(i)));
+
+    let time = |what: &str, run: &dyn Fn()| {
+        let mut times: Vec<f64> = (0..20)
+            .map(|_| {
+                ranks.barrier().unwrap();
+                let start = std::time::Instant::now();
+                run();
+                1000.0 * start.elapsed().as_secs_f64()
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        if rank == 0 {
+            println!("{what}: median {:.3} ms, least {:.3}", times[10], times[0]);
+        }
+    };
+    time("all_reduce of 8 segments", &|| all_reduce(&segments));
+    time("all_reduce of one buffer", &|| all_reduce(&[whole]));
+    time("reduce_scatter", &reduce_scatter);
+    time("all_gather", &all_gather);
+    time("sum of 4 doubles of the host", &|| {
+        ranks.sum(&mut [1.0_f64; 4]).unwrap()
+    });
+    ranks.finish().unwrap();
+    println!("done: {} rank {rank} of {size}", ranks.description());
+}
+
 // SAFETY: the C library's function of that name.
 unsafe extern "C" {
     fn raise(signal: i32) -> i32;
@@ -218,7 +297,9 @@ const SIGSTOP: i32 = 19;
 #[test]
 #[ignore = "a rank of the tests of trouble"]
 fn rank_in_trouble() {
-    let ranks = join(None, 3).unwrap();
+    let timeout = std::env::var("RANKS_TIMEOUT").ok();
+    let timeout = timeout.and_then(|text| text.parse().ok());
+    let ranks = join(None, timeout.unwrap_or(3)).unwrap();
     for update in 0..1_000_000 {
         ranks.set_update(update);
         if update == 20 && ranks.rank() == 1 {

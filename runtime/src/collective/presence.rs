@@ -164,7 +164,7 @@ impl Presence {
             .filter(|left| next != self.rank && self.is_gone(&left.process))
             .map(|left| {
                 format!(
-                    "{} is gone: its process {} ended without a word after update {}",
+                    "{} is gone: its process {} ended without a word; its last is of update {}",
                     self.name(next),
                     left.process.id,
                     left.word.update
@@ -187,7 +187,7 @@ impl Presence {
                 }
                 Some(left) if left.word.calls < own.calls || left.word.operation.is_none() => {
                     Some(format!(
-                        "{} has not come: it is at update {} (process {})",
+                        "{} has not come: its last word is of update {} (process {})",
                         self.name(rank),
                         left.word.update,
                         left.process.id
@@ -302,7 +302,7 @@ mod tests {
         let [zero, mut one] = pair(folder.path());
         let behind = zero.behind(&word(4));
         assert!(
-            behind.contains("rank 1 on b has not come: it is at update 7"),
+            behind.contains("rank 1 on b has not come: its last word is of update 7"),
             "{behind}"
         );
         one.leave(&word(4));

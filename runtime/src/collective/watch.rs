@@ -124,6 +124,9 @@ impl Shared {
         let word = self.word();
         let waiting = *held(&self.current);
         let mut presence = held(&self.presence);
+        if self.finished.load(Ordering::SeqCst) {
+            return;
+        }
         if let Some(presence) = presence.as_mut() {
             presence.leave(&word);
             if let Some(missing) = presence.missing() {
@@ -290,6 +293,8 @@ impl Collective for Watched {
     }
 
     fn abort(&self, reason: &str) {
+        // From here on this process ends by itself, with its own exit code.
+        self.watch.shared.finished.store(true, Ordering::SeqCst);
         if let Some(presence) = held(&self.watch.shared.presence).as_mut() {
             presence.fail(reason);
         }
