@@ -22,9 +22,7 @@ LICENCES = {
     "MPL-2.0",
 }  # fmt: skip
 # Advisories that do not concern this program, and why.
-ACCEPTED = {
-    "RUSTSEC-2024-0437": "protobuf 3.4.0's parser: nothing is parsed with it (graphs/Cargo.toml)",
-}
+ACCEPTED = {}
 failed = False
 
 

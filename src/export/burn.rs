@@ -1,6 +1,6 @@
 //! A Cargo package that turns the exported model into a Burn module when it is built, by `burn-onnx`.
 //!
-//! `burn-onnx` is not linked here: it needs a later protobuf than the one that ONNX is written with.
+//! `burn-onnx` is not linked here: it is the package's own build that reads the model.
 
 use super::ExportError;
 use std::fs;

@@ -229,7 +229,7 @@ mod tests {
     use crate::model::config::ModelConfig;
     use crate::model::task::{CORRECT, LOGITS, LOSS_SUM};
     use crate::model::testing::{smallest, tiny};
-    use crate::onnx::conformance::{check, decode, listing};
+    use crate::onnx::conformance::{check, graph_of, listing};
     use crate::ops::Kernel;
     use crate::ops::testing::kernels_of;
 
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    fn value_names(values: &[onnx_protobuf::ValueInfoProto]) -> Vec<String> {
+    fn value_names(values: &[crate::onnx::proto::ValueInfoProto]) -> Vec<String> {
         values.iter().map(|v| v.name.clone()).collect()
     }
 
@@ -303,12 +303,12 @@ mod tests {
         let masks: Vec<String> = sites.iter().map(|s| s.name.clone()).collect();
         assert_eq!(masks.len(), 1 + 2 * 4);
 
-        let training = decode(&artifacts.training);
+        let training = graph_of(&artifacts.training);
         let scale = [names::LOSS_SCALE.to_owned()];
         let buffers = each("", "_grad.accumulation.buffer");
         let reset = ["lazy_reset_grad".to_owned()];
         let expected = [&batch[..], &masks, &scale, &parameters, &buffers, &reset].concat();
-        assert_eq!(value_names(&training.graph.input), expected);
+        assert_eq!(value_names(&training.input), expected);
         let user = [names::LOSS, LOSS_SUM, CORRECT, names::GRADIENT_NORM].map(String::from);
         let flags = each("", "_grad.accumulation.out");
         let exposed: Vec<String> = model
@@ -316,16 +316,13 @@ mod tests {
             .map(|name| names::exposed_gradient(name))
             .collect();
         let expected = [&user[..], &exposed, &flags].concat();
-        assert_eq!(value_names(&training.graph.output), expected);
+        assert_eq!(value_names(&training.output), expected);
 
-        let eval = decode(&artifacts.eval);
-        assert_eq!(
-            value_names(&eval.graph.input),
-            [&batch[..], &parameters].concat()
-        );
-        assert_eq!(value_names(&eval.graph.output), [LOSS_SUM, CORRECT, LOGITS]);
+        let eval = graph_of(&artifacts.eval);
+        assert_eq!(value_names(&eval.input), [&batch[..], &parameters].concat());
+        assert_eq!(value_names(&eval.output), [LOSS_SUM, CORRECT, LOGITS]);
 
-        let optimizer = decode(&artifacts.optimizer);
+        let optimizer = graph_of(&artifacts.optimizer);
         let expected = [
             "learning_rate",
             "step",
@@ -334,8 +331,8 @@ mod tests {
             "first_order_moments",
             "second_order_moments",
         ];
-        assert_eq!(value_names(&optimizer.graph.input), expected);
-        assert_eq!(optimizer.graph.output.len(), 1);
+        assert_eq!(value_names(&optimizer.input), expected);
+        assert_eq!(optimizer.output.len(), 1);
         Ok(())
     }
 
@@ -388,7 +385,7 @@ mod tests {
         let Randomness::Factors(factors) = &artifacts.dropout else {
             panic!("masks would be copied to the device");
         };
-        let inputs = value_names(&decode(&artifacts.training).graph.input);
+        let inputs = value_names(&graph_of(&artifacts.training).input);
         for factor in factors {
             assert!(inputs.contains(&factor.name), "{}", factor.name);
         }

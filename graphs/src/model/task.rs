@@ -168,8 +168,8 @@ mod tests {
         let plan = compile(&task, &options)?.plan;
         let names: Vec<&str> = plan.slots.iter().map(|slot| slot.name.as_str()).collect();
         assert_eq!(names, ["slope"]);
-        let step = crate::onnx::conformance::decode(&plan.models.step);
-        let outputs: Vec<&str> = step.graph.output.iter().map(|o| o.name.as_str()).collect();
+        let step = crate::onnx::conformance::graph_of(&plan.models.step);
+        let outputs: Vec<&str> = step.output.iter().map(|o| o.name.as_str()).collect();
         assert_eq!(
             outputs,
             ["loss", LOSS_SUM, "error_sum", "gradient.slope.new"]

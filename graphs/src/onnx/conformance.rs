@@ -3,13 +3,13 @@
 use super::emitter::CONTRIB_DOMAIN;
 use super::kernel::Kernel;
 use super::model::{IR_VERSION, OPSET};
-use mpnet_plan::OWN_DOMAIN;
-use onnx_protobuf::tensor_shape_proto::dimension;
-use onnx_protobuf::{
-    AttributeProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto, attribute_proto,
-    tensor_proto, type_proto,
+use super::presence;
+use super::proto::{
+    AttributeProto, AttributeType, DataType, DimensionValue, GraphProto, ModelProto, NodeProto,
+    TensorProto, TypeValue, ValueInfoProto,
 };
-use protobuf::Enum;
+use mpnet_plan::OWN_DOMAIN;
+use prost::Message;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
@@ -101,14 +101,19 @@ const STANDARD: &[Standard] = &[
     standard("Where", 16, 3..=3, &[]),
 ];
 
-/// Decodes a model that this crate emitted.
-pub(crate) fn decode(model: &[u8]) -> ModelProto {
-    ModelProto::parse_from_bytes(model).expect("a protobuf model")
+fn decode(model: &[u8]) -> ModelProto {
+    ModelProto::decode(model).expect("a protobuf model")
+}
+
+/// The graph of a model that this crate emitted.
+pub(crate) fn graph_of(model: &[u8]) -> GraphProto {
+    decode(model).graph.expect("a graph")
 }
 
 /// Checks versions, that every node is one of the declared opset in a form which that has or has one of
 /// the kernels `declared`, and that values are defined before their use and once.
 pub(crate) fn check(model: &[u8], declared: &[Kernel]) {
+    presence::check(model);
     let model = decode(model);
     assert_eq!(model.ir_version, IR_VERSION);
     let opsets: Vec<(&str, i64)> = model
@@ -117,11 +122,11 @@ pub(crate) fn check(model: &[u8], declared: &[Kernel]) {
         .map(|o| (o.domain.as_str(), o.version))
         .collect();
     let mut expected = vec![("", OPSET), (CONTRIB_DOMAIN, 1)];
-    if model.graph.node.iter().any(|n| n.domain == OWN_DOMAIN) {
+    let graph = model.graph.as_ref().expect("a graph");
+    if graph.node.iter().any(|n| n.domain == OWN_DOMAIN) {
         expected.push((OWN_DOMAIN, 1));
     }
     assert_eq!(opsets, expected);
-    let graph = &model.graph;
     let mut defined = HashSet::new();
     let inputs = graph.input.iter().map(|i| &i.name);
     for name in inputs.chain(graph.initializer.iter().map(|i| &i.name)) {
@@ -187,7 +192,7 @@ fn check_node(node: &NodeProto, declared: &[Kernel]) {
 /// A model as text: versions, inputs, outputs and nodes, one a line.
 pub(crate) fn listing(model: &[u8]) -> String {
     let model = decode(model);
-    let graph = &model.graph;
+    let graph = model.graph.as_ref().expect("a graph");
     let mut lines = vec![format!("{}, IR version {}", graph.name, model.ir_version)];
     for opset in &model.opset_import {
         lines.push(format!("opset '{}' {}", opset.domain, opset.version));
@@ -218,44 +223,45 @@ pub(crate) fn listing(model: &[u8]) -> String {
 
 /// Element type and shape of an input or output; a sequence's are its elements'.
 fn ty(value: &ValueInfoProto) -> String {
-    let (tensor, around) = match &value.type_.value {
-        Some(type_proto::Value::TensorType(tensor)) => (tensor.clone(), ["", ""]),
-        Some(type_proto::Value::SequenceType(sequence)) => {
-            (sequence.elem_type.tensor_type().clone(), ["seq(", ")"])
-        }
-        other => panic!("{} is {other:?}", value.name),
+    let (ty, around) = match &value.r#type.value {
+        Some(TypeValue::Sequence(sequence)) => (&sequence.elem_type, ["seq(", ")"]),
+        _ => (&value.r#type, ["", ""]),
+    };
+    let Some(TypeValue::Tensor(tensor)) = &ty.value else {
+        panic!("{} is {ty:?}", value.name);
     };
     let dims: Vec<String> = tensor
         .shape
-        .dim
         .iter()
+        .flat_map(|shape| &shape.dim)
         .map(|dim| match &dim.value {
-            Some(dimension::Value::DimValue(n)) => n.to_string(),
-            Some(dimension::Value::DimParam(name)) => name.clone(),
-            other => panic!("{} has a dimension {other:?}", value.name),
+            Some(DimensionValue::Size(n)) => n.to_string(),
+            Some(DimensionValue::Name(name)) => name.clone(),
+            None => panic!("{} has a dimension without size or name", value.name),
         })
         .collect();
-    let element = tensor_proto::DataType::from_i32(tensor.elem_type).expect("a known type");
-    format!("{}{element:?}[{}]{}", around[0], dims.join(", "), around[1])
+    let element = format!("{:?}", tensor.elem_type()).to_uppercase();
+    format!("{}{element}[{}]{}", around[0], dims.join(", "), around[1])
 }
 
 /// The values of an initializer that has only a few.
 fn few_values(tensor: &TensorProto) -> String {
+    let raw_data = tensor.raw_data.as_deref().unwrap_or_default();
     let numbers = |width: usize, number: fn(&[u8]) -> String| -> Vec<String> {
-        tensor.raw_data.chunks_exact(width).map(number).collect()
+        raw_data.chunks_exact(width).map(number).collect()
     };
-    let values = match tensor_proto::DataType::from_i32(tensor.data_type) {
-        Some(tensor_proto::DataType::FLOAT) => numbers(4, |b| {
+    let values = match tensor.data_type() {
+        DataType::Float => numbers(4, |b| {
             f32::from_le_bytes([b[0], b[1], b[2], b[3]]).to_string()
         }),
-        Some(tensor_proto::DataType::INT64) => numbers(8, |b| {
+        DataType::Int64 => numbers(8, |b| {
             b.iter()
                 .rev()
                 .fold(0, |n, &b| (n << 8) | i64::from(b))
                 .to_string()
         }),
-        Some(tensor_proto::DataType::UINT8) => numbers(1, |b| b[0].to_string()),
-        Some(tensor_proto::DataType::BOOL) => numbers(1, |b| (b[0] != 0).to_string()),
+        DataType::Uint8 => numbers(1, |b| b[0].to_string()),
+        DataType::Bool => numbers(1, |b| (b[0] != 0).to_string()),
         other => panic!("{} is {other:?}", tensor.name),
     };
     let elements: i64 = tensor.dims.iter().product();
@@ -272,13 +278,12 @@ fn few_values(tensor: &TensorProto) -> String {
 }
 
 fn attribute(attribute: &AttributeProto) -> String {
-    use attribute_proto::AttributeType;
-    let value = match attribute.type_.enum_value() {
-        Ok(AttributeType::INT) => attribute.i.to_string(),
-        Ok(AttributeType::INTS) => format!("{:?}", attribute.ints),
-        Ok(AttributeType::FLOAT) => attribute.f.to_string(),
-        Ok(AttributeType::STRING) => String::from_utf8_lossy(&attribute.s).into_owned(),
-        other => panic!("{} is {other:?}", attribute.name),
+    let value = match attribute.r#type() {
+        AttributeType::Int => attribute.i().to_string(),
+        AttributeType::Ints => format!("{:?}", attribute.ints),
+        AttributeType::Float => attribute.f().to_string(),
+        AttributeType::String => String::from_utf8_lossy(attribute.s()).into_owned(),
+        AttributeType::Undefined => panic!("{} has no type", attribute.name),
     };
     format!(" {}={value}", attribute.name)
 }

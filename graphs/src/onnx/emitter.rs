@@ -1,9 +1,9 @@
 //! Collects the ONNX nodes and initializers of one graph while its operators are emitted.
 
+use super::proto::{AttributeProto, AttributeType, DataLocation, DataType, NodeProto, TensorProto};
 use super::usage::OperatorUse;
 use crate::ir::{DType, Dim, Graph, Operation, Symbol, Type};
 use mpnet_plan::{KernelId, OWN_DOMAIN, SizeInput};
-use onnx_protobuf::{AttributeProto, NodeProto, TensorProto, attribute_proto, tensor_proto};
 use std::collections::{BTreeMap, HashMap};
 
 /// Domain of ONNX Runtime's own operators.
@@ -20,45 +20,45 @@ pub enum Attribute {
 
 impl Attribute {
     fn proto(self, name: &str) -> AttributeProto {
-        use attribute_proto::AttributeType;
         let mut proto = AttributeProto {
             name: name.to_owned(),
             ..AttributeProto::default()
         };
-        proto.type_ = match self {
+        let kind = match self {
             Attribute::Int(i) => {
-                proto.i = i;
-                AttributeType::INT
+                proto.i = Some(i);
+                AttributeType::Int
             }
             Attribute::Ints(ints) => {
                 proto.ints = ints;
-                AttributeType::INTS
+                AttributeType::Ints
             }
             Attribute::Float(f) => {
-                proto.f = f;
-                AttributeType::FLOAT
+                proto.f = Some(f);
+                AttributeType::Float
             }
             Attribute::Text(text) => {
-                proto.s = text.as_bytes().to_vec();
-                AttributeType::STRING
+                proto.s = Some(text.as_bytes().to_vec());
+                AttributeType::String
             }
-        }
-        .into();
+        };
+        proto.set_type(kind);
         proto
     }
 }
 
 /// The number of an element type in ONNX's `TensorProto.DataType`.
 pub fn onnx_type(dtype: DType) -> i32 {
-    match dtype {
-        DType::F32 => tensor_proto::DataType::FLOAT as i32,
-        DType::BF16 => tensor_proto::DataType::BFLOAT16 as i32,
-        DType::F16 => tensor_proto::DataType::FLOAT16 as i32,
-        DType::U32 => tensor_proto::DataType::UINT32 as i32,
-        DType::I64 => tensor_proto::DataType::INT64 as i32,
-        DType::U8 => tensor_proto::DataType::UINT8 as i32,
-        DType::Bool => tensor_proto::DataType::BOOL as i32,
-    }
+    let of_onnx = match dtype {
+        DType::F32 => DataType::Float,
+        DType::BF16 => DataType::Bfloat16,
+        DType::F16 => DataType::Float16,
+        DType::U32 => DataType::Uint32,
+        DType::I64 => DataType::Int64,
+        DType::U8 => DataType::Uint8,
+        DType::Bool => DataType::Bool,
+    };
+    of_onnx as i32
 }
 
 /// The size of a symbol, read off an input when the graph runs.
@@ -244,7 +244,6 @@ impl Emitter {
             input: inputs.to_vec(),
             output: outputs.to_vec(),
             attribute: attributes.into_iter().map(|(n, a)| a.proto(n)).collect(),
-            ..NodeProto::default()
         };
         let element = |value: Option<&String>| value.and_then(|v| self.elements.get(v)).copied();
         match (element(typed_by), element(outputs.first())) {
@@ -349,11 +348,7 @@ impl Emitter {
 
     /// `x` of one element without its dimensions.
     pub fn scalar(&mut self, x: &str, outputs: &[String]) {
-        if self.size_inputs.is_some() {
-            return self.standard("Squeeze", &[x.to_owned()], outputs);
-        }
-        let empty = self.indices(&[]);
-        self.standard("Reshape", &[x.to_owned(), empty], outputs);
+        self.standard("Squeeze", &[x.to_owned()], outputs);
     }
 
     /// A constant tensor under a given name.
@@ -387,8 +382,9 @@ impl Emitter {
             name: name.to_owned(),
             data_type: onnx_type(dtype),
             dims: shape.iter().map(|&d| d as i64).collect(),
-            raw_data,
-            ..TensorProto::default()
+            raw_data: Some(raw_data),
+            external_data: Vec::new(),
+            data_location: DataLocation::Default as i32,
         });
     }
 
@@ -469,8 +465,7 @@ impl Emitter {
             return Ok(name);
         }
         let vector = self.dims(std::slice::from_ref(dim))?;
-        let empty = self.indices(&[]);
-        Ok(self.apply("Reshape", &[vector, empty]))
+        Ok(self.apply("Squeeze", &[vector]))
     }
 
     /// The second input of a Reshape: -1 stands for one symbolic dimension.

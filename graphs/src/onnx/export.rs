@@ -2,11 +2,12 @@
 
 use super::emitter::{Attribute, Emit, Emitter, onnx_type};
 use super::model::{Body, body, value_info_named};
-use crate::ir::{DType, Graph, GraphError, verify};
-use onnx_protobuf::{
-    GraphProto, Message, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-    tensor_proto,
+use super::proto::{
+    DataLocation, DataType, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorProto,
 };
+use super::write::write;
+use crate::ir::{DType, Graph, GraphError, verify};
 use std::io::Write;
 
 /// Smaller tensors stay in the model's own file.
@@ -60,10 +61,6 @@ pub fn export<O: Emit>(
     outside: &mut dyn Write,
 ) -> Result<(), GraphError> {
     verify(graph, "the last pass, ready to export")?;
-    let failed = |reason: String| GraphError::Emit {
-        op: "model",
-        reason,
-    };
     let mut store = Store {
         file: options.outside.clone(),
         outside,
@@ -82,7 +79,7 @@ pub fn export<O: Emit>(
         match parameter(&name)? {
             Encoded::Plain(bytes) => store.add(&name, onnx_type(ty.dtype), &dims, bytes)?,
             Encoded::Int8 { values, scales } => {
-                let int8 = tensor_proto::DataType::INT8 as i32;
+                let int8 = DataType::Int8 as i32;
                 let (stored, scale) = (format!("{name}.int8"), format!("{name}.scale"));
                 let axis = dims.len().saturating_sub(1);
                 let count = scales.len() as i64;
@@ -101,10 +98,12 @@ pub fn export<O: Emit>(
     let Body { emitter, names } = body(graph, emitter)?;
     let info = |name: &str, id| value_info_named(name, graph.ty(id), options.dims);
     let inputs = graph.inputs().iter();
+    let mut initializer = store.tensors;
+    initializer.extend(emitter.initializers);
     let proto = GraphProto {
         name: name.to_owned(),
         node: emitter.nodes,
-        initializer: [store.tensors, emitter.initializers].concat(),
+        initializer,
         input: inputs.map(|v| info(&names[v.0], *v)).collect(),
         output: graph.outputs().iter().map(|(n, v)| info(n, *v)).collect(),
         ..GraphProto::default()
@@ -113,25 +112,21 @@ pub fn export<O: Emit>(
         ir_version: ir_version(options.opset),
         producer_name: "mpnet".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        graph: Some(proto),
         opset_import: vec![OperatorSetIdProto {
+            domain: String::new(),
             version: options.opset,
-            ..OperatorSetIdProto::default()
         }],
-        metadata_props: options
-            .metadata
-            .iter()
-            .map(|(key, value)| StringStringEntryProto {
-                key: key.clone(),
-                value: value.clone(),
-                ..StringStringEntryProto::default()
-            })
-            .collect(),
-        graph: Some(proto).into(),
-        ..ModelProto::default()
+        metadata_props: options.metadata.iter().map(entry).collect(),
     };
-    proto
-        .write_to_writer(model)
-        .map_err(|e| failed(e.to_string()))
+    write(proto, model)
+}
+
+fn entry((key, value): &(String, String)) -> StringStringEntryProto {
+    StringStringEntryProto {
+        key: key.clone(),
+        value: value.clone(),
+    }
 }
 
 /// The initializers, some of them elsewhere.
@@ -161,7 +156,7 @@ impl Store<'_> {
             .clone()
             .filter(|_| bytes.len() >= SMALLEST_OUTSIDE)
         {
-            None => tensor.raw_data = bytes,
+            None => tensor.raw_data = Some(bytes),
             Some(file) => {
                 let start = self.offset.next_multiple_of(ALIGNMENT);
                 let gap = vec![0; (start - self.offset) as usize];
@@ -172,17 +167,15 @@ impl Store<'_> {
                         op: "model",
                         reason: format!("writing {file}: {e}"),
                     })?;
-                let entry = |key: &str, value: String| StringStringEntryProto {
-                    key: key.to_owned(),
-                    value,
-                    ..StringStringEntryProto::default()
-                };
-                tensor.data_location = tensor_proto::DataLocation::EXTERNAL.into();
-                tensor.external_data = vec![
-                    entry("location", file),
-                    entry("offset", start.to_string()),
-                    entry("length", bytes.len().to_string()),
+                let place = [
+                    ("location", file),
+                    ("offset", start.to_string()),
+                    ("length", bytes.len().to_string()),
                 ];
+                tensor.set_data_location(DataLocation::External);
+                tensor.external_data = place
+                    .map(|(key, value)| entry(&(key.to_owned(), value)))
+                    .into();
                 self.offset = start + bytes.len() as u64;
             }
         }

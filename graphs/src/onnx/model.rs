@@ -1,13 +1,14 @@
 //! A whole ONNX model from a graph.
 
 use super::emitter::{CONTRIB_DOMAIN, Emit, Emitter, onnx_type};
+use super::proto::{
+    Dimension, DimensionValue, GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto,
+    TensorType, TypeProto, TypeValue, ValueInfoProto,
+};
 use super::usage::OperatorUse;
+use super::write::write;
 use crate::ir::{DType, Dim, Graph, GraphError, Symbol, Type, ValueId, verify};
 use mpnet_plan::{KernelId, OWN_DOMAIN, SizeInput};
-use onnx_protobuf::{
-    GraphProto, Message, ModelProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
-    tensor_shape_proto, type_proto,
-};
 use std::collections::BTreeMap;
 
 /// Version of the standard operators in every emitted model: the oldest that has what is emitted,
@@ -191,7 +192,6 @@ pub(crate) fn serialize(graph: GraphProto) -> Result<Vec<u8>, GraphError> {
     let opset = |domain: &str, version: i64| OperatorSetIdProto {
         domain: domain.to_owned(),
         version,
-        ..OperatorSetIdProto::default()
     };
     let mut domains = vec![opset("", OPSET), opset(CONTRIB_DOMAIN, 1)];
     if graph.node.iter().any(|node| node.domain == OWN_DOMAIN) {
@@ -201,14 +201,13 @@ pub(crate) fn serialize(graph: GraphProto) -> Result<Vec<u8>, GraphError> {
         ir_version: IR_VERSION,
         producer_name: env!("CARGO_PKG_NAME").to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        graph: Some(graph),
         opset_import: domains,
-        graph: Some(graph).into(),
-        ..ModelProto::default()
+        metadata_props: Vec::new(),
     };
-    model.write_to_bytes().map_err(|e| GraphError::Emit {
-        op: "model",
-        reason: e.to_string(),
-    })
+    let mut bytes = Vec::new();
+    write(model, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// The declaration of a graph's input or output.
@@ -232,35 +231,23 @@ pub(super) fn value_info_named(name: &str, ty: &Type, dims: [&str; 2]) -> ValueI
 }
 
 fn declared(name: &str, ty: &Type, dim_name: impl Fn(&Dim) -> String) -> ValueInfoProto {
-    use tensor_shape_proto::{Dimension, dimension};
-    let dims = ty
-        .shape
-        .iter()
-        .map(|dim| Dimension {
-            value: Some(match dim.as_const() {
-                Some(n) => dimension::Value::DimValue(n as i64),
-                None => dimension::Value::DimParam(dim_name(dim)),
-            }),
-            ..Dimension::default()
-        })
-        .collect();
-    let tensor = type_proto::Tensor {
+    let dims = ty.shape.iter().map(|dim| Dimension {
+        value: Some(match dim.as_const() {
+            Some(n) => DimensionValue::Size(n as i64),
+            None => DimensionValue::Name(dim_name(dim)),
+        }),
+    });
+    let tensor = TensorType {
         elem_type: onnx_type(ty.dtype),
-        shape: Some(onnx_protobuf::TensorShapeProto {
-            dim: dims,
-            ..Default::default()
-        })
-        .into(),
-        ..type_proto::Tensor::default()
+        shape: Some(TensorShapeProto {
+            dim: dims.collect(),
+        }),
     };
     ValueInfoProto {
         name: name.to_owned(),
-        type_: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..TypeProto::default()
-        })
-        .into(),
-        ..ValueInfoProto::default()
+        r#type: TypeProto {
+            value: Some(TypeValue::Tensor(tensor)),
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which operators an emitted graph uses, on which element types.
 
+use super::proto::NodeProto;
 use crate::ir::DType;
-use onnx_protobuf::NodeProto;
 
 /// An operator with the element type by which its kernel is chosen.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +34,7 @@ impl OperatorUse {
             dtype,
             result,
             open_sizes,
-            adds: attributes.any(|a| a.name == "reduction" && a.s == b"add"),
+            adds: attributes.any(|a| a.name == "reduction" && a.s.as_deref() == Some(b"add")),
             outputs: node.output.len(),
         }
     }

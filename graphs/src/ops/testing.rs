@@ -445,7 +445,7 @@ impl Example {
                 Kernel::Contrib(name) | Kernel::Training(name) => name,
                 Kernel::Own(kernel) => kernel.op_type(),
             };
-            let nodes = conformance::decode(&model).graph.node.clone();
+            let nodes = conformance::graph_of(&model).node;
             assert!(nodes.iter().any(|n| n.op_type == named), "{:?}", self.op);
         }
         let refuse = |_: &Op| Err("no kernel".to_owned());

@@ -7,7 +7,9 @@
 use crate::ir::{DType, Dim, GraphError, Type};
 use crate::onnx::emitter::{Attribute, Emitter, onnx_type};
 use crate::onnx::model::{serialize, value_info};
-use onnx_protobuf::{GraphProto, TypeProto, ValueInfoProto, type_proto};
+use crate::onnx::proto::{
+    GraphProto, SequenceType, TensorType, TypeProto, TypeValue, ValueInfoProto,
+};
 
 pub use mpnet_plan::AdamW;
 
@@ -94,24 +96,19 @@ pub fn optimizer_model(adamw: &AdamW) -> Result<Vec<u8>, GraphError> {
 
 /// A `seq(tensor(float))`.
 fn tensor_sequence(name: &str) -> ValueInfoProto {
-    let element = TypeProto {
-        value: Some(type_proto::Value::TensorType(type_proto::Tensor {
-            elem_type: onnx_type(DType::F32),
-            ..type_proto::Tensor::default()
-        })),
-        ..TypeProto::default()
-    };
-    let sequence = type_proto::Sequence {
-        elem_type: Some(element).into(),
-        ..type_proto::Sequence::default()
+    let element = TypeValue::Tensor(TensorType {
+        elem_type: onnx_type(DType::F32),
+        shape: None,
+    });
+    let elements = SequenceType {
+        elem_type: TypeProto {
+            value: Some(element),
+        },
     };
     ValueInfoProto {
         name: name.to_owned(),
-        type_: Some(TypeProto {
-            value: Some(type_proto::Value::SequenceType(sequence)),
-            ..TypeProto::default()
-        })
-        .into(),
-        ..ValueInfoProto::default()
+        r#type: TypeProto {
+            value: Some(TypeValue::Sequence(Box::new(elements))),
+        },
     }
 }

@@ -559,7 +559,7 @@ fn checkpointing_keeps_less() {
 /// ONNX Runtime would hold a result that no node reads until the run is over.
 #[test]
 fn no_large_result_of_a_kernel_of_ours_is_left_unread() {
-    use onnx_protobuf::{Message, ModelProto};
+    use crate::onnx::conformance::graph_of;
     use std::collections::HashSet;
     let config = config(Activation::Gelu, false);
     for gradient_checkpointing in [false, true] {
@@ -569,7 +569,7 @@ fn no_large_result_of_a_kernel_of_ours_is_left_unread() {
         };
         let plan = compile(&config, &options).unwrap().plan;
         for bytes in [plan.models.step, plan.models.evaluation] {
-            let graph = ModelProto::parse_from_bytes(&bytes).unwrap().graph.unwrap();
+            let graph = graph_of(&bytes);
             let read = graph.node.iter().flat_map(|node| &node.input);
             let read = read.chain(graph.output.iter().map(|output| &output.name));
             let read: HashSet<&String> = read.collect();
