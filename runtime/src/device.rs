@@ -58,6 +58,37 @@ pub fn nvidia_capability(device_id: i32) -> Option<(i32, i32)> {
     Some((major, minor))
 }
 
+/// How two GPUs reach each other's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Directly, atomics included: NVLink.
+    NvLink,
+    /// Directly, over PCIe.
+    Peer,
+    /// By way of the host.
+    Host,
+}
+
+/// How two NVIDIA GPUs are connected; none where one of them or the driver is missing.
+pub fn nvidia_link(one: i32, other: i32) -> Option<Link> {
+    use sys::CUdevice_P2PAttribute as Attribute;
+    let (one, other) = (nvidia_device(one)?, nvidia_device(other)?);
+    let has = |attribute| {
+        let mut value = 0;
+        // SAFETY: a plain query into a live variable.
+        done(unsafe { sys::cuDeviceGetP2PAttribute(&mut value, attribute, one, other) })?;
+        Some(value != 0)
+    };
+    let atomics = has(Attribute::CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED)?;
+    Some(
+        match has(Attribute::CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED)? {
+            true if atomics => Link::NvLink,
+            true => Link::Peer,
+            false => Link::Host,
+        },
+    )
+}
+
 /// The version of CUDA that NVIDIA's driver has, (13, 0) for instance; none without a driver.
 pub fn nvidia_driver() -> Option<(i32, i32)> {
     // SAFETY: loading the driver's library does no more than set it up.

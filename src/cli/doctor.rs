@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::common::OrtArgs;
+use super::doctor_ranks;
 use crate::output::{OutputError, say};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -19,6 +20,9 @@ pub struct DoctorArgs {
     /// Print only the build's providers, a line each, for the doctor that examines the others
     #[arg(long, hide = true)]
     pub providers_only: bool,
+    /// Be a rank of those by which a doctor tries out a library: RANK/SIZE/FOLDER, without a folder for MPI
+    #[arg(long, hide = true)]
+    pub rank_of: Option<String>,
 }
 
 /// What a doctor in another process says of its build's providers, by name; or why it can say nothing.
@@ -44,6 +48,9 @@ impl Elsewhere {
 /// # Errors
 /// There is no build with which this machine can train.
 pub fn run(arguments: &DoctorArgs) -> Result<()> {
+    if let Some(rank) = &arguments.rank_of {
+        return doctor_ranks::be_rank(rank);
+    }
     let report = doctor::examine(&LocateOptions::for_user(arguments.ort.ort.clone())?);
     if arguments.providers_only {
         let answer = answer(&report);
@@ -53,6 +60,7 @@ pub fn run(arguments: &DoctorArgs) -> Result<()> {
     print_cache(&report)?;
     print_build(&report)?;
     print_providers(&report, &elsewhere(&report))?;
+    doctor_ranks::print()?;
     match &report.used {
         Ok(_) => Ok(()),
         Err(_) => bail!("no ONNX Runtime can be used on this machine"),

@@ -5,6 +5,7 @@ pub mod compile;
 pub mod convert;
 pub mod dataset;
 pub mod doctor;
+mod doctor_ranks;
 pub mod eval;
 pub mod exit;
 pub mod export;

@@ -109,6 +109,25 @@ fn doctor_runs_an_op_on_the_cpu() {
 }
 
 #[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn doctor_lets_two_ranks_sum_something() {
+    stdout(&mut mpnet(&repository(""), &["runtime", "install", "mpi"]));
+    let listed = stdout(&mut mpnet(&repository(""), &["runtime", "list"]));
+    assert!(listed.contains("mpich 5.0.2"), "{listed}");
+    let printed = stdout(&mut mpnet(&repository(""), &["doctor"]));
+    let mut lines = printed.lines().skip_while(|line| !line.starts_with("mpi "));
+    let sum = lines.find(|line| line.contains(" over 2 ranks"));
+    assert!(
+        sum.is_some_and(|line| line.contains("works: ")),
+        "{printed}"
+    );
+    assert!(
+        printed.lines().any(|line| line.starts_with("nccl ")),
+        "{printed}"
+    );
+}
+
+#[test]
 fn runtime_names_the_library_and_a_file_that_is_there() {
     let printed = stdout(&mut mpnet(&repository(""), &["runtime", "path"]));
     assert!(Path::new(printed.trim()).is_file(), "{printed}");

@@ -107,6 +107,12 @@ pub enum CollectiveError {
         /// The library.
         library: &'static str,
     },
+    /// A library that adds wrongly.
+    #[error("{library} sums small integers wrongly; it does not fit this machine")]
+    WrongSum {
+        /// The library and its version.
+        library: String,
+    },
     /// A GPU that is not there.
     #[error(
         "there is no GPU {device} here, or its driver is missing; each rank needs one of its own"

@@ -16,7 +16,7 @@ mod watch;
 use std::fmt::{self, Debug};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mpnet_plan::Provider;
 
@@ -153,6 +153,13 @@ pub trait Collective: Send + Sync + Debug {
     /// The library fails.
     fn barrier(&self) -> Result<()>;
 
+    /// How long it takes to sum so many floats over the ranks where [large buffers lie](Self::memory): the least of
+    /// some times.
+    ///
+    /// # Errors
+    /// The library fails, or there is no room.
+    fn time_all_reduce(&self, floats: usize) -> Result<Duration>;
+
     /// Says goodbye, once, after the last collective. Who ends without it has failed: launchers end the others then.
     ///
     /// # Errors
@@ -165,8 +172,44 @@ pub trait Collective: Send + Sync + Debug {
     /// Which update is being made, for messages.
     fn set_update(&self, update: u64);
 
+    /// Says that this rank does something by itself that may take longer than the others would wait for it, such as to
+    /// write a checkpoint, or that it is over. Who waits learns of it through the folder of the ranks' presence.
+    fn set_alone(&self, doing: Option<&str>);
+
     /// What was spent since the start.
     fn spent(&self) -> Spent;
+}
+
+/// The least of some times that a sum over ranks takes.
+fn least(mut run: impl FnMut() -> Result<()>) -> Result<Duration> {
+    const TIMES: usize = 4;
+    let mut least = Duration::MAX;
+    for _ in 0..TIMES {
+        let start = Instant::now();
+        run()?;
+        least = least.min(start.elapsed());
+    }
+    Ok(least)
+}
+
+/// Joins the other ranks, has them sum something that is known, and takes leave: what they met by, and how fast a sum
+/// of so many floats is.
+///
+/// # Errors
+/// They do not meet, or the sum fails or is wrong.
+pub fn try_out(opening: Opening, floats: usize) -> Result<(String, Duration)> {
+    let ranks = open(opening)?;
+    let size = ranks.world_size() as i64;
+    let mut values = [ranks.rank() as i64 + 1, 1];
+    ranks.sum(&mut values)?;
+    if values != [size * (size + 1) / 2, size] {
+        return Err(CollectiveError::WrongSum {
+            library: ranks.description(),
+        });
+    }
+    let time = ranks.time_all_reduce(floats)?;
+    ranks.finish()?;
+    Ok((ranks.description(), time))
 }
 
 /// The one rank of a world of one.

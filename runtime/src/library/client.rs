@@ -12,7 +12,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::error::{Result, io};
-use super::pinned::PinnedWheel;
+use super::pinned_wheel::PinnedWheel;
 
 /// Which kind of client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::{LibraryError, Result, io};
-use super::pinned::PinnedFile;
+use super::pinned_wheel::PinnedFile;
 use crate::digest::sha256_file;
 
 /// Checks that the file at `path` is the pinned one.

@@ -9,7 +9,8 @@ use mpnet_plan::Provider;
 use super::cache::{Cache, Installed, Manifest, cache_folder, library_folder, or_own};
 use super::client::{self, Client, ClientKind, Fetched};
 use super::error::{LibraryError, Result, io};
-use super::pinned::{PinnedWheel, default_wheel};
+use super::pinned::default_wheel;
+use super::pinned_wheel::PinnedWheel;
 use super::{digest, files, wheel};
 use crate::digest::sha256_file;
 

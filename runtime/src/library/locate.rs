@@ -9,7 +9,8 @@ use super::cache::Cache;
 use super::error::{LibraryError, Result};
 use super::files::{files_below, is_wheel, library_in};
 use super::install::{self, InstallOptions};
-use super::pinned::{PinnedWheel, default_wheel, wheel_of};
+use super::pinned::{default_wheel, wheel_of};
+use super::pinned_wheel::PinnedWheel;
 
 /// Where to look for a build.
 #[derive(Debug, Clone)]

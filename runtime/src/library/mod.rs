@@ -23,6 +23,7 @@ mod load;
 mod locate;
 mod pinned;
 mod pinned_libraries;
+mod pinned_wheel;
 #[cfg(target_os = "linux")]
 mod python_symbols;
 mod wheel;
@@ -36,9 +37,8 @@ pub use error::{LibraryError, Result};
 pub use install::{InstallOptions, install};
 pub use load::Loaded;
 pub use locate::{Build, LocateOptions, Origin, locate};
-pub use pinned::{
-    PinnedFile, PinnedWheel, default_wheel, libraries_here, library_of, wheel_of, wheels_here,
-};
+pub use pinned::{default_wheel, libraries_here, library_of, wheel_of, wheels_here};
+pub use pinned_wheel::{PinnedFile, PinnedWheel};
 
 /// Loads what the CUDA provider of the build `library` needs, from the system or from Python wheels.
 ///

@@ -1,6 +1,6 @@
 //! The libraries that join ranks, as this program fetches them.
 
-use super::pinned::{PinnedFile, PinnedWheel};
+use super::pinned_wheel::{PinnedFile, PinnedWheel};
 
 /// Every library that can be fetched.
 pub const LIBRARIES: &[PinnedWheel] = &[

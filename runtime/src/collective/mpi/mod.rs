@@ -11,8 +11,11 @@ use std::ffi::c_int;
 use std::fmt::{self, Debug};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use super::{Buffer, Collective, CollectiveError, Element, Kind, Memory, Reduction, Result, Spent};
+use super::{
+    Buffer, Collective, CollectiveError, Element, Kind, Memory, Reduction, Result, Spent, least,
+};
 use conventions::Constants;
 use functions::Functions;
 
@@ -277,6 +280,12 @@ impl Collective for Mpi {
         self.check("MPI_Barrier", code)
     }
 
+    fn time_all_reduce(&self, floats: usize) -> Result<Duration> {
+        let mut values = vec![0.0_f32; floats];
+        let ranks: &dyn Collective = self;
+        least(|| ranks.sum(&mut values))
+    }
+
     fn finish(&self) -> Result<()> {
         if self.finished.swap(true, Ordering::SeqCst) {
             return Ok(());
@@ -290,6 +299,8 @@ impl Collective for Mpi {
     fn abort(&self, _: &str) {}
 
     fn set_update(&self, _: u64) {}
+
+    fn set_alone(&self, _: Option<&str>) {}
 
     fn spent(&self) -> Spent {
         Spent::default()

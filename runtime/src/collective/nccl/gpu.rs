@@ -10,7 +10,7 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use libloading::Library;
 
 use super::Vendor;
-use crate::collective::{Buffer, CollectiveError, Memory, Result};
+use crate::collective::{Buffer, CollectiveError, Element, Memory, Result};
 
 /// A GPU and a stream of its own on it.
 pub(super) enum Gpu {
@@ -188,11 +188,7 @@ impl Staging {
         let host = |buffer: &&Buffer| buffer.memory == Memory::Host;
         let room = |buffer: &Buffer| buffer.bytes().next_multiple_of(ALIGNMENT);
         let needed: usize = buffers.iter().filter(host).map(room).sum();
-        if needed > self.bytes {
-            self.clear(gpu)?;
-            self.memory = gpu.allocate(needed)?;
-            self.bytes = needed;
-        }
+        self.make_room(gpu, needed)?;
         let mut offset = 0;
         let mut placed = Vec::with_capacity(buffers.len());
         for buffer in buffers {
@@ -214,6 +210,27 @@ impl Staging {
             });
         }
         Ok(placed)
+    }
+
+    fn make_room(&mut self, gpu: &Gpu, bytes: usize) -> Result<()> {
+        if bytes > self.bytes {
+            self.clear(gpu)?;
+            self.memory = gpu.allocate(bytes)?;
+            self.bytes = bytes;
+        }
+        Ok(())
+    }
+
+    /// Room for so many floats, of whatever values.
+    pub(super) fn reserve(&mut self, gpu: &Gpu, floats: usize) -> Result<Buffer> {
+        let element = Element::F32;
+        self.make_room(gpu, floats.saturating_mul(element.bytes()))?;
+        Ok(Buffer {
+            pointer: self.memory,
+            len: floats,
+            element,
+            memory: Memory::Device,
+        })
     }
 
     /// Copies what was placed back to the host.
