@@ -17,7 +17,7 @@ impl dyn Collective + '_ {
     /// The largest of each value over the ranks.
     ///
     /// # Errors
-    /// As for [`sum`](Self::sum).
+    /// As for `sum`.
     pub fn max<T: Whole>(&self, values: &mut [T]) -> Result<()> {
         // SAFETY: the slice is borrowed alone for the call.
         unsafe { self.all_reduce(&[Buffer::of(values)], Reduction::Max) }
@@ -26,7 +26,7 @@ impl dyn Collective + '_ {
     /// The values of every rank, one rank's behind another's.
     ///
     /// # Errors
-    /// As for [`sum`](Self::sum).
+    /// As for `sum`.
     pub fn gather<T: Number>(&self, values: &[T]) -> Result<Vec<T>> {
         let mut all = vec![T::default(); values.len() * self.world_size()];
         all[self.rank() * values.len()..][..values.len()].copy_from_slice(values);
@@ -38,7 +38,7 @@ impl dyn Collective + '_ {
     /// The bytes of the rank `root`, of whatever length.
     ///
     /// # Errors
-    /// As for [`sum`](Self::sum).
+    /// As for `sum`.
     pub fn broadcast_bytes(&self, bytes: &mut Vec<u8>, root: usize) -> Result<()> {
         let mut length = [bytes.len() as u64];
         // SAFETY: the array is this function's own.
@@ -55,7 +55,7 @@ impl dyn Collective + '_ {
     /// A text of every rank, by rank.
     ///
     /// # Errors
-    /// As for [`sum`](Self::sum).
+    /// As for `sum`.
     pub fn gather_strings(&self, text: &str) -> Result<Vec<String>> {
         let lengths = self.gather(&[text.len() as u64])?;
         let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
@@ -74,7 +74,7 @@ impl dyn Collective + '_ {
     /// The ranks whose bytes, of whatever length, are not those of rank 0.
     ///
     /// # Errors
-    /// As for [`sum`](Self::sum).
+    /// As for `sum`.
     pub fn differing(&self, bytes: &[u8]) -> Result<Vec<usize>> {
         let digest = Sha256::digest(bytes);
         let all = self.gather::<u8>(&digest)?;

@@ -2,7 +2,7 @@
 //!
 //! The functions are looked up by name in whichever library is on the machine: `cudarc` asks for `libnccl.so`, which
 //! the packages of Python do not have, and for NVIDIA's alone. A communicator does not block, so that
-//! an error of the network ends a wait; a rank that is silent is noticed by [`super::watch`].
+//! an error of the network ends a wait; a rank that is silent is noticed by `watch`.
 
 mod find;
 mod functions;
