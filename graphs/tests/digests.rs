@@ -8,7 +8,7 @@ use mpnet_graphs::ir::GraphError;
 use mpnet_graphs::lower::portable;
 use mpnet_graphs::lower::{export, ort_training};
 use mpnet_graphs::model::config::{Activation, ModelConfig};
-use mpnet_graphs::model::encoder::{Head, encoder};
+use mpnet_graphs::model::encoder::{Head, TextSizes, encoder};
 use mpnet_graphs::model::pooling::{Pooling, PoolingStep, SentenceHead};
 use mpnet_graphs::model::{AttentionForm, Objective};
 use mpnet_graphs::onnx::export::ExportOptions;
@@ -213,12 +213,14 @@ fn digests() -> Result<String, GraphError> {
             export::Weights::F32,
             export::Weights::F16,
             export::Weights::Int8,
+            export::Weights::Int8Dynamic,
         ] {
             let options = ExportOptions {
                 opset: 18,
                 dims: ["batch", "sequence"],
                 metadata: Vec::new(),
                 outside: None,
+                int32_inputs: false,
             };
             let sizes: Vec<(String, usize)> =
                 mpnet_graphs::model::parameters::parameters(&config())
@@ -232,7 +234,7 @@ fn digests() -> Result<String, GraphError> {
             };
             let (mut model, mut outside) = (Vec::new(), Vec::new());
             export::lower(
-                encoder(&config(), &head)?,
+                encoder(&config(), &head, &TextSizes::default())?,
                 "encoder",
                 weights,
                 &options,

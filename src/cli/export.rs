@@ -2,14 +2,16 @@
 
 use super::common::TokenizerArgs;
 use super::exit::UsageError;
-use super::values::precision;
+use super::values::{count, precision};
 use crate::convert::source::SourceOptions;
 use crate::convert::{OutputHead, Source};
-use crate::export::{Format, OPSETS, Options, export};
+use crate::export::{Format, Layout, OPSETS, Options, export};
 use crate::output::{complain, say};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use mpnet_graphs::ir::{Dim, Symbol};
 use mpnet_graphs::lower::export::Weights;
+use mpnet_graphs::model::encoder::TextSizes;
 use mpnet_plan::Precision;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -62,6 +64,17 @@ impl HeadChoice {
     }
 }
 
+/// What is in 8 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Int8 {
+    /// Embeddings and weights; of the arithmetic the runtime decides, and ONNX Runtime rounds what it multiplies by
+    /// them to 8 bits, too
+    Weights,
+    /// Embeddings, weights and products by them, with a scale for each token: faster. On x86 processors without VNNI
+    /// ONNX Runtime's sums of these may overflow
+    Dynamic,
+}
+
 /// Arguments of `mpnet export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
@@ -80,21 +93,91 @@ pub struct ExportArgs {
     /// Scale embeddings to length 1, with --head sentence, where the model does not do so already
     #[arg(long)]
     pub normalize: bool,
-    /// Use this version of ONNX's operators
-    #[arg(long, value_name = "VERSION", default_value_t = 17, value_parser = clap::value_parser!(i64).range(OPSETS))]
+    /// Put the models there, under names that other programs look for
+    #[arg(long, value_enum, default_value_t)]
+    pub layout: Layout,
+    /// Use this version of ONNX's operators: 17, or 20 for GELU as one operator. Others bring nothing that a model
+    /// here would use
+    #[arg(long, value_name = "VERSION", default_value_t = OPSETS[0], value_parser = opset)]
     pub opset: i64,
-    /// Compute in this arithmetic; outputs are always fp32
-    #[arg(long, value_name = "PRECISION", default_value = Precision::F32.name(),
+    /// Compute in this arithmetic, without --int8 fp32; outputs are always fp32. With several, separated by commas,
+    /// a model for each
+    #[arg(long, value_name = "PRECISION", value_delimiter = ',',
         value_parser = precision(&[Precision::F32, Precision::F16]))]
-    pub dtype: Precision,
-    /// Store the weights of matrix products in 8 bits, a quarter of their size; the arithmetic stays fp32
-    #[arg(long, conflicts_with = "dtype")]
-    pub int8: bool,
+    pub dtype: Vec<Precision>,
+    /// Store embeddings and the weights of matrix products in 8 bits, a quarter of their size; `dynamic` also multiplies
+    /// in 8 bits. With --dtype, further models
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, value_delimiter = ',',
+        default_missing_value = "weights")]
+    pub int8: Vec<Int8>,
+    /// Take this many texts a batch, and no other number
+    #[arg(long, value_name = "N", value_parser = count::<usize>)]
+    pub batch: Option<usize>,
+    /// Take texts of this many tokens, and no other number
+    #[arg(long, value_name = "N", value_parser = count::<usize>)]
+    pub length: Option<usize>,
+    /// Take inputs of 32 bits instead of 64
+    #[arg(long)]
+    pub int32_inputs: bool,
     /// Write tensors to a file of their own, as is always done for models above 2 GB
     #[arg(long)]
     pub external_data: bool,
     #[command(flatten)]
     pub tokenizer: TokenizerArgs,
+}
+
+/// A version of ONNX's operators that is written.
+fn opset(text: &str) -> Result<i64, String> {
+    let known = OPSETS.iter().find(|opset| opset.to_string() == text);
+    known.copied().ok_or_else(|| {
+        let all: Vec<String> = OPSETS.iter().map(ToString::to_string).collect();
+        format!("write {}", all.join(" or "))
+    })
+}
+
+/// The forms of weights that are asked for, each once; fp32 where nothing is.
+fn weights(args: &ExportArgs) -> Result<Vec<Weights>, UsageError> {
+    let mut all = Vec::new();
+    for dtype in &args.dtype {
+        let weights = match dtype {
+            Precision::F32 => Weights::F32,
+            Precision::F16 => Weights::F16,
+            Precision::BF16 => {
+                return Err(UsageError("--dtype bf16: exports are fp32 or fp16".into()));
+            }
+        };
+        if !all.contains(&weights) {
+            all.push(weights);
+        }
+    }
+    for int8 in &args.int8 {
+        let weights = match int8 {
+            Int8::Weights => Weights::Int8,
+            Int8::Dynamic => Weights::Int8Dynamic,
+        };
+        if !all.contains(&weights) {
+            all.push(weights);
+        }
+    }
+    if all.is_empty() {
+        all.push(Weights::F32);
+    }
+    Ok(all)
+}
+
+/// The sizes of a batch: those given, else any.
+fn sizes(args: &ExportArgs, source: &Source) -> Result<TextSizes, UsageError> {
+    let longest = source.model.max_positions;
+    if let Some(length) = args.length.filter(|length| *length > longest) {
+        return Err(UsageError(format!(
+            "--length {length}: the model has {longest} positions"
+        )));
+    }
+    let or = |given: Option<usize>, symbol: Symbol| given.map_or(symbol.into(), Dim::from);
+    Ok(TextSizes {
+        texts: or(args.batch, Symbol::BATCH),
+        length: or(args.length, Symbol::LENGTH),
+    })
 }
 
 /// Exports.
@@ -103,9 +186,11 @@ pub struct ExportArgs {
 /// Where the model cannot be read or the folder not be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
     let start = Instant::now();
-    if args.format == Format::Burn && (args.int8 || args.dtype != Precision::F32) {
+    let weights = weights(args)?;
+    if args.format == Format::Burn && (weights != [Weights::F32] || args.layout != Layout::Optimum)
+    {
         return Err(UsageError(
-            "--format burn is written in fp32: leave --int8 and --dtype out".into(),
+            "--format burn is one model in fp32: leave --int8, --dtype and --layout out".into(),
         )
         .into());
     }
@@ -119,16 +204,12 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let options = Options {
         format: args.format,
         head: args.head.head(&source, args.normalize)?,
+        layout: args.layout,
         opset: args.opset,
-        weights: match (args.int8, args.dtype) {
-            (true, _) => Weights::Int8,
-            (false, Precision::F32) => Weights::F32,
-            (false, Precision::F16) => Weights::F16,
-            (false, Precision::BF16) => {
-                return Err(UsageError("--dtype bf16: exports are fp32 or fp16".into()).into());
-            }
-        },
+        weights,
         external_data: args.external_data,
+        sizes: sizes(args, &source)?,
+        int32_inputs: args.int32_inputs,
     };
     export(&source, &args.output, &options)?;
     for note in source.notes_of(&options.head, true) {

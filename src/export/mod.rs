@@ -12,21 +12,23 @@ use crate::staging::Staging;
 use clap::ValueEnum;
 use mpnet_graphs::ir::GraphError;
 use mpnet_graphs::lower::export::{Weights, lower};
-use mpnet_graphs::model::encoder::{Head, encoder};
+use mpnet_graphs::model::encoder::{Head, TextSizes, encoder};
 use mpnet_graphs::onnx::export::ExportOptions;
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 /// The model's file.
 pub const MODEL_FILE: &str = "model.onnx";
-/// The file of large tensors beside it, by Optimum's name.
-pub const DATA_FILE: &str = "model.onnx_data";
-/// Opsets that can be asked for: the first has LayerNormalization, the last is the newest that every
-/// operator here was checked against.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 17..=23;
+/// What follows the model's name in that of the file of large tensors beside it, as Optimum has it.
+const DATA_SUFFIX: &str = "_data";
+/// The folder of the models where transformers.js and fastembed look for them.
+const MODELS_FOLDER: &str = "onnx";
+/// Opsets that can be asked for, those that bring something: the first has LayerNormalization, the second GELU as
+/// one operator.
+pub const OPSETS: [i64; 2] = [17, 20];
 /// Protobuf ends at 2 GiB: above this the tensors are written beside the model.
 const MOST_INSIDE: usize = 1_900_000_000;
 
@@ -40,15 +42,50 @@ pub enum Format {
     Burn,
 }
 
+/// Where in the folder the models are, and what they are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Layout {
+    /// model.onnx in the folder itself
+    #[default]
+    Optimum,
+    /// onnx/model.onnx, onnx/model_fp16.onnx, onnx/model_quantized.onnx (8-bit weights) and onnx/model_int8.onnx
+    /// (8-bit arithmetic), for transformers.js, fastembed and sentence-transformers
+    #[value(name = "transformers.js", alias = "fastembed")]
+    TransformersJs,
+}
+
+impl Layout {
+    /// The file of the model with these weights, one of `count` models, below the folder.
+    fn file(self, weights: Weights, count: usize) -> String {
+        let suffix = match weights {
+            Weights::F32 => "",
+            Weights::F16 => "_fp16",
+            Weights::Int8 => "_quantized",
+            Weights::Int8Dynamic => "_int8",
+        };
+        match self {
+            Layout::Optimum if count == 1 => MODEL_FILE.to_owned(),
+            Layout::Optimum => format!("model{suffix}.onnx"),
+            Layout::TransformersJs => format!("{MODELS_FOLDER}/model{suffix}.onnx"),
+        }
+    }
+}
+
 /// What to export.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub format: Format,
+    pub layout: Layout,
     pub head: OutputHead,
     pub opset: i64,
-    pub weights: Weights,
+    /// A model for each.
+    pub weights: Vec<Weights>,
     /// Tensors beside the model whatever its size.
     pub external_data: bool,
+    /// How many texts of what length, where they are not free.
+    pub sizes: TextSizes,
+    /// Inputs of 32 bits instead of 64.
+    pub int32_inputs: bool,
 }
 
 /// Why an export fails.
@@ -92,13 +129,16 @@ pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), E
     }
     let staging =
         Staging::new(target).map_err(ExportError::io("create a folder beside", target))?;
-    write_model(source, staging.path(), options)?;
+    for weights in &options.weights {
+        let file = options.layout.file(*weights, options.weights.len());
+        write_model(source, &staging.path().join(file), *weights, options)?;
+    }
     let config = HfConfig::new(
         &source.model,
         source.model.padded_vocab_size,
-        match options.weights {
-            Weights::F32 | Weights::Int8 => "float32",
-            Weights::F16 => "float16",
+        match options.weights[..] {
+            [Weights::F16] => "float16",
+            _ => "float32",
         },
     );
     let config = match options.head {
@@ -143,22 +183,53 @@ fn refuse_strangers(target: &Path, ours: fn(&Path) -> bool) -> Result<(), Export
 
 /// Whether `target` is an exported model's folder, with nothing else in it.
 fn is_ours(target: &Path) -> bool {
+    let model = |name: &OsStr| name.to_str().is_some_and(is_model_file);
     let known = |name: &OsStr| {
-        let own = [MODEL_FILE, DATA_FILE, CONFIG_FILE];
-        let mut files = own.iter().chain(&TOKENIZER_FILES);
-        files.any(|file| name == *file) || name.to_str().is_some_and(is_module_file)
+        let mut files = [CONFIG_FILE, MODELS_FOLDER]
+            .iter()
+            .chain(&TOKENIZER_FILES)
+            .copied();
+        files.any(|file| name == file) || model(name) || name.to_str().is_some_and(is_module_file)
     };
-    let all_known = |mut entries: fs::ReadDir| {
-        entries.all(|entry| entry.is_ok_and(|entry| known(&entry.file_name())))
+    let names = |folder: &Path| -> Vec<OsString> {
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        // An entry that cannot be read has a name that nobody knows.
+        entries
+            .map(|entry| entry.map_or_else(|_| OsString::new(), |entry| entry.file_name()))
+            .collect()
     };
-    target.join(MODEL_FILE).is_file() && fs::read_dir(target).is_ok_and(all_known)
+    let (own, models) = (names(target), names(&target.join(MODELS_FOLDER)));
+    own.iter().chain(&models).any(|name| model(name))
+        && own.iter().all(|name| known(name))
+        && models.iter().all(|name| model(name))
 }
 
-/// Writes the model and, where it is large, its tensors beside it into `folder`.
+/// Whether a file of that name is a model of ours, or the tensors beside one.
+fn is_model_file(name: &str) -> bool {
+    let name = name.strip_suffix(DATA_SUFFIX).unwrap_or(name);
+    let all = [
+        Weights::F32,
+        Weights::F16,
+        Weights::Int8,
+        Weights::Int8Dynamic,
+    ];
+    all.iter()
+        .any(|weights| name == Layout::Optimum.file(*weights, 2))
+}
+
+/// Writes the model with `weights` and, where it is large, its tensors beside it; the folder is made where there is none.
 ///
 /// # Errors
 /// Where a file cannot be read or written.
-pub fn write_model(source: &Source, folder: &Path, options: &Options) -> Result<(), ExportError> {
+fn write_model(
+    source: &Source,
+    model_path: &Path,
+    weights: Weights,
+    options: &Options,
+) -> Result<(), ExportError> {
+    if let Some(folder) = model_path.parent() {
+        fs::create_dir_all(folder).map_err(ExportError::io("create", folder))?;
+    }
     let head = match &options.head {
         OutputHead::None => Head::None,
         OutputHead::MaskedLm => Head::MaskedLm,
@@ -166,22 +237,23 @@ pub fn write_model(source: &Source, folder: &Path, options: &Options) -> Result<
             Head::Sentence(sentence.head().map_err(ConvertError::Modules)?)
         }
     };
-    let graph = encoder(&source.model, &head)?;
+    let graph = encoder(&source.model, &head, &options.sizes)?;
     let elements: usize = source
         .parameters
         .iter()
         .map(|p| p.shape.iter().product::<usize>())
         .sum();
-    let size = match options.weights {
+    let size = match weights {
         // Some weights of an 8-bit model stay as they are.
-        Weights::F32 | Weights::Int8 => 4,
+        Weights::F32 | Weights::Int8 | Weights::Int8Dynamic => 4,
         Weights::F16 => 2,
     };
     let external = options.external_data || elements.saturating_mul(size) > MOST_INSIDE;
-    let model_path = folder.join(MODEL_FILE);
     let mut model =
-        BufWriter::new(File::create(&model_path).map_err(ExportError::io("create", &model_path))?);
-    let data_path = folder.join(DATA_FILE);
+        BufWriter::new(File::create(model_path).map_err(ExportError::io("create", model_path))?);
+    let name = model_path.file_name().unwrap_or_default().to_string_lossy();
+    let data_file = format!("{name}{DATA_SUFFIX}");
+    let data_path = model_path.with_file_name(&data_file);
     let mut data: Box<dyn Write> = match external {
         true => Box::new(BufWriter::new(
             File::create(&data_path).map_err(ExportError::io("create", &data_path))?,
@@ -210,12 +282,13 @@ pub fn write_model(source: &Source, folder: &Path, options: &Options) -> Result<
         opset: options.opset,
         dims: ["batch_size", "sequence_length"],
         metadata: metadata(source, options),
-        outside: external.then(|| DATA_FILE.to_owned()),
+        outside: external.then_some(data_file),
+        int32_inputs: options.int32_inputs,
     };
     lower(
         graph,
         "main_graph",
-        options.weights,
+        weights,
         &lowered,
         &mut parameter,
         &mut model,
@@ -223,7 +296,7 @@ pub fn write_model(source: &Source, folder: &Path, options: &Options) -> Result<
     )?;
     model
         .flush()
-        .map_err(ExportError::io("write", &model_path))?;
+        .map_err(ExportError::io("write", model_path))?;
     data.flush().map_err(ExportError::io("write", &data_path))
 }
 

@@ -7,7 +7,7 @@ use mpnet::checkpoint;
 use mpnet_runtime::engine::NamedArray;
 use mpnet_runtime::library::{self, LocateOptions};
 use ort::session::Session;
-use ort::value::TensorRef;
+use ort::value::{PrimitiveTensorElementType, TensorRef};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
@@ -63,9 +63,13 @@ impl Exported {
     }
 
     /// Its first output for ids and mask of `shape`.
-    fn run(&mut self, ids: &[i64], mask: &[i64], shape: [usize; 2]) -> Vec<f32> {
-        let input = |values| TensorRef::from_array_view((shape, values)).unwrap();
-        let inputs = ort::inputs!["input_ids" => input(ids), "attention_mask" => input(mask)];
+    fn run<T>(&mut self, ids: &[T], mask: &[T], shape: [usize; 2]) -> Vec<f32>
+    where
+        T: PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static,
+    {
+        let ids = TensorRef::from_array_view((shape, ids)).unwrap();
+        let mask = TensorRef::from_array_view((shape, mask)).unwrap();
+        let inputs = ort::inputs!["input_ids" => ids, "attention_mask" => mask];
         let outputs = self.0.run(inputs).unwrap();
         outputs[0].try_extract_tensor::<f32>().unwrap().1.to_vec()
     }
@@ -90,10 +94,15 @@ fn onnx_runtime_computes_what_transformers_computes() {
     for case in ["postln-gelu", "postln-padded"] {
         let folder = tempfile::tempdir().unwrap();
         let (ids, mask, shape, expected) = golden(case);
+        let [texts, length] = shape.map(|size| size.to_string());
         for (options, tolerance) in [
             (&[][..], 1e-4),
             (&["--external-data"][..], 1e-4),
             (&["--int8"][..], 5e-2),
+            (&["--opset", "20"][..], 1e-4),
+            (&["--int8=dynamic"][..], 1e-1),
+            (&["--int8=dynamic", "--opset", "20"][..], 1e-1),
+            (&["--batch", &texts, "--length", &length][..], 1e-4),
         ] {
             stdout(export(folder.path(), case, &["--head", "mlm"]).args(options));
             let mut model = Exported::load(&folder.path().join("onnx/model.onnx"));
@@ -181,6 +190,41 @@ fn a_folder_holds_what_optimum_and_sentence_transformers_look_for() {
         2,
     );
     assert!(said.contains("16"), "{said}");
+}
+
+/// Where transformers.js looks for them, each in its own arithmetic.
+#[test]
+fn several_models_in_one_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ids, mask, shape, expected) = golden("postln-gelu");
+    let options = ["--head", "mlm", "--layout", "transformers.js"];
+    let mut command = export(folder.path(), "postln-gelu", &options);
+    stdout(command.args(["--dtype", "fp32,fp16", "--int8=weights,dynamic"]));
+    let models = [
+        ("model.onnx", 1e-4),
+        ("model_fp16.onnx", 1e-2),
+        ("model_quantized.onnx", 5e-2),
+        ("model_int8.onnx", 1e-1),
+    ];
+    for (name, tolerance) in models {
+        let mut model = Exported::load(&folder.path().join("onnx/onnx").join(name));
+        let found = model.run(&ids, &mask, shape);
+        assert_close(&found, &expected, &mask, tolerance, name);
+    }
+    // It is known for an export, and gone when another is written there.
+    let narrow = ["--head", "mlm", "--int32-inputs"];
+    stdout(&mut export(folder.path(), "postln-gelu", &narrow));
+    assert!(!folder.path().join("onnx/onnx").exists());
+    let mut model = Exported::load(&folder.path().join("onnx/model.onnx"));
+    let narrow = |values: &[i64]| -> Vec<i32> { values.iter().map(|v| *v as i32).collect() };
+    let found = model.run(&narrow(&ids), &narrow(&mask), shape);
+    assert_close(&found, &expected, &mask, 1e-4, "i32");
+    let mut burn = export(folder.path(), "postln-gelu", &["--format", "burn"]);
+    let said = failure(burn.args(["--layout", "transformers.js"]), 2);
+    assert!(said.contains("--layout"), "{said}");
+    let mut long = export(folder.path(), "postln-gelu", &["--length", "49"]);
+    let said = failure(&mut long, 2);
+    assert!(said.contains("48 positions"), "{said}");
 }
 
 #[test]

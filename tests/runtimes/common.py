@@ -17,7 +17,7 @@ SHAPES = [(1, 5), (1, 16), (2, 16), (3, 40), (4, 7), (1, 48), (2, 33)]
 def cases(folder):
     """(ids, mask, {output: values}) of each shape."""
     stored = np.load(Path(folder) / "cases.npz")
-    for index in range(len(SHAPES)):
+    for index in range(sum(key.endswith(".input_ids") for key in stored)):
         wanted = {key.split(".", 1)[1]: stored[key] for key in stored if key.startswith(f"{index}.")}
         yield wanted.pop("input_ids"), wanted.pop("attention_mask"), wanted
 
@@ -39,10 +39,11 @@ def report(packages, run, fresh=False, note=""):
     `fresh`: the runtime takes one shape a loaded model, so the model is loaded for each."""
     folder = Path(sys.argv[1])
     versions = {name: metadata.version(name) for name in packages}
-    line = {"versions": versions, "loads": False, "shapes": 0, "difference": 0.0, "note": note}
+    asked = list(cases(folder))
+    line = {"versions": versions, "loads": False, "shapes": 0, "of": len(asked), "difference": 0.0, "note": note}
     try:
         infer = None
-        for ids, mask, wanted in cases(folder):
+        for ids, mask, wanted in asked:
             if infer is None or fresh:
                 infer = run(str(folder / "model.onnx"))
                 line["loads"] = True
@@ -54,6 +55,22 @@ def report(packages, run, fresh=False, note=""):
             line["difference"] = max(line["difference"], apart)
             line["shapes"] += 1
     except Exception as error:  # what another program says of our file is what the table tells
+        traceback.print_exc()
+        line["error"] = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+    print(json.dumps(line))
+
+
+def report_texts(packages, embed, note=""):
+    """The same for what takes texts: `embed(folder, texts)` gives their embeddings."""
+    folder = Path(sys.argv[1])
+    versions = {name: metadata.version(name) for name in packages}
+    asked = json.loads((folder / "texts.json").read_text())
+    count = len(asked["texts"])
+    line = {"versions": versions, "loads": False, "shapes": 0, "of": count, "difference": 0.0, "note": note, "what": "texts"}
+    try:
+        found = np.asarray(embed(folder, asked["texts"]), dtype=np.float64)
+        line |= {"loads": True, "difference": float(np.abs(found - np.array(asked["embeddings"])).max()), "shapes": len(found)}
+    except Exception as error:
         traceback.print_exc()
         line["error"] = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
     print(json.dumps(line))

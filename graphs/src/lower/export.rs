@@ -4,6 +4,7 @@
 use crate::ir::{DType, GraphError, Type, ValueId, ValueKind};
 use crate::onnx::export::{Encoded, ExportOptions, export};
 use crate::ops::Graph;
+use crate::ops::gelu::GELU_OPSET;
 use crate::ops::{Kernel, Op};
 use crate::passes::expand::expand;
 use crate::passes::precision::lower_precision;
@@ -19,9 +20,15 @@ pub enum Weights {
     F32,
     /// Weights and activations in f16, outputs in f32.
     F16,
-    /// The weights of products in 8 bits with a scale for each output, the rest in f32.
+    /// The weights of products in 8 bits with a scale for each output, embeddings in 8 bits with one for each
+    /// row, the rest in f32.
     Int8,
+    /// The same, and products by weights in 8 bits: each row of the left side is rounded when the model runs.
+    Int8Dynamic,
 }
+
+/// Tables of narrower rows stay as they are: the relative bias, of which nothing would be saved.
+const SMALLEST_ROW: usize = 32;
 
 /// A stored tensor that is a form of a parameter.
 #[derive(Debug, Clone)]
@@ -47,9 +54,10 @@ pub fn lower(
     model: &mut dyn Write,
     outside: &mut dyn Write,
 ) -> Result<(), GraphError> {
-    pipeline(weights).run(&mut graph)?;
+    pipeline(weights, options.opset).run(&mut graph)?;
     let derived = derive_parameters(&mut graph);
     let of_products = weights_of_products(&graph);
+    let tables = tables(&graph);
     let types: HashMap<String, Type> = graph
         .parameters()
         .iter()
@@ -78,14 +86,19 @@ pub fn lower(
             )));
         }
         Ok(match (weights, ty.dtype) {
-            (Weights::Int8, _) if of_products.contains(name) => quantize(&values, ty),
+            (Weights::Int8 | Weights::Int8Dynamic, _) if of_products.contains(name) => {
+                quantize(&values, ty, weights == Weights::Int8Dynamic)
+            }
+            (Weights::Int8 | Weights::Int8Dynamic, _) if tables.contains(name) => {
+                quantize_rows(&values, ty)
+            }
             (_, DType::F16) => Encoded::Plain(
                 values
                     .iter()
                     .flat_map(|v| f16::from_f32(*v).to_le_bytes())
                     .collect(),
             ),
-            (Weights::F32 | Weights::F16 | Weights::Int8, _) => {
+            (Weights::F32 | Weights::F16 | Weights::Int8 | Weights::Int8Dynamic, _) => {
                 Encoded::Plain(values.iter().flat_map(|v| v.to_le_bytes()).collect())
             }
         })
@@ -94,11 +107,14 @@ pub fn lower(
 }
 
 /// The passes that make the graph that is written from that of the encoder.
-pub fn pipeline(weights: Weights) -> Pipeline {
+pub fn pipeline(weights: Weights, opset: i64) -> Pipeline {
     Pipeline::default()
         .stage("tidy", tidy())
-        .pass("expand", |graph| {
-            let standard = |op: &Op| op.operator().kernels().contains(&Kernel::Standard);
+        .pass("expand", move |graph| {
+            let standard = |op: &Op| {
+                op.operator().kernels().contains(&Kernel::Standard)
+                    || (matches!(op, Op::Gelu(_)) && opset >= GELU_OPSET)
+            };
             expand(graph, &standard)
         })
         .stage("tidy_expanded", tidy())
@@ -142,7 +158,7 @@ impl Derived {
 }
 
 /// Weights `[K, N]` in 8 bits, each of the N outputs with the scale of its largest weight.
-fn quantize(values: &[f32], ty: &Type) -> Encoded {
+fn quantize(values: &[f32], ty: &Type, multiplied: bool) -> Encoded {
     let outputs = ty.shape.last().and_then(|d| d.as_const()).unwrap_or(1);
     let mut scales = vec![0f32; outputs];
     for row in values.chunks_exact(outputs) {
@@ -162,6 +178,27 @@ fn quantize(values: &[f32], ty: &Type) -> Encoded {
             .chunks_exact(outputs)
             .flat_map(|row| row.iter().zip(&scales).map(whole))
             .collect(),
+        scales,
+        multiplied,
+    }
+}
+
+/// A table in 8 bits, each row with the scale of its largest element.
+fn quantize_rows(values: &[f32], ty: &Type) -> Encoded {
+    let width = ty.shape.last().and_then(|d| d.as_const()).unwrap_or(1);
+    let scale = |row: &[f32]| {
+        let largest = row.iter().fold(0f32, |largest, v| largest.max(v.abs()));
+        if largest == 0.0 { 1.0 } else { largest / 127.0 }
+    };
+    let scales: Vec<f32> = values.chunks_exact(width).map(scale).collect();
+    let whole = |(row, scale): (&[f32], &f32)| -> Vec<u8> {
+        row.iter()
+            .map(|value| (value / scale).round_ties_even() as i8 as u8)
+            .collect()
+    };
+    let rows = values.chunks_exact(width).zip(&scales);
+    Encoded::Int8Rows {
+        values: rows.flat_map(whole).collect(),
         scales,
     }
 }
@@ -247,4 +284,22 @@ fn weights_of_products(graph: &Graph) -> HashSet<String> {
         }
     }
     names
+}
+
+/// The parameters that are read row by row alone.
+fn tables(graph: &Graph) -> HashSet<String> {
+    let uses = graph.use_counts();
+    let mut read: HashMap<ValueId, usize> = HashMap::new();
+    for node in graph.nodes() {
+        if let (Op::Gather(_), [table, _]) = (&node.op, &node.inputs[..])
+            && graph.value(*table).kind == ValueKind::Parameter
+            && graph.ty(*table).rank() == 2
+            && graph.ty(*table).shape[1].as_const() >= Some(SMALLEST_ROW)
+        {
+            *read.entry(*table).or_insert(0) += 1;
+        }
+    }
+    let alone = |(table, count): &(ValueId, usize)| uses[table.0] == *count;
+    let names = read.into_iter().filter(alone);
+    names.map(|(table, _)| graph.label(table)).collect()
 }

@@ -12,6 +12,8 @@ use crate::ops::two_stream_attention::TwoStreamAttention;
 pub(super) enum Scores {
     /// Both in one tensor `[B, H, R, S]`, −∞ where a row may not see a key.
     Added(ValueId),
+    /// The same over rows `[B, R, D]` and content `[B, S, D]`: texts first, as other programs have them.
+    TextsFirst(ValueId),
     /// Positions i64 `[B, Q]`, the mask of keys bool `[B, S]` and the bias `[H, 2M − 1]` by distance,
     /// for one operator, which knows the rule.
     Fused {
@@ -21,8 +23,8 @@ pub(super) enum Scores {
     },
 }
 
-/// Attention of `rows` `[R, B, D]` over `content` `[S, B, D]` with `scores`;
-/// `layer` names the parameters. Returns `[R, B, D]`.
+/// Attention of `rows` `[R, B, D]` over `content` `[S, B, D]` with `scores`, or with texts first
+/// ([`Scores::TextsFirst`]); `layer` names the parameters. Returns what has the shape of `rows`.
 pub(super) fn attend(
     b: &mut Builder,
     layer: &str,
@@ -44,7 +46,8 @@ pub(super) fn attend(
         let y = b.graph.linear(x, weights[i])?;
         let y = b.graph.add(y, biases[i])?;
         match scores {
-            Scores::Added(_) => heads(b, y),
+            Scores::Added(_) => heads(b, y, ROWS_FIRST),
+            Scores::TextsFirst(_) => heads(b, y, TEXTS_FIRST),
             Scores::Fused { .. } => Ok(y),
         }
     };
@@ -57,6 +60,12 @@ pub(super) fn attend(
         Scores::Added(bias) => {
             let context = expanded(b, site, projected, bias)?; // [B, H, R, d]
             let context = b.graph.transpose(context, &[2, 0, 1, 3])?; // [R, B, H, d]
+            let shape = b.graph.ty(rows).shape.clone();
+            b.graph.reshape(context, shape)?
+        }
+        Scores::TextsFirst(bias) => {
+            let context = expanded(b, site, projected, bias)?; // [B, H, R, d]
+            let context = b.graph.transpose(context, &[0, 2, 1, 3])?; // [B, R, H, d]
             let shape = b.graph.ty(rows).shape.clone();
             b.graph.reshape(context, shape)?
         }
@@ -119,13 +128,18 @@ fn expanded(
     b.graph.matmul(probabilities, value, MatMul::default())
 }
 
-/// `[R, B, D]` as `[B, H, R, d]`.
-fn heads(b: &mut Builder, x: ValueId) -> Result<ValueId, GraphError> {
+/// From `[R, B, H, d]` to `[B, H, R, d]`.
+const ROWS_FIRST: [usize; 4] = [1, 2, 0, 3];
+/// From `[B, R, H, d]` to `[B, H, R, d]`.
+const TEXTS_FIRST: [usize; 4] = [0, 2, 1, 3];
+
+/// `[R, B, D]` or `[B, R, D]` as `[B, H, R, d]`, by the order `perm` of the axes.
+fn heads(b: &mut Builder, x: ValueId, perm: [usize; 4]) -> Result<ValueId, GraphError> {
     let mut shape: Vec<Dim> = b.graph.ty(x).shape[..2].to_vec();
     shape.extend([
         b.config.encoder_attention_heads.into(),
         b.config.head_dim().into(),
     ]);
-    let x = b.graph.reshape(x, shape)?; // [R, B, H, d]
-    b.graph.transpose(x, &[1, 2, 0, 3])
+    let x = b.graph.reshape(x, shape)?; // [R, B, H, d] or [B, R, H, d]
+    b.graph.transpose(x, &perm)
 }

@@ -4,6 +4,9 @@
 //! Positions are running totals (`CumSum`, as in Optimum's exports), not a product with a
 //! triangle of ones: tract 0.23 simplifies that triangle wrongly where the length stays symbolic,
 //! without a word.
+//!
+//! It is written for compilers of other people: texts first, so that no reshape needs a size that is free,
+//! and masks by arithmetic, as some cannot choose by a boolean.
 
 use super::attention::Scores;
 use super::builder::Builder;
@@ -38,46 +41,63 @@ pub enum Head {
 /// equal shares instead of NaN. In range for f16.
 const BLOCKED: f64 = -3e4;
 
-/// Builds the encoder over `input_ids` and `attention_mask`, i64 `[B, L]`. Positions are counted over
+/// How many texts of what length a graph takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextSizes {
+    pub texts: Dim,
+    pub length: Dim,
+}
+
+impl Default for TextSizes {
+    /// Any number of any length.
+    fn default() -> TextSizes {
+        TextSizes {
+            texts: Symbol::BATCH.into(),
+            length: Symbol::LENGTH.into(),
+        }
+    }
+}
+
+/// Builds the encoder over `input_ids` and `attention_mask`, i64 `[B, L]` of `sizes`. Positions are counted over
 /// the ids that are not padding, as in transformers.
 ///
 /// # Errors
 /// Where the configuration is not valid.
-pub fn encoder(config: &ModelConfig, head: &Head) -> Result<Graph, GraphError> {
-    let (rows, length) = (Dim::from(Symbol::BATCH), Dim::from(Symbol::LENGTH));
+pub fn encoder(config: &ModelConfig, head: &Head, sizes: &TextSizes) -> Result<Graph, GraphError> {
+    let TextSizes { texts, length } = sizes.clone();
     let mut b = Builder::new(config, false)?;
-    let ty = Type::new(DType::I64, [rows.clone(), length.clone()]);
+    let ty = Type::new(DType::I64, [texts.clone(), length.clone()]);
     let input_ids = b.graph.input(INPUT_IDS, ty.clone());
     let attention_mask = b.graph.input(ATTENTION_MASK, ty);
-    let mut x = embed(&mut b, input_ids)?; // [L, B, D]
+    let mut x = embed(&mut b, input_ids)?; // [B, L, D]
 
     // Distances are those of places, the same in every row.
     let places = b.graph.iota(length.clone())?;
     let places = b.graph.reshape(places, [Dim::from(1), length.clone()])?; // [1, L]
     let bias = relative_bias(&mut b, places, places)?; // [1, H, L, L]
     let keep = b.graph.cast(attention_mask, DType::Bool)?; // [B, L]
-    let keys = [rows.clone(), 1.into(), 1.into(), length.clone()];
-    let keys = b.graph.reshape(keep, keys)?;
+    let seen = b.graph.cast(keep, DType::F32)?;
+    let one = b.graph.scalar(1.0)?;
+    let hidden = b.graph.sub(one, seen)?;
     let blocked = b.graph.scalar(BLOCKED)?;
-    let bias = b.graph.where_select(keys, bias, blocked)?; // [B, H, L, L]
+    let blocked = b.graph.mul(hidden, blocked)?;
+    let keys = [texts.clone(), 1.into(), 1.into(), length];
+    let blocked = b.graph.reshape(blocked, keys)?;
+    let bias = b.graph.add(bias, blocked)?; // [B, H, L, L]
 
     for index in 0..config.encoder_layers {
         let all = Rows {
-            content: length.clone(),
+            content: texts.clone(),
             start: Dim::from(0),
-            end: length.clone(),
+            end: texts.clone(),
         };
-        x = layer(&mut b, index, x, &all, Scores::Added(bias))?;
+        x = layer(&mut b, index, x, &all, Scores::TextsFirst(bias))?;
     }
-    let x = final_norm(&mut b, x)?;
-    let x = b.graph.transpose(x, &[1, 0, 2])?; // [B, L, D]
+    let x = final_norm(&mut b, x)?; // [B, L, D]
     match head {
         Head::None => b.graph.output(LAST_HIDDEN_STATE, x),
         Head::MaskedLm => {
-            let flat = b.graph.flatten_rows(x)?;
-            let logits = lm_head(&mut b, flat)?;
-            let shape = [rows, length, config.padded_vocab_size.into()];
-            let logits = b.graph.reshape(logits, shape)?;
+            let logits = lm_head(&mut b, x)?;
             b.graph.output(LOGITS, logits);
         }
         Head::Sentence(head) => {
@@ -89,13 +109,14 @@ pub fn encoder(config: &ModelConfig, head: &Head) -> Result<Graph, GraphError> {
     Ok(b.graph)
 }
 
-/// Embeddings of `input_ids` `[B, L]` as `[L, B, D]`.
+/// Embeddings of `input_ids` `[B, L]` as `[B, L, D]`.
 fn embed(b: &mut Builder, input_ids: ValueId) -> Result<ValueId, GraphError> {
     let graph = &mut b.graph;
     let pad = graph.index(b.config.pad_token_id)?;
     let is_pad = graph.equal(input_ids, pad)?;
-    let (zero, one) = (graph.index(0)?, graph.index(1)?);
-    let counted = graph.where_select(is_pad, zero, one)?; // [B, L]
+    let is_pad = graph.cast(is_pad, DType::I64)?;
+    let one = graph.index(1)?;
+    let counted = graph.sub(one, is_pad)?; // [B, L]
     let count = graph.cumsum(counted)?;
     let place = graph.mul(count, counted)?;
     // The first position is 1 behind that of padding.
@@ -107,6 +128,5 @@ fn embed(b: &mut Builder, input_ids: ValueId) -> Result<ValueId, GraphError> {
     let tokens = b.graph.gather(tokens, input_ids)?; // [B, L, D]
     let places = b.graph.gather(table, place)?; // [B, L, D]
     let x = b.graph.add(tokens, places)?;
-    let x = b.layer_norm(x, "sentence_encoder.emb_layer_norm")?;
-    b.graph.transpose(x, &[1, 0, 2])
+    b.layer_norm(x, "sentence_encoder.emb_layer_norm")
 }

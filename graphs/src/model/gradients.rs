@@ -3,7 +3,7 @@
 
 use super::AttentionForm;
 use super::config::{Activation, ModelConfig};
-use super::encoder::{Head, encoder};
+use super::encoder::{Head, TextSizes, encoder};
 use super::objective::Objective;
 use super::pretraining::{ATTENTION_MASK, pretraining};
 use super::testing::{SIZES, batch, tiny};
@@ -217,7 +217,7 @@ fn the_single_stream_encoder() -> Result<(), GraphError> {
             normalize_before,
             ..tiny()
         };
-        let mut graph = encoder(&config, &Head::MaskedLm)?;
+        let mut graph = encoder(&config, &Head::MaskedLm, &TextSizes::default())?;
         // A loss that reads every element.
         let mut loss = graph.scalar(0.0)?;
         for (name, value) in graph.outputs().to_vec() {

@@ -16,7 +16,8 @@ pub(super) struct Rows {
 
 /// Layer `index` over `x` `[rows, B, D]` with the `scores` of rows
 /// `start` to `end`, R of them.
-/// Returns `[R, B, D]`.
+/// Returns `[R, B, D]`. With texts first ([`Scores::TextsFirst`]) it is `x` `[B, rows, D]`, and the ranges are those of
+/// all texts.
 pub(super) fn layer(
     b: &mut Builder,
     index: usize,

@@ -4,7 +4,7 @@ use super::activation;
 use super::builder::Builder;
 use crate::ir::{GraphError, ValueId};
 
-/// Logits `[N, V]` of hidden states `[N, D]`.
+/// Logits `[…, V]` of hidden states `[…, D]`.
 pub(super) fn lm_head(b: &mut Builder, x: ValueId) -> Result<ValueId, GraphError> {
     let x = b.linear(x, "lm_head.dense")?;
     let x = activation::apply(&mut b.graph, b.config.activation_fn, x)?;

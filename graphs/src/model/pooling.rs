@@ -3,7 +3,7 @@
 use super::activation::apply;
 use super::builder::Builder;
 use super::config::Activation;
-use crate::ir::{DType, Dim, GraphError, Symbol, Type, ValueId};
+use crate::ir::{DType, Dim, GraphError, Type, ValueId};
 use crate::ops::matmul::MatMul;
 
 /// Shortest length that an embedding is divided by, as in PyTorch's `normalize`.
@@ -85,6 +85,16 @@ pub(super) fn embed_texts(
     Ok(embedding)
 }
 
+/// B, L and D of hidden states.
+fn sizes(b: &Builder, x: ValueId) -> Result<[Dim; 3], GraphError> {
+    <[Dim; 3]>::try_from(b.graph.ty(x).shape.clone()).map_err(|shape| {
+        GraphError::Description(format!(
+            "hidden states have {} dimensions, not 3",
+            shape.len()
+        ))
+    })
+}
+
 /// The vectors `[B, D]` of one way of pooling.
 fn pool(
     b: &mut Builder,
@@ -92,8 +102,7 @@ fn pool(
     keep: ValueId,
     pooling: Pooling,
 ) -> Result<ValueId, GraphError> {
-    let width = Dim::from(b.config.encoder_embed_dim);
-    let (rows, length) = (Dim::from(Symbol::BATCH), Dim::from(Symbol::LENGTH));
+    let [rows, length, width] = sizes(b, x)?;
     let graph = &mut b.graph;
     let one = graph.scalar(1.0)?;
     let number = graph.cast(keep, DType::F32)?; // [B, L]
@@ -123,7 +132,8 @@ fn pool(
     let total = graph.reduce_sum(weights, &[1], true)?; // [B, 1]
     // A row without tokens has a sum of 0.
     let empty = graph.less(total, one)?;
-    let total = graph.where_select(empty, one, total)?;
+    let empty = graph.cast(empty, DType::F32)?;
+    let total = graph.add(total, empty)?;
     let weights = graph.reshape(weights, [rows.clone(), 1.into(), length])?; // [B, 1, L]
     let sum = graph.matmul(weights, x, MatMul::default())?; // [B, 1, D]
     let sum = graph.reshape(sum, [rows, width])?;
@@ -141,19 +151,22 @@ fn pool(
 /// The largest of each element over the tokens: of one-hot choices, as the sum over tokens needs no
 /// operator beside those that the models have.
 fn largest(b: &mut Builder, x: ValueId, keep: ValueId) -> Result<ValueId, GraphError> {
-    let (rows, length) = (Dim::from(Symbol::BATCH), Dim::from(Symbol::LENGTH));
-    let width = Dim::from(b.config.encoder_embed_dim);
+    let [rows, length, width] = sizes(b, x)?;
     let graph = &mut b.graph;
+    let keep = graph.cast(keep, DType::F32)?;
     let keep = graph.reshape(keep, [rows.clone(), length.clone(), 1.into()])?;
-    let lowest = graph.scalar(LOWEST)?;
-    let x = graph.where_select(keep, x, lowest)?; // [B, L, D]
+    let (one, lowest) = (graph.scalar(1.0)?, graph.scalar(LOWEST)?);
+    let hidden = graph.sub(one, keep)?;
+    let hidden = graph.mul(hidden, lowest)?;
+    let x = graph.mul(x, keep)?;
+    let x = graph.add(x, hidden)?; // [B, L, D]
     let x = graph.transpose(x, &[0, 2, 1])?; // [B, D, L]
     let best = graph.argmax(x)?; // [B, D]
     let best = graph.reshape(best, [rows, width, 1.into()])?;
     let places = graph.iota(length)?; // [L]
     let chosen = graph.equal(best, places)?; // [B, D, L]
-    let zero = graph.scalar(0.0)?;
-    let x = graph.where_select(chosen, x, zero)?;
+    let chosen = graph.cast(chosen, DType::F32)?;
+    let x = graph.mul(x, chosen)?;
     graph.reduce_sum(x, &[2], false)
 }
 
@@ -165,7 +178,10 @@ fn normalize(b: &mut Builder, x: ValueId) -> Result<ValueId, GraphError> {
     let norm = graph.sqrt(norm)?; // [B, 1]
     let shortest = graph.scalar(SHORTEST)?;
     let short = graph.less(norm, shortest)?;
-    let norm = graph.where_select(short, shortest, norm)?;
+    let short = graph.cast(short, DType::F32)?;
+    let least = graph.mul(short, shortest)?;
+    // A row of zeros has a norm of 0; one that is shorter than the shortest by a little gets up to twice it.
+    let norm = graph.add(norm, least)?;
     graph.div(x, norm)
 }
 
@@ -185,7 +201,7 @@ fn linear(b: &mut Builder, x: ValueId, dense: &Dense) -> Result<ValueId, GraphEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{Array, Bindings, interpret};
+    use crate::ir::{Array, Bindings, Symbol, interpret};
     use crate::model::config::ModelConfig;
     use crate::model::testing::tiny;
     use std::collections::HashMap;

@@ -19,7 +19,7 @@ pub enum Attribute {
 }
 
 impl Attribute {
-    fn proto(self, name: &str) -> AttributeProto {
+    pub(super) fn proto(self, name: &str) -> AttributeProto {
         let mut proto = AttributeProto {
             name: name.to_owned(),
             ..AttributeProto::default()
@@ -102,6 +102,14 @@ pub struct Emitter {
     shapes: HashMap<Vec<Dim>, String>,
     indices: HashMap<(Vec<i64>, bool), String>,
     temporaries: usize,
+    /// The opset of a model for programs that are not ours, in which no size is computed that need not be.
+    pub export_opset: Option<i64>,
+    /// The tables that are stored in 8 bits, with the names of elements and of scales.
+    pub(super) tables: HashMap<String, [String; 2]>,
+    /// The right sides of products that are computed in 8 bits, with the names of elements and of scales.
+    pub(super) products: HashMap<String, [String; 2]>,
+    /// Left sides of such products, in 8 bits, with the scale of each row.
+    rounded: HashMap<String, [String; 2]>,
     /// Sizes that are inputs, where they are not computed.
     pub(crate) size_inputs: Option<Vec<SizeInput>>,
     /// The runtime's kernels that the model may use.
@@ -351,6 +359,84 @@ impl Emitter {
         self.standard("Squeeze", &[x.to_owned()], outputs);
     }
 
+    /// The rows `indices` of `table`; of one in 8 bits only these become floats.
+    pub fn gather(&mut self, table: &str, indices: &str, outputs: &[String]) {
+        let indices = indices.to_owned();
+        let Some([elements, scales]) = self.tables.get(table).cloned() else {
+            return self.standard("Gather", &[table.to_owned(), indices], outputs);
+        };
+        // They have a sign, for which the graph has no type; nobody asks for it in an export.
+        let rows = self.apply_as("Gather", &[elements, indices.clone()], DType::U8);
+        let rows = self.convert(&rows, DType::F32);
+        let scales = self.apply_as("Gather", &[scales, indices], DType::F32);
+        self.standard("Mul", &[rows, scales], outputs);
+    }
+
+    /// The product of two matrices; by a right side that is kept for that, one of 8-bit integers.
+    pub fn product(&mut self, inputs: &[String], outputs: &[String]) {
+        let Some([elements, scales]) = self.products.get(&inputs[1]).cloned() else {
+            return self.standard("MatMul", inputs, outputs);
+        };
+        let [left, of_rows] = self.rounded(&inputs[0]);
+        let zero = self.middle();
+        let inputs = [left, elements, zero];
+        // The sums are i32, for which the graph has no type; nobody asks for it in an export.
+        let sums = self.apply_as("MatMulInteger", &inputs, DType::I64);
+        let sums = self.convert(&sums, DType::F32);
+        let sums = self.apply("Mul", &[sums, of_rows]);
+        self.standard("Mul", &[sums, scales], outputs);
+    }
+
+    /// `x` in u8 around 128, and the scale of each row: one for the whole would be that of the few large
+    /// elements which the encoder's states have.
+    fn rounded(&mut self, x: &str) -> [String; 2] {
+        if let Some(known) = self.rounded.get(x) {
+            return known.clone();
+        }
+        let size = self.apply("Abs", &[x.to_owned()]);
+        let largest = self.temporary(DType::F32);
+        let keep = ("keepdims", Attribute::Int(1));
+        let result = std::slice::from_ref(&largest);
+        // From opset 18 on the axes are an input.
+        if self.export_opset >= Some(18) {
+            let axes = self.indices(&[-1]);
+            self.standard_with("ReduceMax", &[size, axes], result, [keep]);
+        } else {
+            let axes = ("axes", Attribute::Ints(vec![-1]));
+            self.standard_with("ReduceMax", &[size], result, [axes, keep]);
+        }
+        let [part, least, middle] =
+            [1.0 / 127.0, f32::MIN_POSITIVE, 128.0].map(|value| self.shared_float(value));
+        let scale = self.apply("Mul", &[largest, part]);
+        // A row of zeros stays one.
+        let scale = self.apply("Add", &[scale, least]);
+        let whole = self.apply("Div", &[x.to_owned(), scale.clone()]);
+        let whole = self.apply("Round", &[whole]);
+        let whole = self.apply("Add", &[whole, middle]);
+        let whole = self.convert(&whole, DType::U8);
+        let rounded = [whole, scale];
+        self.rounded.insert(x.to_owned(), rounded.clone());
+        rounded
+    }
+
+    /// 128 in u8.
+    fn middle(&mut self) -> String {
+        let name = "eight_bits.middle";
+        if !self.elements.contains_key(name) {
+            self.initializer(name, DType::U8, &[], &[128.0]);
+        }
+        name.to_owned()
+    }
+
+    /// A constant float without dimensions, one for all who ask for it.
+    fn shared_float(&mut self, value: f32) -> String {
+        let name = format!("constant.{value:e}");
+        if !self.elements.contains_key(&name) {
+            self.initializer(&name, DType::F32, &[], &[f64::from(value)]);
+        }
+        name
+    }
+
     /// A constant tensor under a given name.
     pub fn initializer(&mut self, name: &str, dtype: DType, shape: &[usize], values: &[f64]) {
         let raw_data = match dtype {
@@ -468,12 +554,45 @@ impl Emitter {
         Ok(self.apply("Squeeze", &[vector]))
     }
 
-    /// The second input of a Reshape: -1 stands for one symbolic dimension.
+    /// `x` as a tensor of `shape`, in the form that asks for the fewest sizes while it runs.
     ///
     /// # Errors
     /// As [`Emitter::dims`].
-    pub fn reshape_target(&mut self, shape: &[Dim]) -> Result<String, String> {
+    pub fn reshape(&mut self, x: &str, shape: &[Dim], outputs: &[String]) -> Result<(), String> {
+        let from = self.shape(x)?;
+        if let Some(axes) = inserted_ones(&from, shape).filter(|_| self.export_opset.is_some()) {
+            let axes = self.indices(&axes);
+            self.standard("Unsqueeze", &[x.to_owned(), axes], outputs);
+            return Ok(());
+        }
+        let target = self.reshape_target(&from, shape)?;
+        self.standard("Reshape", &[x.to_owned(), target], outputs);
+        Ok(())
+    }
+
+    /// The second input of a Reshape: -1 stands for one symbolic dimension, 0 in a plain model for one that
+    /// stays in its place.
+    fn reshape_target(&mut self, from: &[Dim], shape: &[Dim]) -> Result<String, String> {
         let symbolic = shape.iter().filter(|d| d.as_const().is_none()).count();
+        let stays =
+            |(axis, dim): (usize, &Dim)| dim.as_const().is_none() && from.get(axis) == Some(dim);
+        let staying = shape
+            .iter()
+            .enumerate()
+            .filter(|place| stays(*place))
+            .count();
+        if self.export_opset.is_some() && symbolic > 1 && symbolic - staying <= 1 {
+            let values: Vec<i64> = shape
+                .iter()
+                .enumerate()
+                .map(|(axis, dim)| match dim.as_const() {
+                    Some(n) => n as i64,
+                    None if stays((axis, dim)) => 0,
+                    None => -1,
+                })
+                .collect();
+            return Ok(self.indices(&values));
+        }
         if symbolic == 1 {
             let values: Vec<i64> = shape
                 .iter()
@@ -535,4 +654,20 @@ impl Emitter {
         self.shapes.insert(key, name.clone());
         Ok(name)
     }
+}
+
+/// The axes at which dimensions of size 1 have to be inserted into `from` to get `to`, if that is all.
+fn inserted_ones(from: &[Dim], to: &[Dim]) -> Option<Vec<i64>> {
+    let mut axes = Vec::new();
+    let mut rest = from.iter().peekable();
+    for (axis, dim) in to.iter().enumerate() {
+        if rest.peek() == Some(&dim) {
+            rest.next();
+        } else if dim.is(1) {
+            axes.push(axis as i64);
+        } else {
+            return None;
+        }
+    }
+    (rest.next().is_none() && !axes.is_empty()).then_some(axes)
 }

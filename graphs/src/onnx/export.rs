@@ -3,8 +3,8 @@
 use super::emitter::{Attribute, Emit, Emitter, onnx_type};
 use super::model::{Body, body, value_info_named};
 use super::proto::{
-    DataLocation, DataType, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto,
+    DataLocation, DataType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, TypeValue, ValueInfoProto,
 };
 use super::write::write;
 use crate::ir::{DType, Graph, GraphError, verify};
@@ -26,6 +26,8 @@ pub struct ExportOptions {
     pub metadata: Vec<(String, String)>,
     /// Name of the file that holds the large tensors, where they are not in the model's own.
     pub outside: Option<String>,
+    /// Inputs are i32 instead of i64.
+    pub int32_inputs: bool,
 }
 
 /// An encoded parameter.
@@ -33,8 +35,15 @@ pub struct ExportOptions {
 pub enum Encoded {
     /// Of the parameter's own type.
     Plain(Vec<u8>),
-    /// 8-bit integers with a scale for each index of the last axis.
-    Int8 { values: Vec<u8>, scales: Vec<f32> },
+    /// 8-bit integers with a scale for each index of the last axis; where `multiplied`, products are
+    /// computed in 8 bits, too.
+    Int8 {
+        values: Vec<u8>,
+        scales: Vec<f32>,
+        multiplied: bool,
+    },
+    /// A table in 8-bit integers with a scale for each row.
+    Int8Rows { values: Vec<u8>, scales: Vec<f32> },
 }
 
 /// The version of the file format that came with an opset.
@@ -68,6 +77,7 @@ pub fn export<O: Emit>(
         tensors: Vec::new(),
     };
     let mut emitter = Emitter::new(graph);
+    emitter.export_opset = Some(options.opset);
     for id in graph.parameters() {
         let name = graph.label(*id);
         let ty = graph.ty(*id);
@@ -78,7 +88,11 @@ pub fn export<O: Emit>(
             .collect();
         match parameter(&name)? {
             Encoded::Plain(bytes) => store.add(&name, onnx_type(ty.dtype), &dims, bytes)?,
-            Encoded::Int8 { values, scales } => {
+            Encoded::Int8 {
+                values,
+                scales,
+                multiplied,
+            } => {
                 let int8 = DataType::Int8 as i32;
                 let (stored, scale) = (format!("{name}.int8"), format!("{name}.scale"));
                 let axis = dims.len().saturating_sub(1);
@@ -86,6 +100,10 @@ pub fn export<O: Emit>(
                 let scales = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
                 store.add(&stored, int8, &dims, values)?;
                 store.add(&scale, onnx_type(DType::F32), &[count], scales)?;
+                if multiplied {
+                    emitter.products.insert(name, [stored, scale]);
+                    continue;
+                }
                 emitter.standard_with(
                     "DequantizeLinear",
                     &[stored, scale],
@@ -93,20 +111,37 @@ pub fn export<O: Emit>(
                     [("axis", Attribute::Int(axis as i64))],
                 );
             }
+            Encoded::Int8Rows { values, scales } => {
+                let int8 = DataType::Int8 as i32;
+                let (stored, scale) = (format!("{name}.int8"), format!("{name}.scale"));
+                let count = scales.len() as i64;
+                let scales = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+                store.add(&stored, int8, &dims, values)?;
+                store.add(&scale, onnx_type(DType::F32), &[count, 1], scales)?;
+                emitter.tables.insert(name, [stored, scale]);
+            }
         }
     }
     let Body { emitter, names } = body(graph, emitter)?;
     let info = |name: &str, id| value_info_named(name, graph.ty(id), options.dims);
     let inputs = graph.inputs().iter();
+    let mut input: Vec<ValueInfoProto> = inputs.map(|v| info(&names[v.0], *v)).collect();
+    let mut node = emitter.nodes;
+    if options.int32_inputs {
+        take_int32(&mut input, &mut node);
+    }
+    // What readers infer of shapes is not enough for all of ONNX Runtime's fusions.
+    let results = graph.nodes().iter().flat_map(|node| &node.outputs);
+    let inner = results.filter(|value| !graph.outputs().iter().any(|(_, out)| out == *value));
     let mut initializer = store.tensors;
     initializer.extend(emitter.initializers);
     let proto = GraphProto {
         name: name.to_owned(),
-        node: emitter.nodes,
+        node,
         initializer,
-        input: inputs.map(|v| info(&names[v.0], *v)).collect(),
+        input,
         output: graph.outputs().iter().map(|(n, v)| info(n, *v)).collect(),
-        ..GraphProto::default()
+        value_info: inner.map(|v| info(&names[v.0], *v)).collect(),
     };
     let proto = ModelProto {
         ir_version: ir_version(options.opset),
@@ -120,6 +155,35 @@ pub fn export<O: Emit>(
         metadata_props: options.metadata.iter().map(entry).collect(),
     };
     write(proto, model)
+}
+
+/// Makes every i64 input one of i32, which the first nodes convert.
+fn take_int32(inputs: &mut [ValueInfoProto], nodes: &mut Vec<NodeProto>) {
+    let mut casts = Vec::new();
+    for input in inputs {
+        let Some(TypeValue::Tensor(tensor)) = &mut input.r#type.value else {
+            continue;
+        };
+        if tensor.elem_type != DataType::Int64 as i32 {
+            continue;
+        }
+        tensor.elem_type = DataType::Int32 as i32;
+        let whole = format!("{}.int64", input.name);
+        for name in nodes.iter_mut().flat_map(|node| &mut node.input) {
+            if *name == input.name {
+                name.clone_from(&whole);
+            }
+        }
+        casts.push(NodeProto {
+            input: vec![input.name.clone()],
+            output: vec![whole],
+            name: format!("Cast_{}", input.name),
+            op_type: "Cast".to_owned(),
+            attribute: vec![Attribute::Int(i64::from(onnx_type(DType::I64))).proto("to")],
+            domain: String::new(),
+        });
+    }
+    nodes.splice(0..0, casts);
 }
 
 fn entry((key, value): &(String, String)) -> StringStringEntryProto {

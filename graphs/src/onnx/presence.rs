@@ -226,7 +226,7 @@ mod tests {
     use crate::lower::export::{self, Weights};
     use crate::lower::{ort_training, portable};
     use crate::model::config::{Activation, ModelConfig};
-    use crate::model::encoder::{Head, encoder};
+    use crate::model::encoder::{Head, TextSizes, encoder};
     use crate::model::pooling::{Pooling, PoolingStep, SentenceHead};
     use crate::model::testing::smallest;
     use crate::model::{AttentionForm, Objective};
@@ -327,16 +327,18 @@ mod tests {
         fn exports_have_every_field(
             config in models(),
             head in heads(),
-            weights in select(&[Weights::F32, Weights::F16, Weights::Int8][..]),
+            weights in select(&[Weights::F32, Weights::F16, Weights::Int8, Weights::Int8Dynamic][..]),
             outside in any::<bool>(),
+            opset in select(&[17, 20][..]),
         ) {
             let options = ExportOptions {
-                opset: 17,
+                opset,
                 dims: ["batch", "sequence"],
                 metadata: vec![("empty".to_owned(), String::new())],
                 outside: outside.then(|| "data".to_owned()),
+                int32_inputs: outside,
             };
-            let graph = encoder(&config, &head).unwrap();
+            let graph = encoder(&config, &head, &TextSizes::default()).unwrap();
             let sizes: Vec<(String, usize)> = crate::model::parameters::parameters(&config)
                 .into_iter()
                 .map(|p| (p.name.clone(), p.len()))

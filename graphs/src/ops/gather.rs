@@ -112,7 +112,7 @@ impl Operator for Gather {
     }
 
     fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
-        emitter.standard("Gather", inputs, outputs);
+        emitter.gather(&inputs[0], &inputs[1], outputs);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::broadcast;
 use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp};
 use crate::ir::{Array, Bindings, Cost, GraphError, Operands, Type, ValueId};
-use crate::onnx::emitter::Emitter;
+use crate::onnx::emitter::{Attribute, Emitter};
 use crate::ops::Graph;
 use mpnet_plan::KernelId;
 
@@ -23,6 +23,9 @@ impl Graph {
         self.apply1(Gelu { approximate }, &[x])
     }
 }
+
+/// The opset that has GELU as an operator of the standard.
+pub const GELU_OPSET: i64 = 20;
 
 /// √(2/π)
 pub(super) const TANH_SCALE: f64 = 0.797_884_560_802_865_4;
@@ -86,7 +89,13 @@ impl Operator for Gelu {
     }
 
     fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
-        emitter.contrib(self.kernel(), inputs, outputs, []);
+        if emitter.export_opset >= Some(GELU_OPSET) {
+            let form = if self.approximate { "tanh" } else { "none" };
+            let form = [("approximate", Attribute::Text(form))];
+            emitter.standard_with("Gelu", inputs, outputs, form);
+        } else {
+            emitter.contrib(self.kernel(), inputs, outputs, []);
+        }
         Ok(())
     }
 

@@ -229,7 +229,7 @@ impl Operator for MatMul {
 
     fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
         if self.is_plain() {
-            emitter.standard("MatMul", inputs, outputs);
+            emitter.product(inputs, outputs);
         } else {
             let flag = |name, on| (name, Attribute::Int(i64::from(on)));
             emitter.contrib(

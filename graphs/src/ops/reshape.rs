@@ -103,9 +103,7 @@ impl Operator for Reshape {
             emitter.scalar(&inputs[0], outputs);
             return Ok(());
         }
-        let shape = emitter.reshape_target(&self.shape)?;
-        emitter.standard("Reshape", &[inputs[0].clone(), shape], outputs);
-        Ok(())
+        emitter.reshape(&inputs[0], &self.shape, outputs)
     }
 }
 
