@@ -63,6 +63,7 @@ impl HardwareArgs {
             no_own_kernels: self.no_own_kernels,
             gradient_checkpointing: false,
             allow_cpu_nodes: self.allow_cpu_nodes,
+            shard_optimizer: false,
             threads: self.threads,
             largest_batch: None,
         }

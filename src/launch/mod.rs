@@ -11,6 +11,9 @@ pub const STARTED_BY: &str = "MPNET_STARTED_BY";
 /// The variable that tells it to go on from the last checkpoint.
 pub const RESTART: &str = "MPNET_RESTART";
 
+/// In a run's saved configuration: how many ranks there were; one where absent.
+pub const WORLD_SIZE: &str = "world_size";
+
 /// Steps of Slurm from here on are no steps: the shells of `salloc` and `sbatch`, for instance.
 const SLURM_NO_STEP: u64 = 0xffff_fff0;
 

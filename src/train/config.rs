@@ -7,7 +7,7 @@ use crate::data::hub::DatasetName;
 use crate::data::source::{Fields, ReadOptions};
 use crate::data::tokenizer::Vocabulary;
 use crate::data::{BreakMode, Masking};
-use crate::launch::Launch;
+use crate::launch::{Launch, WORLD_SIZE};
 use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
@@ -140,9 +140,6 @@ pub struct Batching {
     /// Tokens of a micro-batch at most, padding included, instead of a number of rows.
     pub max_batch_tokens: Option<usize>,
 }
-
-/// In a configuration that is saved: how many ranks there were; one where absent.
-pub const WORLD_SIZE: &str = "world_size";
 
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -66,8 +66,13 @@ pub fn dry_run(
         running
             .train_step(&batch, batch.items(), key)
             .context("measuring a step")?;
-        // The first one allocates.
-        if index > 0 {
+        // The first one allocates, and ranks connect when they first add up gradients.
+        if index == 0 {
+            running
+                .engine
+                .optimizer_step(0.0)
+                .context("making a first update")?;
+        } else {
             took += started.elapsed();
             tokens += batch.tokens;
             measured += 1;
@@ -76,12 +81,14 @@ pub fn dry_run(
             }
         }
     }
-    let started = Instant::now();
+    ranks.wait("measuring an update")?;
+    let (started, before) = (Instant::now(), ranks.spent());
     running
         .engine
         .optimizer_step(0.0)
         .context("measuring an update")?;
     let optimizer = started.elapsed();
+    let collectives = ranks.spent() - before;
 
     let updates = config.schedule.total_updates.saturating_sub(step);
     let per_batch = took.as_secs_f64() / f64::from(measured.max(1));
@@ -108,7 +115,15 @@ pub fn dry_run(
     say!("parameters   {count} ({:.1} M)", count as f64 / 1e6)?;
     say!("memory       weights      {:>9.3} GB", gb(4 * count))?;
     say!("             gradients    {:>9.3} GB", gb(4 * count))?;
-    say!("             moments      {:>9.3} GB", gb(8 * count))?;
+    let parts = if running.placement.shard_optimizer {
+        world as u64
+    } else {
+        1
+    };
+    say!(
+        "             moments      {:>9.3} GB",
+        gb(8 * count / parts)
+    )?;
     say!(
         "             activations  {:>9.3} GB at most, for {} × {} tokens",
         gb(activations),
@@ -117,6 +132,14 @@ pub fn dry_run(
     )?;
     if let Some(memory) = machine::memory() {
         say!("             this process {:>9.3} GB now", gb(memory))?;
+    }
+    if world > 1 {
+        say!(
+            "collectives  {:.1} ms an update for {:.3} GB of gradients, by {}",
+            1e3 * collectives.as_secs_f64(),
+            gb(4 * count),
+            ranks.group().description()
+        )?;
     }
     say!(
         "work         {:.3} TFLOP for a micro-batch of {} × {} tokens",
@@ -142,8 +165,15 @@ pub fn dry_run(
         duration(per_update * updates as f64)
     )?;
     say!(
-        "speed        {:.0} tokens/s, measured over {measured} micro-batches",
-        tokens_per_update / per_update.max(1e-9)
+        "speed        {:.0} tokens/s{}, measured over {measured} micro-batches",
+        tokens_per_update / per_update.max(1e-9),
+        match world {
+            1 => String::new(),
+            _ => format!(
+                " ({world} × {:.0})",
+                tokens_per_update / per_update.max(1e-9) / world as f64
+            ),
+        }
     )?;
     Ok(())
 }

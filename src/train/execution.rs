@@ -44,6 +44,8 @@ pub struct Execution {
     pub gradient_checkpointing: bool,
     /// Accept nodes on the processor that the provider has no kernel for.
     pub allow_cpu_nodes: bool,
+    /// Let each rank keep and compute only its part of the optimizer.
+    pub shard_optimizer: bool,
     /// Threads of ONNX Runtime; all cores where absent.
     pub threads: Option<usize>,
     /// The largest batch to come, for whose steps a GPU's memory is set aside.

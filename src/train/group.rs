@@ -23,6 +23,8 @@ const PRESENCE: &str = ".ranks";
 pub fn meet(config: &TrainConfig, placement: &mut Placement) -> Result<Ranks> {
     let launch = config.launch;
     if launch.world == 1 {
+        // There is nobody to share with.
+        placement.shard_optimizer = false;
         return Ok(Ranks::alone());
     }
     placement.engine = match placement.engine {

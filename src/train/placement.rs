@@ -36,6 +36,8 @@ pub struct Placement {
     pub gradient_checkpointing: bool,
     /// Accept nodes on the processor that the provider has no kernel for.
     pub allow_cpu_nodes: bool,
+    /// Whether each rank keeps and computes only its part of the optimizer.
+    pub shard_optimizer: bool,
     /// Threads of ONNX Runtime; all cores where absent.
     pub threads: Option<usize>,
     /// The largest batch to come, for whose steps a GPU's memory is set aside.
@@ -72,6 +74,7 @@ impl Execution {
             own_kernels: !self.no_own_kernels && !old,
             gradient_checkpointing: self.gradient_checkpointing,
             allow_cpu_nodes: self.allow_cpu_nodes,
+            shard_optimizer: self.shard_optimizer,
             threads: self.threads,
             largest_batch: self.largest_batch,
         }
@@ -173,6 +176,9 @@ impl fmt::Display for Placement {
         }
         if self.gradient_checkpointing {
             write!(f, ", gradient checkpointing")?;
+        }
+        if self.shard_optimizer {
+            write!(f, ", the optimizer shared among ranks")?;
         }
         Ok(())
     }

@@ -318,3 +318,68 @@ pub fn digest(parameters: &[NamedArray]) -> String {
     }
     hexadecimal(hash.finalize())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ranks_say_is_heard() {
+        let said = [
+            Said {
+                signal: 15,
+                busy: Duration::from_millis(1500),
+                waited: Duration::from_millis(250),
+                ..Said::default()
+            },
+            Said {
+                not_finite: 2,
+                ..Said::default()
+            },
+            Said::default(),
+        ];
+        let mut slots = vec![0.0; SAID * said.len()];
+        for (said, slots) in said.iter().zip(slots.chunks_mut(SAID)) {
+            said.write(slots);
+        }
+        let heard = Heard {
+            said: slots.chunks(SAID).map(Said::read).collect(),
+            slots: Vec::new(),
+        };
+        assert_eq!(heard.said, said);
+        assert_eq!(heard.signal(), Some(15));
+        assert!(!heard.is_finite() && !heard.is_empty());
+        let quiet = Heard {
+            said: vec![Said::default(); 2],
+            slots: Vec::new(),
+        };
+        assert_eq!(quiet.signal(), None);
+        assert!(quiet.is_finite());
+    }
+
+    #[test]
+    fn fields_that_differ_are_shown() {
+        let (there, here) = (r#"{"a":{"b":1},"c":2}"#, r#"{"a":{"b":3},"c":2}"#);
+        assert_eq!(differences(there, here), ": a.b is 1 there and 3 here");
+        let without = r#"{"c":2}"#;
+        assert_eq!(
+            differences(there, without),
+            ": a.b is 1 there and nothing here"
+        );
+    }
+
+    #[test]
+    fn parameters_are_told_apart_by_a_bit_and_by_a_name() {
+        let array = |name: &str, value: f32| NamedArray {
+            name: name.to_owned(),
+            shape: vec![20_000],
+            values: (0..20_000).map(|i| value + i as f32).collect(),
+        };
+        let one = digest(&[array("a", 1.0)]);
+        assert_eq!(one, digest(&[array("a", 1.0)]));
+        let mut other = array("a", 1.0);
+        other.values[19_999] = f32::from_bits(other.values[19_999].to_bits() ^ 1);
+        assert_ne!(one, digest(&[other]));
+        assert_ne!(one, digest(&[array("b", 1.0)]));
+    }
+}

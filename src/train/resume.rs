@@ -1,12 +1,13 @@
 //! The checkpoint that a run goes on from, and whether it may.
 
 use super::changes::changes;
-use super::config::{TrainConfig, WORLD_SIZE};
+use super::config::TrainConfig;
 use super::flags::Flags;
 use super::position::Position;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Pointer};
 use crate::data::Tokenizer;
 use crate::data::tokenizer::{TOKENIZER_FILE, same_tokenizer};
+use crate::launch::WORLD_SIZE;
 use crate::output::complain;
 use anyhow::{Context, Result, bail};
 use mpnet_graphs::model::config::ModelConfig;

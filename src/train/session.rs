@@ -33,7 +33,10 @@ pub fn start<T: Task + Clone + 'static>(
         fused_attention: placement.fused_attention,
         own_kernels: placement.own_kernels,
         gradient_checkpointing: options.gradient_checkpointing,
-        shards: 1,
+        shards: match placement.shard_optimizer {
+            true => group.world_size(),
+            false => 1,
+        },
         expose: options.expose,
     };
     let Artifacts {

@@ -497,7 +497,15 @@ impl<'a> Trainer<'a> {
         self.wait_for_saving()?;
         let saved = match self.ranks.writes() {
             true => self.write(best)?,
-            false => false,
+            false => {
+                // Where ranks share the optimizer, they hand out its state together.
+                if self.running.placement.shard_optimizer
+                    && self.config.operation.save_optimizer_state
+                {
+                    drop(self.optimizer_state()?);
+                }
+                false
+            }
         };
         let step = self.position.step;
         let doing = format!("saving update {step}");

@@ -164,6 +164,7 @@ impl PretrainArgs {
             checkpoint_dir: self.checkpoints.checkpoint_dir,
             execution: Execution {
                 gradient_checkpointing: self.recompute.gradient_checkpointing,
+                shard_optimizer: self.ranks.shard_optimizer,
                 ..self.hardware.execution()
             },
             launch,

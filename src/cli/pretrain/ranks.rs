@@ -31,6 +31,10 @@ pub struct RankArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 100, value_parser = count::<u64>,
         add = Effect::Surroundings(&[]))]
     pub collective_timeout: u64,
+    /// Keep and compute on each rank only its part of the optimizer: the same updates, and the moments in as much less
+    /// memory as there are ranks
+    #[arg(long, add = Effect::Surroundings(&[]))]
+    pub shard_optimizer: bool,
     /// Add up gradients by algorithms that give the same bits in every run on as many GPUs
     #[arg(long, add = Effect::Surroundings(&[]))]
     pub deterministic: bool,

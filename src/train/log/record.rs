@@ -2,7 +2,7 @@
 
 use crate::data::Read;
 use crate::data::source::{Passed, TextSummary};
-use crate::train::config::WORLD_SIZE;
+use crate::launch::WORLD_SIZE;
 use serde::{Deserialize, Serialize};
 
 /// Short rows of a micro-batch that leave less of the predictions than this are said.
