@@ -12,6 +12,7 @@ pub mod launch;
 pub mod machine;
 pub mod output;
 pub mod report;
+pub mod scale;
 pub mod staging;
 pub mod stop;
 pub mod train;

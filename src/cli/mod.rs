@@ -15,6 +15,7 @@ pub mod hardware;
 pub mod import;
 pub mod model_file;
 pub mod optimizer;
+pub mod plan;
 pub mod presets;
 pub mod pretrain;
 pub mod report;

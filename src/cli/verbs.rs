@@ -1,8 +1,8 @@
 //! `mpnet`: the verbs, one file each.
 
 use super::{
-    compile, doctor, eval, exit, export, flags_page, graph, import, report, runtime, tokenizer,
-    verify,
+    compile, doctor, eval, exit, export, flags_page, graph, import, plan, report, runtime,
+    tokenizer, verify,
 };
 use crate::output::say;
 use anyhow::Result;
@@ -49,6 +49,8 @@ enum Verb {
     Eval(eval::EvalArgs),
     /// Write one HTML page of a run: curves, events, settings
     Report(report::ReportArgs),
+    /// Reckon what a run would come to on many GPUs
+    Plan(plan::PlanArgs),
     /// Make or check a tokenizer
     Tokenizer(tokenizer::TokenizerArgs),
     /// Print the page of all flags, docs/flags.md
@@ -73,6 +75,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
         Verb::Export(args) => export::run(args)?,
         Verb::Eval(args) => eval::run(args)?,
         Verb::Report(args) => report::run(args)?,
+        Verb::Plan(args) => plan::run(args)?,
         Verb::Tokenizer(args) => return tokenizer::run(args),
         Verb::Flags => say!("{}", flags_page::page(&Arguments::command()).trim_end())?,
     }
