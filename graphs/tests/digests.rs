@@ -109,6 +109,7 @@ impl Digests {
             fused_attention,
             own_kernels,
             gradient_checkpointing: false,
+            ranks: 1,
             shards: 1,
             expose,
         };

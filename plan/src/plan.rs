@@ -37,7 +37,8 @@ pub struct Models {
     /// Segments of parameters, gradients and moments in, or one rank's parts of them; new ones and the gradients' norm
     /// out.
     pub optimizer: Vec<u8>,
-    /// Where ranks share the optimizer: a rank's parts of the gradients in, the sum of their squares out.
+    /// Where there are several ranks: a rank's parts of the gradients in, all of them unless ranks share the optimizer,
+    /// and the sum of their squares out.
     pub squares: Option<Vec<u8>>,
     /// Segments of gradients out, filled with [`ZERO`](crate::names::ZERO).
     pub clear: Vec<u8>,

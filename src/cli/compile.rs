@@ -127,6 +127,7 @@ impl CompileArgs {
             fused_attention: placement.fused_attention,
             own_kernels: placement.own_kernels,
             gradient_checkpointing: self.recompute.gradient_checkpointing,
+            ranks: 1,
             shards: 1,
             expose: self.expose,
         };

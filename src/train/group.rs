@@ -53,7 +53,8 @@ pub fn meet(config: &TrainConfig, placement: &mut Placement) -> Result<Ranks> {
         deterministic: config.operation.deterministic,
         presence: (!config.operation.dry_run).then_some(presence),
         timeout: config.operation.collective_timeout,
-        on_trouble: Some(Box::new(|why| complain(&format!("error: {why}")))),
+        // The group says on standard error why it ends.
+        on_trouble: None,
     };
     let group = collective::open(opening)
         .with_context(|| format!("meeting the other ranks as {launch}"))?;

@@ -33,6 +33,7 @@ pub fn start<T: Task + Clone + 'static>(
         fused_attention: placement.fused_attention,
         own_kernels: placement.own_kernels,
         gradient_checkpointing: options.gradient_checkpointing,
+        ranks: group.world_size(),
         shards: match placement.shard_optimizer {
             true => group.world_size(),
             false => 1,

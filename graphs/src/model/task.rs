@@ -161,6 +161,7 @@ mod tests {
             fused_attention: true,
             own_kernels: true,
             gradient_checkpointing: false,
+            ranks: 1,
             shards: 1,
             expose: false,
         };

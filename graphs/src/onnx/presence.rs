@@ -301,7 +301,8 @@ mod tests {
                 fused_attention,
                 own_kernels,
                 gradient_checkpointing,
-                shards: 1,
+                ranks: 1,
+            shards: 1,
                 expose,
             };
             let models = portable::compile(&config, &options).unwrap().plan.models;

@@ -47,6 +47,9 @@ pub struct Options {
     pub own_kernels: bool,
     /// Whether layers are computed once more by the derivative, which then keeps less.
     pub gradient_checkpointing: bool,
+    /// Ranks whose gradients are added up. Of several, each takes the sum of their squares from outside, so that all
+    /// clip alike: a GPU adds squares up in another order each time.
+    pub ranks: usize,
     /// Ranks that share the optimizer, each with the moments of its part; 1 for an optimizer of its own.
     pub shards: usize,
     /// Gradients as further outputs of the step ([`names::exposed_gradient`]), and logits of the
@@ -152,13 +155,15 @@ pub fn compile(task: &dyn Task, options: &Options) -> Result<Artifacts, GraphErr
     }
     let layout = Layout::new(&task.parameters(), shared, options.expose, shards);
     let step = step_graph(task, options)?;
-    let optimizer = optimizer::optimizer_graph(&options.optimizer, &layout.segments, shards)?;
+    let given = options.ranks > 1 || shards > 1;
+    let optimizer =
+        optimizer::optimizer_graph(&options.optimizer, &layout.segments, shards, given)?;
     let step_model = emit(step.graph.clone(), "mpnet_step")?;
     let eval = emit(eval_graph(task, options)?, "mpnet_eval")?;
     let optimizer = emit(plain(optimizer)?, "mpnet_optimizer")?;
-    let squares = match shards {
-        1 => None,
-        _ => {
+    let squares = match given {
+        false => None,
+        true => {
             let graph = plain(optimizer::squares_graph(&layout.segments, shards)?)?;
             Some(emit(graph, "mpnet_squares")?)
         }

@@ -46,8 +46,8 @@ pub(super) fn squares_graph(segments: &[Segment], shards: usize) -> Result<Graph
 }
 
 /// The update: segments and the scalars of [`names`] in, new segments and the gradients' norm out. An
-/// update whose gradients are not all finite changes nothing. Of several shards it takes one rank's parts,
-/// and the squares of all.
+/// update whose gradients are not all finite changes nothing. Of several shards it takes one rank's parts;
+/// where the sum of squares is `given`, that of all of them.
 ///
 /// # Errors
 /// Never in practice.
@@ -55,6 +55,7 @@ pub(super) fn optimizer_graph(
     adamw: &AdamW,
     segments: &[Segment],
     shards: usize,
+    given: bool,
 ) -> Result<Graph, GraphError> {
     let mut graph = Graph::new();
     let g = &mut graph;
@@ -77,9 +78,9 @@ pub(super) fn optimizer_graph(
         .collect();
 
     let gradients: Vec<ValueId> = inputs.iter().map(|[_, gradient, _, _]| *gradient).collect();
-    let squares = match shards {
-        1 => sum_of_squares(g, &gradients)?,
-        _ => g.input(names::SQUARES, scalar()),
+    let squares = match given {
+        false => sum_of_squares(g, &gradients)?,
+        true => g.input(names::SQUARES, scalar()),
     };
     let norm = g.sqrt(squares)?;
     let norm = g.mul(norm, gradient_scale)?;

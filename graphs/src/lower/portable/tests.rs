@@ -58,6 +58,7 @@ fn uncovered(provider: Provider, precision: Precision) -> Vec<OperatorUse> {
             fused_attention: true,
             own_kernels: true,
             gradient_checkpointing: false,
+            ranks: 1,
             shards: 1,
             expose: true,
         };
@@ -144,6 +145,7 @@ fn options(provider: Provider, precision: Precision) -> Options {
         fused_attention: true,
         own_kernels: true,
         gradient_checkpointing: false,
+        ranks: 1,
         shards: 1,
         expose: true,
     }
@@ -357,7 +359,7 @@ fn the_optimizer_clips_decays_and_corrects_as_pytorch_does() {
     let (b1, b2) = (f64::from(a.beta1), f64::from(a.beta2));
     let corrections = (1.0 - b1.powi(update), 1.0 - b2.powi(update));
     for overflow in [0.0, f64::INFINITY, f64::NAN] {
-        let graph = optimizer::optimizer_graph(&a, &segments, 1).unwrap();
+        let graph = optimizer::optimizer_graph(&a, &segments, 1, false).unwrap();
         let mut feeds: HashMap<String, Array> = [
             (names::STEP_SIZE, lr / corrections.0),
             (names::DECAY, 1.0 - lr * f64::from(a.weight_decay)),
@@ -444,7 +446,7 @@ fn a_shared_optimizer_makes_the_same_update() {
         squares.mapv_inplace(f64::abs);
     }
     let whole = run(
-        &optimizer::optimizer_graph(&adamw(), &segments, 1).unwrap(),
+        &optimizer::optimizer_graph(&adamw(), &segments, 1, false).unwrap(),
         &feeds,
     );
     let parts = [0, 1].map(|rank| -> HashMap<String, Array> {
@@ -464,7 +466,7 @@ fn a_shared_optimizer_makes_the_same_update() {
         .iter()
         .map(|part| run(&squares, part)[names::SQUARES].sum())
         .sum();
-    let shared = optimizer::optimizer_graph(&adamw(), &segments, 2).unwrap();
+    let shared = optimizer::optimizer_graph(&adamw(), &segments, 2, true).unwrap();
     let updated = parts.map(|mut part| {
         part.insert(names::SQUARES.to_owned(), ndarray::arr0(sum).into_dyn());
         run(&shared, &part)

@@ -49,13 +49,13 @@ impl SessionEngine {
         self.memory() == Memory::Host || self.memory() == self.collective.memory()
     }
 
-    /// Gives this rank the sum of all ranks' gradients. Where they share the optimizer, of its own part; and the sum of
-    /// squares of all of them.
+    /// Gives this rank the sum of all ranks' gradients; where they share the optimizer, of its own part. Returns the sum
+    /// of squares of all of them, to the bit the same on all ranks; none where there is one rank.
     ///
     /// # Errors
     /// The collective or a copy fails.
     pub(super) fn sum_gradients(&mut self) -> Result<Option<f32>> {
-        let shared = self.squares.is_some();
+        let shared = self.plan.shards > 1;
         if self.collective.world_size() > 1 {
             let ranks = std::sync::Arc::clone(&self.collective);
             let sum = |gradients: &[Buffer]| {
@@ -94,6 +94,10 @@ impl SessionEngine {
             name: names::SQUARES.to_owned(),
             shape: Vec::new(),
         })?];
+        // Without shards each has summed up all of them, and a GPU does so in another order each time.
+        if !shared && self.collective.rank() > 0 {
+            sum = [0.0];
+        }
         self.collective.sum(&mut sum)?;
         Ok(Some(sum[0]))
     }
