@@ -171,6 +171,43 @@ fn a_run_goes_on_with_another_number_of_ranks() {
     }
 }
 
+/// Each rank updates a part and has the moments of that alone; checkpoints hold all of them. Without clipping, as the
+/// norm of parts is added up in another order than that of the whole.
+#[test]
+fn ranks_that_share_the_optimizer_make_the_same_updates() {
+    let _cores = cores();
+    let schedule = [
+        "--lr-scheduler",
+        "constant",
+        "--warmup-updates",
+        "2",
+        "--clip-grad-norm",
+        "0",
+    ];
+    let straight = tempfile::tempdir().unwrap();
+    let mut whole = run(straight.path(), &schedule);
+    whole.args(["--update-freq", "2", "--total-updates", "12"]);
+    let whole = finish(whole);
+    let folder = tempfile::tempdir().unwrap();
+    let mut parameters = Vec::new();
+    for (ranks, shared, updates) in [(2, true, "4"), (1, false, "8"), (2, true, "12")] {
+        let mut command = run(folder.path(), &schedule);
+        command.args(["--update-freq", "1", "--total-updates", updates]);
+        if shared {
+            command.arg("--shard-optimizer");
+        }
+        if updates != "4" {
+            command.arg("--resume");
+        }
+        parameters = match ranks {
+            1 => finish(command),
+            ranks => finish(by_ranks(ranks, &command)),
+        }
+        .parameters;
+    }
+    assert_close(&parameters, &whole.parameters, "a shared optimizer");
+}
+
 #[test]
 fn ranks_that_differ_are_named() {
     let _cores = cores();
