@@ -91,7 +91,6 @@ fn emit<O: Emit>(
             .chain(sizes.iter().map(size_info))
             .collect(),
         output: graph.outputs().iter().map(|(n, v)| info(n, *v)).collect(),
-        ..GraphProto::default()
     };
     Ok(Emitted {
         bytes: serialize(proto)?,

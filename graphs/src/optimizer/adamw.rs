@@ -90,7 +90,6 @@ pub fn optimizer_model(adamw: &AdamW) -> Result<Vec<u8>, GraphError> {
         initializer: emitter.initializers,
         input: declared,
         output: vec![value_info(&updated, &one(DType::Bool))],
-        ..GraphProto::default()
     })
 }
 
