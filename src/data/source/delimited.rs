@@ -1,14 +1,44 @@
 //! CSV and TSV: a line of column names, then rows of cells.
 
 use std::io::{self, Read};
-use std::path::Path;
 
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
 use super::bytes::Bytes;
 use super::fields::Fields;
-use super::{Compression, Format, LONGEST_TEXT, Position, Rows};
+use super::{Format, FormatEntry, LONGEST_TEXT, Opening, Position, Rows, TextHead};
 use crate::data::error::{DataError, Result};
+
+/// Cells parted by commas.
+pub const CSV: FormatEntry = FormatEntry {
+    name: "CSV",
+    endings: &["csv"],
+    magic: None,
+    holds: "a line of column names, then rows; cells parted by commas, or by tabs, semicolons or bars \
+            where the first line has no comma",
+    reader: "csv",
+    of_text: |head| objects_or(head, Format::Csv),
+    open: |file| Ok(Box::new(Delimited::open(file, b',')?)),
+};
+
+/// Cells parted by tabs.
+pub const TSV: FormatEntry = FormatEntry {
+    name: "TSV",
+    endings: &["tsv", "tab"],
+    magic: None,
+    holds: "the same with tabs",
+    reader: "csv",
+    of_text: |head| objects_or(head, Format::Tsv),
+    open: |file| Ok(Box::new(Delimited::open(file, b'\t')?)),
+};
+
+/// JSON lines where that is what the file holds.
+fn objects_or(head: &TextHead, format: Format) -> Format {
+    match head.all_objects() {
+        true => Format::JsonLines,
+        false => format,
+    }
+}
 
 /// Bytes that the CSV reader takes at once.
 const BUFFER: usize = 1 << 16;
@@ -59,20 +89,20 @@ impl Read for Limited {
 }
 
 impl Delimited {
-    /// Opens a file at a position in it.
+    /// Opens a file at a position in it; `usual` parts its cells where it is in the first line.
     ///
     /// # Errors
     /// When it can't be read or has none of the fields.
-    pub fn open(
-        path: &Path,
-        compression: Compression,
-        format: Format,
-        fields: &Fields,
-        at: Position,
-    ) -> Result<Self> {
+    pub fn open(file: &Opening, usual: u8) -> Result<Self> {
+        let Opening {
+            path,
+            compression,
+            fields,
+            at,
+        } = *file;
         let mut first = Vec::new();
         Bytes::open(path, compression, 0)?.line(&mut first)?;
-        let delimiter = delimiter(&first, format);
+        let delimiter = delimiter(&first, usual);
         let reader = |at: u64| -> Result<Reader<Limited>> {
             Ok(ReaderBuilder::new()
                 .has_headers(false)
@@ -161,11 +191,7 @@ impl Delimited {
 }
 
 /// What parts the cells, by the first line: the usual one where it is there, else the most frequent.
-fn delimiter(first: &[u8], format: Format) -> u8 {
-    let usual = match format {
-        Format::Tsv => b'\t',
-        Format::Text | Format::JsonLines | Format::Json | Format::Csv | Format::Parquet => b',',
-    };
+fn delimiter(first: &[u8], usual: u8) -> u8 {
     let mut quoted = false;
     let mut counts = [(usual, 0), (b'\t', 0), (b';', 0), (b'|', 0), (b',', 0)];
     for &byte in first {

@@ -1,27 +1,41 @@
-//! The one table of formats: what a file may be called, what is in it, and who reads it. Help, messages
-//! and `docs/formats.md` are made from it.
+//! The tables of formats and compressions: what a file may be called, what is in it, and who reads it. Help,
+//! messages and `docs/formats.md` are made from them. A format's line stands beside its reader.
 
 use std::path::Path;
 
+use super::fields::Fields;
 use super::marked::MARKED;
+use super::sniff::TextHead;
+use super::{Format, Position, Rows};
+use crate::data::error::Result;
 
-/// How rows are laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
-pub enum Format {
-    /// One text a line.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    JsonLines,
-    /// An array of JSON objects, or one object after another.
-    Json,
-    /// Comma-separated values.
-    Csv,
-    /// Tab-separated values.
-    Tsv,
-    /// Columns of a parquet file.
-    Parquet,
+/// Lists the formats that are read, each with where its reader has its line of the table.
+macro_rules! formats {
+    ($($(#[$attribute:meta])* $variant:ident = $entry:path),+ $(,)?) => {
+        /// How rows are laid out.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
+        pub enum Format {
+            $(
+                #[doc = concat!("See `", stringify!($entry), "`.")]
+                $(#[$attribute])*
+                $variant,
+            )+
+        }
+
+        impl Format {
+            /// All of them.
+            pub const ALL: &[Format] = &[$(Format::$variant),+];
+
+            /// Its line of the table.
+            pub fn entry(self) -> &'static FormatEntry {
+                match self {
+                    $(Format::$variant => &$entry,)+
+                }
+            }
+        }
+    };
 }
+pub(super) use formats;
 
 /// What is around that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
@@ -44,12 +58,26 @@ pub enum Compression {
 /// One line of the table of formats.
 #[derive(Debug)]
 pub struct FormatEntry {
-    pub format: Format,
     pub name: &'static str,
     /// Without the dot, lower case; the usual one first.
     pub endings: &'static [&'static str],
+    /// What files of it begin with, where they are no text.
+    pub magic: Option<&'static [u8]>,
     pub holds: &'static str,
     pub reader: &'static str,
+    /// What a file of text is that is named so.
+    pub of_text: fn(&TextHead) -> Format,
+    /// Opens a file at a position that was handed out before, or at its start.
+    pub open: fn(&Opening) -> Result<Box<dyn Rows>>,
+}
+
+/// A file that is to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening<'a> {
+    pub path: &'a Path,
+    pub compression: Compression,
+    pub fields: &'a Fields,
+    pub at: Position,
 }
 
 /// One line of the table of compressions.
@@ -73,52 +101,6 @@ pub struct Foreign {
     /// What makes it readable.
     pub remedy: &'static str,
 }
-
-pub const FORMATS: [FormatEntry; 6] = [
-    FormatEntry {
-        format: Format::Text,
-        name: "text",
-        endings: &["txt"],
-        holds: "UTF-8, one text a line; lines end where Python's `str.splitlines` ends them",
-        reader: "this program",
-    },
-    FormatEntry {
-        format: Format::JsonLines,
-        name: "JSON lines",
-        endings: &["jsonl", "ndjson", "jsonlines", "jl"],
-        holds: "one JSON object a line, the text in `--text-field`; or one JSON string a line",
-        reader: "serde_json",
-    },
-    FormatEntry {
-        format: Format::Json,
-        name: "JSON",
-        endings: &["json"],
-        holds: "an array of such objects, or one after the other",
-        reader: "serde_json",
-    },
-    FormatEntry {
-        format: Format::Csv,
-        name: "CSV",
-        endings: &["csv"],
-        holds: "a line of column names, then rows; cells parted by commas, or by tabs, semicolons or bars \
-                where the first line has no comma",
-        reader: "csv",
-    },
-    FormatEntry {
-        format: Format::Tsv,
-        name: "TSV",
-        endings: &["tsv", "tab"],
-        holds: "the same with tabs",
-        reader: "csv",
-    },
-    FormatEntry {
-        format: Format::Parquet,
-        name: "parquet",
-        endings: &["parquet", "pq", "parq"],
-        holds: "columns; only those of `--text-field` are read",
-        reader: "parquet",
-    },
-];
 
 pub const COMPRESSIONS: [CompressionEntry; 5] = [
     CompressionEntry {
@@ -283,16 +265,11 @@ impl Foreign {
 }
 
 impl Format {
-    /// Its line of the table.
-    pub fn entry(self) -> &'static FormatEntry {
-        match self {
-            Format::Text => &FORMATS[0],
-            Format::JsonLines => &FORMATS[1],
-            Format::Json => &FORMATS[2],
-            Format::Csv => &FORMATS[3],
-            Format::Tsv => &FORMATS[4],
-            Format::Parquet => &FORMATS[5],
-        }
+    /// The format whose bytes `head`, the start of a file, has.
+    pub fn of_magic(head: &[u8]) -> Option<Format> {
+        let has = |magic: &[u8]| head.starts_with(magic);
+        let mut all = Format::ALL.iter().copied();
+        all.find(|format| format.entry().magic.is_some_and(has))
     }
 }
 
@@ -363,9 +340,10 @@ impl Kind {
             Some(compression) => (stem.rsplit_once('.')?.1, compression),
             None => (last, Compression::None),
         };
-        let entry = FORMATS.iter().find(|e| e.endings.contains(&ending))?;
+        let mut formats = Format::ALL.iter().copied();
+        let format = formats.find(|format| format.entry().endings.contains(&ending))?;
         Some(Kind {
-            format: entry.format,
+            format,
             compression,
         })
     }
@@ -387,7 +365,8 @@ fn dotted(endings: impl Iterator<Item = &'static &'static str>) -> String {
 
 /// The usual endings in a sentence, for help and messages.
 pub fn endings() -> String {
-    let formats = FORMATS.iter().filter_map(|entry| entry.endings.first());
+    let formats = Format::ALL.iter().map(|format| format.entry());
+    let formats = formats.filter_map(|entry| entry.endings.first());
     let compressions = COMPRESSIONS
         .iter()
         .filter_map(|entry| entry.endings.first());
@@ -401,7 +380,7 @@ pub fn endings() -> String {
 /// The tables of `docs/formats.md`.
 pub fn tables() -> String {
     let mut text = String::from("| format | endings | content | reader |\n|---|---|---|---|\n");
-    for entry in &FORMATS {
+    for entry in Format::ALL.iter().map(|format| format.entry()) {
         text += &format!(
             "| {} | {} | {} | {} |\n",
             entry.name,
@@ -475,13 +454,6 @@ mod tests {
         assert_eq!(foreign("web.tar.gz"), Some("a tar archive"));
         assert_eq!(foreign("data-00000-of-00001.arrow"), Some("an Arrow file"));
         assert_eq!(foreign("a.txt.gz"), None);
-    }
-
-    #[test]
-    fn every_entry_stands_at_its_format() {
-        for entry in &FORMATS {
-            assert_eq!(entry.format.entry().name, entry.name);
-        }
     }
 
     #[test]

@@ -5,8 +5,26 @@ use std::path::Path;
 use super::bytes::Bytes;
 use super::fields::Fields;
 use super::jsonl::Texts;
-use super::{Compression, LONGEST_TEXT, Passed, Position, Rows};
+use super::{Compression, Format, FormatEntry, LONGEST_TEXT, Passed, Position, Rows};
 use crate::data::error::{DataError, Result};
+
+/// JSON objects in an array, or one after the other.
+pub const JSON: FormatEntry = FormatEntry {
+    name: "JSON",
+    endings: &["json"],
+    magic: None,
+    holds: "an array of such objects, or one after the other",
+    reader: "serde_json",
+    of_text: |_| Format::Json,
+    open: |file| {
+        Ok(Box::new(Json::open(
+            file.path,
+            file.compression,
+            file.fields,
+            file.at,
+        )?))
+    },
+};
 
 /// The rows of a JSON file.
 pub struct Json {

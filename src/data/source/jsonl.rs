@@ -5,8 +5,29 @@ use std::path::Path;
 use super::bytes::Bytes;
 use super::fields::Fields;
 use super::json_field::Field;
-use super::{Compression, Passed, Position, Rows};
+use super::{Compression, Format, FormatEntry, Passed, Position, Rows};
 use crate::data::error::{DataError, Result};
+
+/// A JSON object a line.
+pub const JSON_LINES: FormatEntry = FormatEntry {
+    name: "JSON lines",
+    endings: &["jsonl", "ndjson", "jsonlines", "jl"],
+    magic: None,
+    holds: "one JSON object a line, the text in `--text-field`; or one JSON string a line",
+    reader: "serde_json",
+    of_text: |head| match head.in_array() || head.spread_out() {
+        true => Format::Json,
+        false => Format::JsonLines,
+    },
+    open: |file| {
+        Ok(Box::new(JsonLines::open(
+            file.path,
+            file.compression,
+            file.fields,
+            file.at,
+        )?))
+    },
+};
 
 /// Rows without the field, and none with it before, after which that is said.
 const ODD: u64 = 10_000;

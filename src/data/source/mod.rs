@@ -24,13 +24,24 @@ mod txt;
 pub use discover::{Discovered, FileId, discover};
 pub use fields::{DEFAULT_FIELD, Fields};
 pub use format::{
-    COMPRESSIONS, Compression, CompressionEntry, FOREIGN, FORMATS, Foreign, Format, FormatEntry,
-    Kind, endings, tables,
+    COMPRESSIONS, Compression, CompressionEntry, FOREIGN, Foreign, FormatEntry, Kind, Opening,
+    endings, tables,
 };
 pub use rows::{Passed, Position, Rows, Tolerant};
 pub use shard::Shard;
+pub use sniff::TextHead;
 pub use sources::{ReadOptions, Sources, Texts};
 pub use summary::{Counts, KindSummary, LeftOutSummary, TextSummary};
+
+format::formats! {
+    #[default]
+    Text = txt::TEXT,
+    JsonLines = jsonl::JSON_LINES,
+    Json = json::JSON,
+    Csv = delimited::CSV,
+    Tsv = delimited::TSV,
+    Parquet = parquet::PARQUET,
+}
 
 /// A text longer than this is taken for a broken file.
 pub(crate) const LONGEST_TEXT: u64 = 64 << 20;

@@ -23,9 +23,27 @@ use bytes::Bytes;
 use super::bytes::Bytes as Decompressed;
 use super::fields::Fields;
 use super::json_field::SPOKEN;
-use super::{Compression, Passed, Position, Rows};
+use super::{Compression, FormatEntry, Passed, Position, Rows};
 use crate::data::error::{DataError, Result};
 use crate::data::hub::{HubError, HubFile, HubReader, HubWindow};
+
+/// Columns of a parquet file.
+pub const PARQUET: FormatEntry = FormatEntry {
+    name: "parquet",
+    endings: &["parquet", "pq", "parq"],
+    magic: Some(b"PAR1"),
+    holds: "columns; only those of `--text-field` are read",
+    reader: "parquet",
+    of_text: |head| head.unnamed(),
+    open: |file| {
+        Ok(Box::new(Parquet::file(
+            file.path,
+            file.compression,
+            file.fields,
+            file.at,
+        )?))
+    },
+};
 
 /// Rows decoded at once.
 const AT_ONCE: usize = 64;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::fields::Fields;
 use super::sniff::look;
-use super::{Compression, Format, Kind, Position, Rows, delimited, json, jsonl, parquet, txt};
+use super::{Compression, Format, Kind, Opening, Position, Rows, parquet};
 use crate::data::error::{DataError, Result};
 use crate::data::hub::HubFile;
 
@@ -97,18 +97,11 @@ impl Shard {
             Place::File(path) => path,
             Place::Hub(file) => return Ok(Box::new(parquet::Parquet::hub(file, fields, at)?)),
         };
-        Ok(match format {
-            Format::Text => Box::new(txt::Lines::open(path, compression, at)?),
-            Format::JsonLines => Box::new(jsonl::JsonLines::open(path, compression, fields, at)?),
-            Format::Json => Box::new(json::Json::open(path, compression, fields, at)?),
-            Format::Csv | Format::Tsv => Box::new(delimited::Delimited::open(
-                path,
-                compression,
-                format,
-                fields,
-                at,
-            )?),
-            Format::Parquet => Box::new(parquet::Parquet::file(path, compression, fields, at)?),
+        (format.entry().open)(&Opening {
+            path,
+            compression,
+            fields,
+            at,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What a file is, by its content where that tells, else by its name.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
@@ -16,7 +17,6 @@ use crate::data::error::{DataError, Result};
 
 /// Bytes that are looked at, before and after decompression.
 const HEAD: usize = 64 << 10;
-const PARQUET: &[u8] = b"PAR1";
 const NOT_READ: &str = "which is not read";
 
 /// What was found.
@@ -65,10 +65,14 @@ pub fn look(path: &Path, fields: &Fields) -> Result<Looked> {
         format,
         compression,
     };
-    let kind = if head.starts_with(PARQUET) {
-        of(Format::Parquet)
+    let kind = if let Some(format) = Format::of_magic(&head) {
+        of(format)
     } else if is_text(&head) {
-        of(text_format(&head, named, fields))
+        let head = TextHead::new(&head, fields);
+        of(match named {
+            Some(named) => (named.format.entry().of_text)(&head),
+            None => head.unnamed(),
+        })
     } else {
         if let Some(foreign) = Foreign::of_content(&head) {
             let inside = match compression {
@@ -81,13 +85,11 @@ pub fn look(path: &Path, fields: &Fields) -> Result<Looked> {
             ));
         }
         // A damaged file is its reader's to describe.
-        if let Some(Kind {
-            format: Format::Parquet,
-            ..
-        }) = named
+        if let Some(Kind { format, .. }) = named
+            && format.entry().magic.is_some()
         {
             return Ok(Looked {
-                kind: of(Format::Parquet),
+                kind: of(format),
                 note: None,
             });
         }
@@ -127,7 +129,6 @@ pub fn look(path: &Path, fields: &Fields) -> Result<Looked> {
     }
     let note = match named {
         Some(named) if named == kind => None,
-        Some(named) if named.format == Format::Json && kind == of(Format::JsonLines) => None,
         Some(named) => Some(format!(
             "named as {}, read as what it holds: {}",
             named.name(),
@@ -179,57 +180,82 @@ fn is_text(head: &[u8]) -> bool {
     whole && !head.contains(&0)
 }
 
-/// The format of a text file: that of its name, where the content doesn't say otherwise.
-fn text_format(head: &[u8], named: Option<Kind>, fields: &Fields) -> Format {
-    let text = String::from_utf8_lossy(head);
-    let text = text.trim_start_matches('\u{feff}').trim_start();
-    let in_objects = text.starts_with('{');
-    let in_array = text
-        .strip_prefix('[')
-        .is_some_and(|rest| rest.trim_start().starts_with(['{', '"', ']']));
-    match named.map(|kind| kind.format) {
-        Some(Format::Json) => Format::Json,
-        Some(Format::JsonLines) if in_array || (in_objects && spread_out(text)) => Format::Json,
-        Some(Format::JsonLines) => Format::JsonLines,
-        Some(Format::Text) if in_objects && all_objects(text, head.len(), Some(fields)) => {
-            Format::JsonLines
+/// The start of a file of text.
+#[derive(Debug)]
+pub struct TextHead<'a> {
+    /// From the first character on that is no space.
+    text: Cow<'a, str>,
+    /// Whether the file goes on behind it.
+    cut: bool,
+    fields: &'a Fields,
+}
+
+impl<'a> TextHead<'a> {
+    fn new(head: &'a [u8], fields: &'a Fields) -> TextHead<'a> {
+        let head_length = head.len();
+        TextHead {
+            text: String::from_utf8_lossy(head),
+            cut: head_length >= HEAD,
+            fields,
         }
-        Some(Format::Text) => Format::Text,
-        // Parquet by its name alone.
-        Some(Format::Csv | Format::Tsv | Format::Parquet) | None
-            if in_objects && all_objects(text, head.len(), None) =>
+    }
+
+    fn text(&self) -> &str {
+        self.text.trim_start_matches('\u{feff}').trim_start()
+    }
+
+    /// What a file is whose name tells nothing.
+    pub fn unnamed(&self) -> Format {
+        if self.all_objects() {
+            Format::JsonLines
+        } else if self.in_array() {
+            Format::Json
+        } else {
+            Format::Text
+        }
+    }
+
+    /// Whether it is an array of objects or strings.
+    pub fn in_array(&self) -> bool {
+        let inside = self.text().strip_prefix('[');
+        inside.is_some_and(|rest| rest.trim_start().starts_with(['{', '"', ']']))
+    }
+
+    /// Whether it is an object that goes on after its first line.
+    pub fn spread_out(&self) -> bool {
+        let first = self.text().lines().next().unwrap_or_default().trim_end();
+        first == "{"
+    }
+
+    /// Whether every line, but for one that is cut off, is a JSON object.
+    pub fn all_objects(&self) -> bool {
+        self.objects(&Fields::default()).is_some()
+    }
+
+    /// Whether all are, and one has a field that is asked for.
+    pub fn all_objects_with_fields(&self) -> bool {
+        self.objects(self.fields) == Some(true)
+    }
+
+    /// Whether one of its lines has one of `fields`; none where not every line is a JSON object.
+    fn objects(&self, fields: &Fields) -> Option<bool> {
+        let text = self.text();
+        let mut lines: Vec<&str> = text.split('\n').collect();
+        if self.cut {
+            lines.pop();
+        }
+        let mut any = false;
+        for line in lines
+            .into_iter()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
         {
-            Format::JsonLines
+            if !line.starts_with('{') {
+                return None;
+            }
+            let (found, _) = Field::read(line, fields).ok()?;
+            any = any || !matches!(found, Field::Missing(_));
         }
-        Some(Format::Csv) => Format::Csv,
-        Some(Format::Tsv) => Format::Tsv,
-        Some(Format::Parquet) | None if in_array => Format::Json,
-        Some(Format::Parquet) | None => Format::Text,
+        text.starts_with('{').then_some(any)
     }
-}
-
-/// Whether the first object goes on after its first line.
-fn spread_out(text: &str) -> bool {
-    let first = text.lines().next().unwrap_or_default().trim_end();
-    first == "{"
-}
-
-/// Whether every line, but for one that is cut off, is a JSON object; with any of `fields`, where given.
-fn all_objects(text: &str, looked_at: usize, fields: Option<&Fields>) -> bool {
-    let mut lines: Vec<&str> = text.split('\n').collect();
-    if looked_at >= HEAD {
-        lines.pop();
-    }
-    let mut lines = lines.into_iter().filter(|line| !line.trim().is_empty());
-    let usual = Fields::default();
-    let mut any = false;
-    let every = lines.by_ref().all(|line| {
-        let found = match Field::read(line.trim(), fields.unwrap_or(&usual)) {
-            Ok((found, _)) => found,
-            Err(_) => return false,
-        };
-        any = any || !matches!(found, Field::Missing(_));
-        line.trim_start().starts_with('{')
-    });
-    every && (any || fields.is_none())
 }

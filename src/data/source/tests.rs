@@ -12,7 +12,7 @@ use crate::data::hub::server::parquet_of;
 /// The same `texts` in every format and compression, one folder each: its name, and three shards in it.
 pub(crate) fn every_source(root: &Path, texts: &[String]) -> Vec<(String, PathBuf)> {
     let mut made = Vec::new();
-    let formats = FORMATS.iter().map(|entry| entry.endings[0]);
+    let formats = Format::ALL.iter().map(|format| format.entry().endings[0]);
     let compressions = COMPRESSIONS
         .iter()
         .map(|entry| (entry.endings[0], entry.compression));

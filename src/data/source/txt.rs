@@ -3,8 +3,22 @@
 use std::path::Path;
 
 use super::bytes::Bytes;
-use super::{Compression, Position, Rows, is_blank};
+use super::{Compression, Format, FormatEntry, Position, Rows, is_blank};
 use crate::data::error::{DataError, Result};
+
+/// Lines of text.
+pub const TEXT: FormatEntry = FormatEntry {
+    name: "text",
+    endings: &["txt"],
+    magic: None,
+    holds: "UTF-8, one text a line; lines end where Python's `str.splitlines` ends them",
+    reader: "this program",
+    of_text: |head| match head.all_objects_with_fields() {
+        true => Format::JsonLines,
+        false => Format::Text,
+    },
+    open: |file| Ok(Box::new(Lines::open(file.path, file.compression, file.at)?)),
+};
 
 /// The characters at which Python's `str.splitlines` ends a line, so that rows equal annotated-mpnet's.
 fn ends_line(c: char) -> bool {
