@@ -1,6 +1,6 @@
 //! What a training step takes for its dropout.
 
-use crate::{Bindings, Dim};
+use crate::{Bindings, Dim, Unbound};
 
 /// A dropout mask that a step takes as an input: bytes, 1 where an element is kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,8 +32,10 @@ pub enum Randomness {
 }
 
 /// The sizes of `dims` in a batch; one below 0, which no valid batch gives, is 0.
-pub fn shape(dims: &[Dim], sizes: &Bindings) -> Vec<usize> {
-    dims.iter()
-        .map(|dim| usize::try_from(dim.eval(sizes)).unwrap_or(0))
-        .collect()
+///
+/// # Errors
+/// Naming a size that the batch does not give.
+pub fn shape(dims: &[Dim], sizes: &Bindings) -> Result<Vec<usize>, Unbound> {
+    let size = |dim: &Dim| Ok(usize::try_from(dim.eval(sizes)?).unwrap_or(0));
+    dims.iter().map(size).collect()
 }

@@ -21,5 +21,5 @@ pub use optimizer::AdamW;
 pub use plan::{Link, Models, Plan, Segment, Slot};
 pub use precision::{Precision, UnknownPrecision};
 pub use provider::{Coverage, OperatorTypes, Provider, ProviderInfo, UnknownProvider};
-pub use size::{Bindings, Dim, SizeInput, Symbol};
+pub use size::{Bindings, Dim, SizeInput, Symbol, Unbound};
 pub use tensor::{NamedArray, Tensor, TensorData};

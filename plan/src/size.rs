@@ -93,13 +93,17 @@ impl Dim {
         !self.terms.is_empty() && self.terms.values().all(|&c| c < 0)
     }
 
-    /// The size under `bindings`; a symbol that they don't bind counts as 0.
-    pub fn eval(&self, bindings: &Bindings) -> i64 {
-        let size = |symbol| bindings.get(symbol).unwrap_or(0) as i64;
-        self.terms
-            .iter()
-            .map(|(symbols, c)| symbols.iter().fold(*c, |product, &s| product * size(s)))
-            .sum()
+    /// The size under `bindings`.
+    ///
+    /// # Errors
+    /// Naming a symbol that they don't bind.
+    pub fn eval(&self, bindings: &Bindings) -> Result<i64, Unbound> {
+        let size = |symbol| bindings.get(symbol).ok_or(Unbound(symbol));
+        let product = |(symbols, c): (&Vec<Symbol>, &i64)| {
+            let mut symbols = symbols.iter();
+            symbols.try_fold(*c, |product, &symbol| Ok(product * size(symbol)? as i64))
+        };
+        self.terms.iter().map(product).sum()
     }
 
     /// The symbols in it, some of them more than once.
@@ -136,6 +140,18 @@ impl From<usize> for Dim {
             dim.terms.insert(Vec::new(), n as i64);
         }
         dim
+    }
+}
+
+/// A size that a batch does not give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the batch gives no size {}", .0.letters())]
+pub struct Unbound(pub Symbol);
+
+/// For rules that say their refusals in words.
+impl From<Unbound> for String {
+    fn from(unbound: Unbound) -> String {
+        unbound.to_string()
     }
 }
 
@@ -219,16 +235,20 @@ pub struct SizeInput {
 
 impl SizeInput {
     /// The input for a batch of these sizes.
-    pub fn tensor(&self, sizes: &Bindings) -> Tensor {
-        Tensor {
+    ///
+    /// # Errors
+    /// Naming a size that is not among them.
+    pub fn tensor(&self, sizes: &Bindings) -> Result<Tensor, Unbound> {
+        let dims = self.dims.iter().map(|dim| dim.eval(sizes));
+        Ok(Tensor {
             name: self.name.clone(),
             shape: if self.scalar {
                 Vec::new()
             } else {
                 vec![self.dims.len()]
             },
-            data: TensorData::I64(self.dims.iter().map(|dim| dim.eval(sizes)).collect()),
-        }
+            data: TensorData::I64(dims.collect::<Result<_, _>>()?),
+        })
     }
 }
 
@@ -246,7 +266,7 @@ mod tests {
         assert_eq!((s.clone() * q.clone()), q.clone() * s.clone());
         assert_eq!((l.clone() - l).as_const(), Some(0));
         let sizes = Bindings::new([(Symbol::LENGTH, 10), (Symbol::PREDICTED, 3)]);
-        assert_eq!((s * q).eval(&sizes), 13 * 16);
+        assert_eq!((s * q).eval(&sizes), Ok(13 * 16));
     }
 
     #[test]
@@ -256,7 +276,14 @@ mod tests {
         assert_eq!(sizes.get(Symbol::new("N")), Some(7));
         assert_eq!(sizes.get(Symbol::LENGTH), None);
         let both = Dim::from(pairs) * Dim::from(Symbol::BATCH);
-        assert_eq!(both.eval(&sizes), 14);
+        assert_eq!(both.eval(&sizes), Ok(14));
+        let input = SizeInput {
+            name: "size.0".to_owned(),
+            dims: vec![both.clone() + Dim::from(Symbol::LENGTH)],
+            scalar: false,
+        };
+        let lacking = input.tensor(&sizes).expect_err("L is not among them");
+        assert_eq!(lacking.to_string(), "the batch gives no size L");
         assert_eq!(both.to_string(), "BN");
         assert_eq!(both.symbols().collect::<Vec<_>>(), [Symbol::BATCH, pairs]);
     }

@@ -8,11 +8,13 @@ use clap::{Args, ValueEnum};
 use mpnet_graphs::ir::Bindings;
 use mpnet_graphs::ir::cost::{Cost, costs, parameter_count};
 use mpnet_graphs::ir::memory::{execution_order, memory};
-use mpnet_graphs::lower::evaluation::eval_graph;
+use mpnet_graphs::lower::evaluation;
+use mpnet_graphs::lower::export::{self, Weights};
 use mpnet_graphs::lower::ort_training::{self, training_graph};
 use mpnet_graphs::lower::portable::{self, Options, step_graph};
 use mpnet_graphs::model::AttentionForm;
 use mpnet_graphs::model::config::ModelConfig;
+use mpnet_graphs::model::encoder::{Head, encoder};
 use mpnet_graphs::model::pretraining::pretraining;
 use mpnet_graphs::ops::Graph;
 use mpnet_graphs::passes::Pipeline;
@@ -29,6 +31,10 @@ pub enum Stage {
     Step,
     /// Loss and accuracy, optimised
     Evaluation,
+    /// The same as the session engine runs it on --provider in --precision
+    EvaluationStep,
+    /// The encoder as it is exported in f32
+    Export,
 }
 
 /// Arguments of `mpnet graph`.
@@ -43,7 +49,7 @@ pub struct GraphArgs {
     pub compiled_for: CompiledForArgs,
     #[command(flatten)]
     pub recompute: RecomputeArgs,
-    /// Print the passes that make the graph of the stage training or step, in order, and nothing else
+    /// Print the passes that make the graph of a stage other than model, in order, and nothing else
     #[arg(long)]
     pub passes: bool,
     /// Print every node, not only the figures
@@ -92,8 +98,11 @@ impl GraphArgs {
                 Ok(ort_training::training_passes(config, &options, provider)?)
             }
             Stage::Step => Ok(portable::step_passes(config, &self.options())?),
-            Stage::Model | Stage::Evaluation => {
-                bail!("--passes lists those of --stage training and --stage step")
+            Stage::Evaluation => Ok(evaluation::passes()),
+            Stage::EvaluationStep => Ok(portable::eval_passes(self.options())),
+            Stage::Export => Ok(export::pipeline(Weights::F32)),
+            Stage::Model => {
+                bail!("no passes make the graph of --stage model; ask for --stage step or another")
             }
         }
     }
@@ -134,7 +143,13 @@ pub fn run(args: &GraphArgs) -> Result<()> {
         Stage::Model => pretraining(&config, true, AttentionForm::Expanded)?.graph,
         Stage::Training => training_graph(&config, false, Provider::Cpu)?.0,
         Stage::Step => step_graph(&config, &args.options())?.graph,
-        Stage::Evaluation => eval_graph(&config, false)?,
+        Stage::Evaluation => evaluation::eval_graph(&config, false)?,
+        Stage::EvaluationStep => portable::eval_graph(&config, &args.options())?,
+        Stage::Export => {
+            let mut graph = encoder(&config, &Head::None)?;
+            export::pipeline(Weights::F32).run(&mut graph)?;
+            graph
+        }
     };
     if args.nodes {
         say!("{}", graph.to_string().trim_end())?;

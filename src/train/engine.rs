@@ -11,7 +11,7 @@ use mpnet_graphs::ir::memory::peak;
 use mpnet_graphs::lower::ort_training::{Artifacts, Options, compile, training_graph};
 use mpnet_graphs::model::{AttentionForm, Task};
 use mpnet_graphs::ops::Graph;
-use mpnet_plan::{Bindings, Randomness, SizeInput, names};
+use mpnet_plan::{Bindings, Randomness, SizeInput, Unbound, names};
 use mpnet_runtime::checkpoint_file;
 use mpnet_runtime::collective::{self, Collective};
 use mpnet_runtime::engine::training_api::hidden_parameter;
@@ -84,8 +84,8 @@ impl Running {
         items: usize,
         key: MaskKey,
     ) -> Result<Outputs> {
-        let mut inputs = training_inputs(batch, items, &self.dropout, key);
-        inputs.extend(sizes(&self.step_sizes, batch));
+        let mut inputs = training_inputs(batch, items, &self.dropout, key)?;
+        inputs.extend(sizes(&self.step_sizes, batch)?);
         let inputs: Vec<&Tensor> = inputs.iter().collect();
         Ok(self.engine.train_step(&inputs)?.into())
     }
@@ -96,7 +96,7 @@ impl Running {
     /// Where the engine fails.
     pub fn eval_step(&mut self, batch: &dyn MicroBatch) -> Result<Outputs> {
         let mut inputs = batch.inputs();
-        inputs.extend(sizes(&self.evaluation_sizes, batch));
+        inputs.extend(sizes(&self.evaluation_sizes, batch)?);
         let inputs: Vec<&Tensor> = inputs.iter().collect();
         Ok(self.engine.eval_step(&inputs)?.into())
     }
@@ -129,7 +129,7 @@ impl Running {
 }
 
 /// The sizes of `batch` that a model takes as inputs.
-fn sizes(inputs: &[SizeInput], batch: &dyn MicroBatch) -> Vec<Tensor> {
+fn sizes(inputs: &[SizeInput], batch: &dyn MicroBatch) -> Result<Vec<Tensor>, Unbound> {
     let sizes = batch.sizes();
     inputs.iter().map(|input| input.tensor(&sizes)).collect()
 }

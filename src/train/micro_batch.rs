@@ -5,7 +5,7 @@ use crate::data::dropout::{MaskKey, fill_keep_mask};
 use crate::data::rng::{Purpose, keyed};
 use anyhow::{Result, bail};
 use mpnet_graphs::model::pretraining::{ATTENTION_MASK, INPUT_IDS, POSITIONS, TARGETS};
-use mpnet_plan::{Bindings, DropoutSite, Factor, Randomness, Symbol, names};
+use mpnet_plan::{Bindings, DropoutSite, Factor, Randomness, Symbol, Unbound, names};
 use mpnet_runtime::engine::{Tensor, TensorData};
 use rand::Rng;
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ pub(super) fn training_inputs(
     items: usize,
     randomness: &Randomness,
     key: MaskKey,
-) -> Vec<Tensor> {
+) -> Result<Vec<Tensor>, Unbound> {
     let sizes = batch.sizes();
     let mut inputs = batch.inputs();
     inputs.push(Tensor {
@@ -106,14 +106,18 @@ pub(super) fn training_inputs(
         data: TensorData::F32(vec![1.0 / items.max(1) as f32]),
     });
     inputs.extend(match randomness {
-        Randomness::Masks(sites) => dropout_masks(sites, &sizes, key),
-        Randomness::Factors(factors) => dropout_factors(factors, &sizes, key),
+        Randomness::Masks(sites) => dropout_masks(sites, &sizes, key)?,
+        Randomness::Factors(factors) => dropout_factors(factors, &sizes, key)?,
     });
-    inputs
+    Ok(inputs)
 }
 
 /// Random odd factors, from which the device computes its masks.
-fn dropout_factors(factors: &[Factor], sizes: &Bindings, key: MaskKey) -> Vec<Tensor> {
+fn dropout_factors(
+    factors: &[Factor],
+    sizes: &Bindings,
+    key: MaskKey,
+) -> Result<Vec<Tensor>, Unbound> {
     let mut rng = keyed(
         key.seed,
         Purpose::Dropout,
@@ -123,36 +127,40 @@ fn dropout_factors(factors: &[Factor], sizes: &Bindings, key: MaskKey) -> Vec<Te
     factors
         .iter()
         .map(|factor| {
-            let shape = mpnet_plan::shape(&factor.shape, sizes);
+            let shape = mpnet_plan::shape(&factor.shape, sizes)?;
             let count = shape.iter().product();
-            Tensor {
+            Ok(Tensor {
                 name: factor.name.clone(),
                 shape,
                 data: TensorData::U32((0..count).map(|_| rng.next_u32() | 1).collect()),
-            }
+            })
         })
         .collect()
 }
 
 /// The dropout masks of one micro-batch; `key` names the update and micro-batch, each site gets
 /// its own stream.
-fn dropout_masks(sites: &[DropoutSite], sizes: &Bindings, key: MaskKey) -> Vec<Tensor> {
+fn dropout_masks(
+    sites: &[DropoutSite],
+    sizes: &Bindings,
+    key: MaskKey,
+) -> Result<Vec<Tensor>, Unbound> {
     sites
         .iter()
         .enumerate()
         .map(|(index, site)| {
-            let shape = mpnet_plan::shape(&site.shape, sizes);
+            let shape = mpnet_plan::shape(&site.shape, sizes)?;
             let mut keep = vec![0; shape.iter().product()];
             let site_key = MaskKey {
                 site: index as u32,
                 ..key
             };
             fill_keep_mask(&mut keep, site.ratio, site_key);
-            Tensor {
+            Ok(Tensor {
                 name: site.name.clone(),
                 shape,
                 data: TensorData::U8(keep),
-            }
+            })
         })
         .collect()
 }

@@ -284,6 +284,12 @@ fn graph_prints_the_passes_of_a_stage() {
     assert!(place("differentiate") < place("lower_precision"), "{step}");
     let training = stdout(&mut passes(&[]));
     assert!(training.starts_with("differentiate\n"), "{training}");
+    let cuda = [&["--stage", "evaluation-step"], &cuda[2..]].concat();
+    let evaluation = stdout(&mut passes(&cuda));
+    assert!(evaluation.starts_with("tidy/"), "{evaluation}");
+    assert!(evaluation.contains("\nlower_precision\n"), "{evaluation}");
+    let export = stdout(&mut passes(&["--stage", "export"]));
+    assert!(export.contains("\nexpand\n"), "{export}");
     let refused = passes(&["--stage", "model"]).output().unwrap();
     let words = String::from_utf8(refused.stderr).unwrap();
     assert!(

@@ -144,9 +144,11 @@ fn elements(ty: &Type, sizes: &Bindings) -> u64 {
     ty.shape.iter().map(|dim| size(dim, sizes)).product()
 }
 
-/// A size; one below 0, which no valid batch gives, is 0.
+/// A size; one below 0, which no valid batch gives, is 0, as is one that `sizes` lack: figures are asked for with
+/// those of a batch.
 fn size(dim: &Dim, sizes: &Bindings) -> u64 {
-    u64::try_from(dim.eval(sizes)).unwrap_or(0)
+    let size = dim.eval(sizes).ok();
+    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

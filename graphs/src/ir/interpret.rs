@@ -32,18 +32,9 @@ pub fn interpret<O: Operation>(
         values.insert(*id, array.clone());
     }
     let check = |id: ValueId, array: &Array| {
-        let expected: Vec<i64> = graph
-            .ty(id)
-            .shape
-            .iter()
-            .map(|d| d.eval(bindings))
-            .collect();
-        if array
-            .shape()
-            .iter()
-            .map(|&d| d as i64)
-            .eq(expected.iter().copied())
-        {
+        let expected = mpnet_plan::shape(&graph.ty(id).shape, bindings)
+            .map_err(|unbound| invalid(unbound.to_string()))?;
+        if array.shape() == expected {
             Ok(())
         } else {
             Err(invalid(format!(

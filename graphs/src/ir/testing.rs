@@ -17,7 +17,7 @@ pub(crate) fn random_feeds<O: Operation>(
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut draw = |id: ValueId| {
         let ty = graph.ty(id);
-        let shape: Vec<usize> = ty.shape.iter().map(|d| d.eval(sizes) as usize).collect();
+        let shape = mpnet_plan::shape(&ty.shape, sizes).unwrap();
         let array = Array::from_shape_simple_fn(IxDyn(&shape), || match ty.dtype {
             DType::F32 | DType::BF16 | DType::F16 => rng.random_range(-1.0..1.0),
             DType::U32 => f64::from(rng.random::<u32>()),

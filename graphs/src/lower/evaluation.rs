@@ -23,6 +23,25 @@ pub(super) fn eval_graph_with(
     expose: bool,
     attention: AttentionForm,
 ) -> Result<Graph, GraphError> {
+    let mut graph = figures(task, expose, attention)?;
+    passes().run(&mut graph)?;
+    Ok(graph)
+}
+
+/// The passes that make [`eval_graph`].
+pub fn passes() -> Pipeline {
+    Pipeline::of("tidy", tidy())
+}
+
+/// The loss and the other figures of `task`, as they are defined.
+///
+/// # Errors
+/// As [`eval_graph`].
+pub(super) fn figures(
+    task: &dyn Task,
+    expose: bool,
+    attention: AttentionForm,
+) -> Result<Graph, GraphError> {
     let model = loss_graph(task, false, attention)?;
     let mut outputs: Vec<_> = model.all_figures().collect();
     if expose {
@@ -32,6 +51,5 @@ pub(super) fn eval_graph_with(
     for (name, value) in outputs {
         graph.output(name, value);
     }
-    Pipeline::of("tidy", tidy()).run(&mut graph)?;
     Ok(graph)
 }

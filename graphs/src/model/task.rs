@@ -81,20 +81,26 @@ pub fn loss_graph(
     attention: AttentionForm,
 ) -> Result<LossGraph, GraphError> {
     let loss = task.loss(training, attention)?;
+    let invalid = |reason: String| GraphError::Invalid {
+        stage: "the task's definition".to_owned(),
+        reason,
+    };
+    if !loss.figures.iter().any(|(name, _)| *name == CORRECT) {
+        return Err(invalid(format!(
+            "its figures lack '{CORRECT}', of which accuracy is a share"
+        )));
+    }
     let declared = task.symbols();
     for input in loss.graph.inputs() {
         let mut dims = loss.graph.ty(*input).shape.iter();
         if let Some(symbol) =
             dims.find_map(|dim| dim.symbols().find(|symbol| !declared.contains(symbol)))
         {
-            return Err(GraphError::Invalid {
-                stage: "the task's definition".to_owned(),
-                reason: format!(
-                    "'{}' has the size {}, which the task's batches don't give",
-                    loss.graph.label(*input),
-                    symbol.letters()
-                ),
-            });
+            return Err(invalid(format!(
+                "'{}' has the size {}, which the task's batches don't give",
+                loss.graph.label(*input),
+                symbol.letters()
+            )));
         }
     }
     Ok(loss)
@@ -111,6 +117,7 @@ mod tests {
     /// Least squares over pairs: other inputs, another symbol and another figure than pretraining has.
     struct LeastSquares {
         symbols: &'static [Symbol],
+        figures: &'static [&'static str],
     }
 
     const PAIRS: Symbol = Symbol::new("N");
@@ -141,9 +148,10 @@ mod tests {
             let found = graph.mul(x, slope)?;
             let error = graph.sub(found, y)?;
             let square = graph.mul(error, error)?;
+            let errors = graph.reduce_sum(error, &[0], false)?;
             Ok(LossGraph {
                 loss_sum: graph.reduce_sum(square, &[0], false)?,
-                figures: vec![("error_sum", graph.reduce_sum(error, &[0], false)?)],
+                figures: self.figures.iter().map(|name| (*name, errors)).collect(),
                 exposed: Vec::new(),
                 sites: Vec::new(),
                 checkpoints: Vec::new(),
@@ -165,7 +173,10 @@ mod tests {
             shards: 1,
             expose: false,
         };
-        let task = LeastSquares { symbols: &[PAIRS] };
+        let task = LeastSquares {
+            symbols: &[PAIRS],
+            figures: &["error_sum", CORRECT],
+        };
         let plan = compile(&task, &options)?.plan;
         let names: Vec<&str> = plan.slots.iter().map(|slot| slot.name.as_str()).collect();
         assert_eq!(names, ["slope"]);
@@ -173,17 +184,21 @@ mod tests {
         let outputs: Vec<&str> = step.output.iter().map(|o| o.name.as_str()).collect();
         assert_eq!(
             outputs,
-            ["loss", LOSS_SUM, "error_sum", "gradient.slope.new"]
+            ["loss", LOSS_SUM, "error_sum", CORRECT, "gradient.slope.new"]
         );
         Ok(())
     }
 
     #[test]
-    fn a_symbol_that_no_batch_gives_is_refused() {
-        let task = LeastSquares { symbols: &[] };
-        let error = loss_graph(&task, true, AttentionForm::Expanded)
-            .map(|_| ())
-            .unwrap_err();
-        assert!(error.to_string().contains("'x' has the size N"), "{error}");
+    fn symbols_that_no_batch_gives_and_missing_figures_are_refused() {
+        let refused = |symbols, figures| {
+            let task = LeastSquares { symbols, figures };
+            let loss = loss_graph(&task, true, AttentionForm::Expanded);
+            loss.map(|_| ()).unwrap_err().to_string()
+        };
+        let error = refused(&[], &[CORRECT]);
+        assert!(error.contains("'x' has the size N"), "{error}");
+        let error = refused(&[PAIRS], &["error_sum"]);
+        assert!(error.contains("its figures lack 'correct'"), "{error}");
     }
 }

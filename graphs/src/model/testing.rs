@@ -69,7 +69,7 @@ pub(crate) fn batch(graph: &Graph, objective: Objective, seed: u64) -> HashMap<S
     let mut feeds = random_feeds(graph, &SIZES, 1, seed);
     let rows = Dim::from(Symbol::LENGTH);
     let copies = Dim::from(objective.copies()) * Dim::from(Symbol::PREDICTED);
-    let columns = (rows + copies).eval(&SIZES) as usize;
+    let columns = (rows + copies).eval(&SIZES).unwrap() as usize;
     let mut set = |name: &str, mut rows: ndarray::Array2<i32>| {
         // The targets have fewer columns than any objective's batch.
         rows.slice_axis_inplace(ndarray::Axis(1), (..columns.min(rows.ncols())).into());

@@ -199,7 +199,7 @@ impl Operator for Iota {
     }
 
     fn evaluate(&self, bindings: &Bindings, _: &[&Array]) -> Result<Vec<Array>, String> {
-        let len = self.len.eval(bindings).max(0);
+        let len = self.len.eval(bindings)?.max(0);
         Ok(vec![
             ndarray::Array1::from_iter((0..len).map(|i| i as f64)).into_dyn(),
         ])

@@ -69,11 +69,7 @@ impl Operator for Expand {
     }
 
     fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
-        let shape: Vec<usize> = self
-            .shape
-            .iter()
-            .map(|d| d.eval(bindings) as usize)
-            .collect();
+        let shape = mpnet_plan::shape(&self.shape, bindings)?;
         let view = inputs[0]
             .broadcast(IxDyn(&shape))
             .ok_or("does not broadcast")?;

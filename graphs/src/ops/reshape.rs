@@ -86,11 +86,7 @@ impl Operator for Reshape {
     }
 
     fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
-        let shape: Vec<usize> = self
-            .shape
-            .iter()
-            .map(|d| d.eval(bindings) as usize)
-            .collect();
+        let shape = mpnet_plan::shape(&self.shape, bindings)?;
         let x = inputs[0].as_standard_layout().into_owned();
         let x = x
             .into_shape_with_order(IxDyn(&shape))

@@ -90,7 +90,7 @@ impl Operator for Slice {
     }
 
     fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
-        let (start, end) = (self.start.eval(bindings), self.end.eval(bindings));
+        let (start, end) = (self.start.eval(bindings)?, self.end.eval(bindings)?);
         if start < 0 || end < start || end as usize > inputs[0].shape()[self.axis] {
             return Err(format!("{start}..{end} is out of range"));
         }
@@ -198,7 +198,7 @@ impl Operator for Pad {
     }
 
     fn evaluate(&self, bindings: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
-        let (before, after) = (self.before.eval(bindings), self.after.eval(bindings));
+        let (before, after) = (self.before.eval(bindings)?, self.after.eval(bindings)?);
         if before < 0 || after < 0 {
             return Err(format!("pads by {before} and {after}"));
         }

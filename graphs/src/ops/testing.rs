@@ -601,7 +601,7 @@ fn bytes_of(ty: &Type) -> u64 {
 }
 
 fn sizes_of(ty: &Type) -> Vec<usize> {
-    ty.shape.iter().map(|d| d.eval(&SIZES) as usize).collect()
+    mpnet_plan::shape(&ty.shape, &SIZES).unwrap()
 }
 
 fn typed<D: Into<Dim>>(dtype: DType, shape: impl IntoIterator<Item = D>) -> Type {

@@ -10,7 +10,7 @@ pub use crate::onnx::usage::OperatorUse;
 pub use kernels::attends;
 
 use super::differentiate::{differentiate, mark, take_gradients};
-use super::evaluation::eval_graph_with;
+use super::evaluation;
 use super::randomness::randomness;
 use crate::ir::{DType, GraphError};
 use crate::model::AttentionForm;
@@ -60,12 +60,13 @@ pub struct Options {
 impl Options {
     /// Whether the models may use the runtime's kernel.
     fn may_use(&self, kernel: KernelId) -> bool {
-        let asked_for = match kernel {
-            // Where a model has them it was asked for: `form` looks after that.
-            KernelId::TwoStreamAttention | KernelId::TwoStreamAttentionGrad => true,
-            _ => self.own_kernels,
-        };
-        asked_for && self.provider.has_kernel(kernel, self.precision)
+        // Where a model has attention as one operator, it was asked for: `form` looks after that.
+        let attention = [
+            KernelId::TwoStreamAttention,
+            KernelId::TwoStreamAttentionGrad,
+        ];
+        (self.own_kernels || attention.contains(&kernel))
+            && self.provider.has_kernel(kernel, self.precision)
     }
 
     /// The runtime's kernels that the models may use.
@@ -256,9 +257,9 @@ fn step_pipeline(options: Options, sites: &[DropoutSite]) -> Pipeline {
         .stage("tidy_step", tidy())
 }
 
-/// The passes that make an evaluation from the graph of its own.
-fn eval_pipeline(options: Options) -> Pipeline {
-    let pipeline = Pipeline::default().when(options.fuses(), |pipeline| {
+/// The passes that make an evaluation from the graph of its loss and figures.
+pub fn eval_passes(options: Options) -> Pipeline {
+    let pipeline = evaluation::passes().when(options.fuses(), |pipeline| {
         pipeline.stage("fuse", fusions())
     });
     let pipeline = simplified(pipeline, options);
@@ -300,10 +301,13 @@ pub fn step_graph(task: &dyn Task, options: &Options) -> Result<Step, GraphError
 }
 
 /// The evaluation for a target and a precision.
-fn eval_graph(task: &dyn Task, options: &Options) -> Result<Graph, GraphError> {
+///
+/// # Errors
+/// Where the configuration is not valid or the target lacks an operator.
+pub fn eval_graph(task: &dyn Task, options: &Options) -> Result<Graph, GraphError> {
     let form = options.form(task);
-    let mut graph = eval_graph_with(task, options.expose, form)?;
-    eval_pipeline(*options).run(&mut graph)?;
+    let mut graph = evaluation::figures(task, options.expose, form)?;
+    eval_passes(*options).run(&mut graph)?;
     Ok(graph)
 }
 
