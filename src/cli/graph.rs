@@ -14,8 +14,9 @@ use mpnet_graphs::lower::ort_training::{self, training_graph};
 use mpnet_graphs::lower::portable::{self, Options, step_graph};
 use mpnet_graphs::model::AttentionForm;
 use mpnet_graphs::model::config::ModelConfig;
-use mpnet_graphs::model::encoder::{Head, encoder};
+use mpnet_graphs::model::encoder::{Head, TextSizes, encoder};
 use mpnet_graphs::model::pretraining::pretraining;
+use mpnet_graphs::onnx::model::OPSET;
 use mpnet_graphs::ops::Graph;
 use mpnet_graphs::passes::Pipeline;
 use mpnet_plan::{AdamW, Provider, Symbol};
@@ -100,7 +101,7 @@ impl GraphArgs {
             Stage::Step => Ok(portable::step_passes(config, &self.options())?),
             Stage::Evaluation => Ok(evaluation::passes()),
             Stage::EvaluationStep => Ok(portable::eval_passes(self.options())),
-            Stage::Export => Ok(export::pipeline(Weights::F32)),
+            Stage::Export => Ok(export::pipeline(Weights::F32, OPSET)),
             Stage::Model => {
                 bail!("no passes make the graph of --stage model; ask for --stage step or another")
             }
@@ -146,8 +147,8 @@ pub fn run(args: &GraphArgs) -> Result<()> {
         Stage::Evaluation => evaluation::eval_graph(&config, false)?,
         Stage::EvaluationStep => portable::eval_graph(&config, &args.options())?,
         Stage::Export => {
-            let mut graph = encoder(&config, &Head::None)?;
-            export::pipeline(Weights::F32).run(&mut graph)?;
+            let mut graph = encoder(&config, &Head::None, &TextSizes::default())?;
+            export::pipeline(Weights::F32, OPSET).run(&mut graph)?;
             graph
         }
     };
