@@ -70,7 +70,7 @@ def main():
     parser.add_argument("mpnet", type=Path)
     parser.add_argument("--environments", type=Path)
     parser.add_argument("runtimes", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     entries = tomllib.loads((HERE / "runtimes.toml").read_text())
     chosen = arguments.runtimes or [name for name in entries if name != "cases"]
     with tempfile.TemporaryDirectory() as temporary:
