@@ -305,12 +305,22 @@ impl Started {
     }
 }
 
-fn send(signal: &str, pid: u32) {
-    let status = Command::new("kill")
-        .args([signal, &pid.to_string()])
-        .status();
-    assert!(status.unwrap().success());
+/// Whether the process was still there.
+fn send(signal: &str, pid: u32) -> bool {
+    let mut kill = Command::new("kill");
+    let output = kill.args([signal, &pid.to_string()]).output();
+    output.unwrap().status.success()
 }
+
+/// What a run says before each of its phases.
+const PHASES: [&str; 6] = [
+    "| loss",
+    "saving update",
+    "opening the text",
+    "evaluating the validation text",
+    "compiling the model",
+    "update ",
+];
 
 /// Kills of ranks at random moments: `MPNET_KILLS`, else few.
 fn kills() -> u32 {
@@ -326,9 +336,7 @@ fn killed_ranks_end_the_others_and_the_resumed_run_is_an_undisturbed_one() {
     let mut settings = vec!["--total-updates", &updates, "--save_steps", "2"];
     settings.extend(["--keep-checkpoints", "2", "--eval-interval-steps", "3"]);
     let straight = tempfile::tempdir().unwrap();
-    let started = Instant::now();
     finish(by_ranks(2, &run(straight.path(), &settings)));
-    let whole = started.elapsed();
 
     let folder = tempfile::tempdir().unwrap();
     let (out, log) = (folder.path().join("out"), folder.path().join("log"));
@@ -341,17 +349,19 @@ fn killed_ranks_end_the_others_and_the_resumed_run_is_an_undisturbed_one() {
         if out.join("latest").exists() {
             command.arg("--resume");
         }
-        let started = Started::new(folder.path(), &command, &log);
+        let mut started = Started::new(folder.path(), &command, &log);
         if killed < kills {
+            // What a rank is at when it is killed: by what was said, and a while after that.
+            let phase = PHASES[killed as usize % PHASES.len()];
+            let said = || std::fs::read_to_string(&log).unwrap_or_default();
+            while !said().contains(phase) && started.launcher.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             share = (share + 0.618_034) % 1.0;
-            std::thread::sleep(whole.mul_f64(share).min(whole / 2));
+            std::thread::sleep(Duration::from_millis(300).mul_f64(share));
             let ranks = started.ranks();
-            if let Some(&pid) = ranks
-                .get(&(attempts as usize % 2))
-                .filter(|_| ranks.len() == 2)
-            {
-                send("-KILL", pid);
-                killed += 1;
+            if let Some(&pid) = ranks.get(&(killed as usize / 2 % 2)) {
+                killed += u32::from(send("-KILL", pid));
             }
         }
         let (code, took) = started.end();
@@ -399,7 +409,7 @@ fn a_signal_to_one_rank_stops_all_at_the_same_update() {
     while !said().contains("update 3/5000") {
         std::thread::sleep(Duration::from_millis(20));
     }
-    send("-TERM", started.ranks()[&1]);
+    assert!(send("-TERM", started.ranks()[&1]));
     let (code, _) = started.end();
     let said = said();
     let (_, after) = said
