@@ -7,6 +7,7 @@
 mod bytes;
 mod delimited;
 mod discover;
+mod entry;
 mod fields;
 mod format;
 mod json;
@@ -22,10 +23,10 @@ mod summary;
 mod txt;
 
 pub use discover::{Discovered, FileId, discover};
+pub use entry::{FormatEntry, Opening};
 pub use fields::{DEFAULT_FIELD, Fields};
 pub use format::{
-    COMPRESSIONS, Compression, CompressionEntry, FOREIGN, Foreign, FormatEntry, Kind, Opening,
-    endings, tables,
+    COMPRESSIONS, Compression, CompressionEntry, FOREIGN, Foreign, Kind, endings, tables,
 };
 pub use rows::{Passed, Position, Rows, Tolerant};
 pub use shard::Shard;
@@ -33,7 +34,7 @@ pub use sniff::TextHead;
 pub use sources::{ReadOptions, Sources, Texts};
 pub use summary::{Counts, KindSummary, LeftOutSummary, TextSummary};
 
-format::formats! {
+entry::formats! {
     #[default]
     Text = txt::TEXT,
     JsonLines = jsonl::JSON_LINES,
