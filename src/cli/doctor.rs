@@ -21,7 +21,7 @@ pub struct DoctorArgs {
     #[arg(long, hide = true)]
     pub providers_only: bool,
     /// Be a rank of those by which a doctor tries out a library: RANK/SIZE/FOLDER, without a folder for MPI
-    #[arg(long, hide = true)]
+    #[arg(long, value_name = "RANK/SIZE/FOLDER", hide = true)]
     pub rank_of: Option<String>,
 }
 
