@@ -194,7 +194,8 @@ mod tests {
             ..cluster(2, 8)
         };
         let [once, often] = [1.0, 8.0].map(|freq| forecast(&slow, &base(freq)));
-        assert!(once.efficiency < 0.4 && often.efficiency > 0.75);
+        // By hand: 822 MB through 2.9 GB/s are 0.29 s, beside 0.078 s of work and beside 0.62.
+        assert!((once.efficiency - 0.21).abs() < 0.02 && (often.efficiency - 0.68).abs() < 0.02);
         let [few, many] = [2, 125].map(|nodes| forecast(&cluster(nodes, 8), &base(1.0)));
         assert!(many.efficiency < few.efficiency && many.tree < many.ring);
         assert!(
