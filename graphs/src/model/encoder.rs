@@ -114,9 +114,9 @@ fn embed(b: &mut Builder, input_ids: ValueId) -> Result<ValueId, GraphError> {
     let graph = &mut b.graph;
     let pad = graph.index(b.config.pad_token_id)?;
     let is_pad = graph.equal(input_ids, pad)?;
-    let is_pad = graph.cast(is_pad, DType::I64)?;
-    let one = graph.index(1)?;
-    let counted = graph.sub(one, is_pad)?; // [B, L]
+    // Not by arithmetic: tract takes integers that were cast for sizes, of which it makes no running totals.
+    let (zero, one) = (graph.index(0)?, graph.index(1)?);
+    let counted = graph.where_select(is_pad, zero, one)?; // [B, L]
     let count = graph.cumsum(counted)?;
     let place = graph.mul(count, counted)?;
     // The first position is 1 behind that of padding.
