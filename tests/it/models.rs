@@ -422,6 +422,20 @@ fn every_pooling_mode_and_every_combination_is_kept() {
     assert_eq!(exported["pooling_mode"], json!(["mean", "cls"]));
 }
 
+/// Checks that the folder `hf` is refused as a sentence model because of `what`, and that its encoder can be had all the
+/// same; what is said then.
+fn encoder_alone_of_no_sentence_model(folder: &Path, what: &str) -> String {
+    let mut sentence = convert(folder, "hf", "again");
+    let refusal = failure_without_a_trace(folder, sentence.args(["--head", "sentence"]), 1);
+    assert!(
+        refusal.contains(what) && refusal.contains("--head none"),
+        "no '{what}': {refusal}"
+    );
+    let target = tempfile::tempdir().unwrap();
+    let to = target.path().join("to");
+    said(convert(folder, "hf", to.to_str().unwrap()).args(["--head", "none"]))
+}
+
 #[test]
 fn modules_that_cannot_be_kept_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -431,17 +445,7 @@ fn modules_that_cannot_be_kept_are_named() {
     let refused = |what: &str, file: &str, edit: &dyn Fn(&mut Value)| {
         let path = hf.join(file);
         change(&path, edit);
-        let mut sentence = convert(folder.path(), "hf", "again");
-        let said = failure_without_a_trace(folder.path(), sentence.args(["--head", "sentence"]), 1);
-        assert!(
-            said.contains(what) && said.contains("--head none"),
-            "no '{what}': {said}"
-        );
-        // The encoder can be had all the same, and the rest is named.
-        let target = tempfile::tempdir().unwrap();
-        let to = target.path().join("to");
-        let alone =
-            self::said(convert(folder.path(), "hf", to.to_str().unwrap()).args(["--head", "none"]));
+        let alone = encoder_alone_of_no_sentence_model(folder.path(), what);
         assert!(alone.contains(what), "no '{what}': {alone}");
         std::fs::write(&path, &kept[Path::new(file)]).unwrap();
     };
@@ -510,15 +514,7 @@ fn a_folder_with_the_head_of_another_task_is_no_sentence_model() {
                 config["sentence_transformers"] = added.clone();
             }
         });
-        let mut sentence = convert(folder.path(), "hf", "again");
-        let said = failure_without_a_trace(folder.path(), sentence.args(["--head", "sentence"]), 1);
-        assert!(
-            said.contains(what) && said.contains("--head none"),
-            "no '{what}': {said}"
-        );
-        let target = tempfile::tempdir().unwrap();
-        let to = target.path().join("to");
-        self::said(convert(folder.path(), "hf", to.to_str().unwrap()).args(["--head", "none"]));
+        encoder_alone_of_no_sentence_model(folder.path(), what);
     }
 }
 

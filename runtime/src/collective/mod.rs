@@ -172,10 +172,6 @@ pub trait Collective: Send + Sync + Debug {
     /// Which update is being made, for messages.
     fn set_update(&self, update: u64);
 
-    /// Says that this rank does something by itself that may take longer than the others would wait for it, such as to
-    /// write a checkpoint, or that it is over. Who waits learns of it through the folder of the ranks' presence.
-    fn set_alone(&self, doing: Option<&str>);
-
     /// What was spent since the start.
     fn spent(&self) -> Spent;
 }

@@ -3,10 +3,9 @@
 //! `rank-N.json` is a rank's own file, `failed.json` that of the first that fails. A rank looks at that one and at
 //! the next rank's, so that many ranks do not read many files; only to name those that are behind it reads all.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,17 +20,6 @@ pub(super) struct Word {
     pub(super) calls: u64,
     /// The one that it waits for.
     pub(super) operation: Option<String>,
-    /// What it does by itself, while the others may have to wait.
-    pub(super) alone: Option<Alone>,
-}
-
-/// Work of one rank.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Alone {
-    /// "writing a checkpoint", for instance.
-    pub(super) doing: String,
-    /// Another number each time that word is left: the rank is not stopped.
-    pub(super) beat: u64,
 }
 
 /// A rank's file.
@@ -69,12 +57,7 @@ pub(super) struct Presence {
     process: Process,
     /// What was written last, and is not written again.
     last: Option<Word>,
-    /// By rank, what was last read of its work, and when that was new.
-    busy: HashMap<usize, (Alone, Instant)>,
 }
-
-/// For how long a rank is believed that it works by itself.
-const BELIEF: Duration = Duration::from_secs(10);
 
 /// This machine's name.
 pub(super) fn host() -> String {
@@ -107,7 +90,6 @@ impl Presence {
                 id: std::process::id(),
             },
             last: None,
-            busy: HashMap::new(),
         })
     }
 
@@ -194,22 +176,6 @@ impl Presence {
         process.space == self.process.space && !is_running(process.id)
     }
 
-    /// Whether another rank does something by itself, and has lately said so.
-    pub(super) fn is_somebody_busy(&mut self) -> bool {
-        for rank in (0..self.hosts.len()).filter(|&rank| rank != self.rank) {
-            match self.left(rank).and_then(|left| left.word.alone) {
-                None => drop(self.busy.remove(&rank)),
-                Some(alone) => match self.busy.get(&rank) {
-                    Some((known, _)) if *known == alone => {}
-                    Some(_) | None => drop(self.busy.insert(rank, (alone, Instant::now()))),
-                },
-            }
-        }
-        self.busy
-            .values()
-            .any(|(_, since)| since.elapsed() < BELIEF)
-    }
-
     /// Who has not come to the collective that this rank waits for, as a sentence.
     pub(super) fn behind(&self, own: &Word) -> String {
         let behind: Vec<String> = (0..self.hosts.len())
@@ -287,7 +253,6 @@ mod tests {
             update: 7,
             calls,
             operation: Some("all_reduce".into()),
-            alone: None,
         }
     }
 
@@ -329,28 +294,6 @@ mod tests {
         one.leave(&word(3));
         let missing = zero.missing().unwrap();
         assert!(missing.contains("rank 1 on b is gone"), "{missing}");
-    }
-
-    #[test]
-    fn who_works_alone_is_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let [mut zero, mut one] = pair(folder.path());
-        assert!(!zero.is_somebody_busy());
-        one.leave(&Word {
-            operation: None,
-            alone: Some(Alone {
-                doing: "writing a checkpoint".into(),
-                beat: 1,
-            }),
-            ..word(3)
-        });
-        assert!(zero.is_somebody_busy());
-        // It says nothing new: it may have been stopped.
-        let past = Instant::now().checked_sub(2 * BELIEF).unwrap();
-        zero.busy.values_mut().for_each(|(_, since)| *since = past);
-        assert!(!zero.is_somebody_busy());
-        one.leave(&word(4));
-        assert!(!zero.is_somebody_busy() && zero.busy.is_empty());
     }
 
     #[test]

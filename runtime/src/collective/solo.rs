@@ -61,8 +61,6 @@ impl Collective for Solo {
 
     fn set_update(&self, _: u64) {}
 
-    fn set_alone(&self, _: Option<&str>) {}
-
     fn spent(&self) -> Spent {
         Spent::default()
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::presence::{Alone, Presence, Word, host};
+use super::presence::{Presence, Word, host};
 use super::{
     Buffer, Collective, CollectiveError, EXIT_CODE, Kind, Memory, Opening, Reduction, Result,
     Spent, Tell,
@@ -31,10 +31,6 @@ struct Shared {
     finished: AtomicBool,
     /// The collective that is being waited for, and since when.
     current: Mutex<Option<(&'static str, Instant)>>,
-    /// What this rank does by itself.
-    alone: Mutex<Option<String>>,
-    /// How often the thread has looked.
-    looks: AtomicU64,
     /// Once all ranks have met, where there is a folder.
     presence: Mutex<Option<Presence>>,
 }
@@ -63,8 +59,6 @@ impl Watch {
             nanoseconds: AtomicU64::new(0),
             finished: AtomicBool::new(false),
             current: Mutex::new(None),
-            alone: Mutex::new(None),
-            looks: AtomicU64::new(0),
             presence: Mutex::new(None),
         });
         let seen = Arc::downgrade(&shared);
@@ -122,10 +116,6 @@ impl Shared {
             update: self.update.load(Ordering::Relaxed),
             calls: self.calls.load(Ordering::Relaxed),
             operation: current.map(|(operation, _)| operation.to_owned()),
-            alone: held(&self.alone).clone().map(|doing| Alone {
-                doing,
-                beat: self.looks.fetch_add(1, Ordering::Relaxed),
-            }),
         }
     }
 
@@ -148,11 +138,6 @@ impl Shared {
         };
         let waited = since.elapsed();
         if waited < self.timeout {
-            return;
-        }
-        if let Some(presence) = presence.as_mut()
-            && presence.is_somebody_busy()
-        {
             return;
         }
         let behind = presence.as_mut().map(|presence| presence.behind(&word));
@@ -323,10 +308,6 @@ impl Collective for Watched {
 
     fn set_update(&self, update: u64) {
         self.watch.shared.update.store(update, Ordering::Relaxed);
-    }
-
-    fn set_alone(&self, doing: Option<&str>) {
-        *held(&self.watch.shared.alone) = doing.map(str::to_owned);
     }
 
     fn spent(&self) -> Spent {

@@ -75,9 +75,10 @@ pub fn of(path: &Path) -> Result<Kind, ConvertError> {
         return other(adapter(path));
     }
     if has(CONFIG_FILE) {
-        return match in_parts(&names_in(path)) && !weights {
-            true => other(PARTS.to_owned()),
-            false => Ok(Kind::HuggingFace),
+        return if !weights && in_parts(&names_in(path)) {
+            other(PARTS.to_owned())
+        } else {
+            Ok(Kind::HuggingFace)
         };
     }
     if has(MODULES_FILE) {

@@ -300,8 +300,6 @@ impl Collective for Mpi {
 
     fn set_update(&self, _: u64) {}
 
-    fn set_alone(&self, _: Option<&str>) {}
-
     fn spent(&self) -> Spent {
         Spent::default()
     }

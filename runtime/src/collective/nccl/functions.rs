@@ -46,6 +46,17 @@ impl Config {
     }
 }
 
+/// Input, output, elements, their type, an operation or a root, and where it is done.
+type CollectiveFn = unsafe extern "C" fn(
+    *const c_void,
+    *mut c_void,
+    usize,
+    c_int,
+    c_int,
+    Communicator,
+    Stream,
+) -> c_int;
+
 /// What was looked up.
 pub(super) struct Functions {
     vendor: Vendor,
@@ -59,24 +70,8 @@ pub(super) struct Functions {
     pub(super) comm_destroy: unsafe extern "C" fn(Communicator) -> c_int,
     get_error_string: unsafe extern "C" fn(c_int) -> *const c_char,
     get_last_error: unsafe extern "C" fn(Communicator) -> *const c_char,
-    pub(super) all_reduce: unsafe extern "C" fn(
-        *const c_void,
-        *mut c_void,
-        usize,
-        c_int,
-        c_int,
-        Communicator,
-        Stream,
-    ) -> c_int,
-    pub(super) reduce_scatter: unsafe extern "C" fn(
-        *const c_void,
-        *mut c_void,
-        usize,
-        c_int,
-        c_int,
-        Communicator,
-        Stream,
-    ) -> c_int,
+    pub(super) all_reduce: CollectiveFn,
+    pub(super) reduce_scatter: CollectiveFn,
     pub(super) all_gather: unsafe extern "C" fn(
         *const c_void,
         *mut c_void,
@@ -85,15 +80,7 @@ pub(super) struct Functions {
         Communicator,
         Stream,
     ) -> c_int,
-    pub(super) broadcast: unsafe extern "C" fn(
-        *const c_void,
-        *mut c_void,
-        usize,
-        c_int,
-        c_int,
-        Communicator,
-        Stream,
-    ) -> c_int,
+    pub(super) broadcast: CollectiveFn,
     pub(super) group_start: unsafe extern "C" fn() -> c_int,
     pub(super) group_end: unsafe extern "C" fn() -> c_int,
     /// Never unloaded: its threads may outlive the communicator.

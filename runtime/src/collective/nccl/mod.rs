@@ -442,8 +442,6 @@ impl Collective for Nccl {
 
     fn set_update(&self, _: u64) {}
 
-    fn set_alone(&self, _: Option<&str>) {}
-
     fn spent(&self) -> Spent {
         Spent::default()
     }
