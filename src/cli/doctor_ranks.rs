@@ -1,6 +1,7 @@
 //! What `mpnet doctor` says of training on several devices: the GPUs and their links, NCCL and MPI, each tried out by
 //! ranks that sum something.
 
+use crate::launch::{HYDRA, OPEN_MPI};
 use crate::output::{OutputError, say};
 use anyhow::{Context, Result, bail};
 use mpnet_runtime::collective::{Kind, Opening, Rendezvous, mpi, nccl, try_out};
@@ -157,9 +158,9 @@ pub fn be_rank(which: &str) -> Result<()> {
     let by_mpi = folder.as_os_str().is_empty();
     let rank = match by_mpi {
         // Its launcher gives all of them the same arguments.
-        true => ["OMPI_COMM_WORLD_RANK", "PMI_RANK"]
+        true => [OPEN_MPI, HYDRA]
             .iter()
-            .find_map(|name| std::env::var(name).ok()?.parse().ok())
+            .find_map(|[rank, ..]| std::env::var(rank).ok()?.parse().ok())
             .unwrap_or(given),
         false => given,
     };

@@ -14,6 +14,16 @@ pub const RESTART: &str = "MPNET_RESTART";
 /// In a run's saved configuration: how many ranks there were; one where absent.
 pub const WORLD_SIZE: &str = "world_size";
 
+/// Variables of Open MPI: rank, number of ranks, and both on this machine.
+pub const OPEN_MPI: [&str; 4] = [
+    "OMPI_COMM_WORLD_RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "OMPI_COMM_WORLD_LOCAL_SIZE",
+];
+/// The same of the launcher of MPICH and Intel MPI.
+pub const HYDRA: [&str; 4] = ["PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"];
+
 /// Steps of Slurm from here on are no steps: the shells of `salloc` and `sbatch`, for instance.
 const SLURM_NO_STEP: u64 = 0xffff_fff0;
 
@@ -162,17 +172,10 @@ impl Launch {
             Some(_) => Launcher::Devices,
             None => Launcher::Torchrun,
         };
-        let open_mpi = [
-            "OMPI_COMM_WORLD_RANK",
-            "OMPI_COMM_WORLD_SIZE",
-            "OMPI_COMM_WORLD_LOCAL_RANK",
-            "OMPI_COMM_WORLD_LOCAL_SIZE",
-        ];
-        let hydra = ["PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"];
         for (by, names) in [
             (by, torchrun),
-            (Launcher::OpenMpi, open_mpi),
-            (Launcher::Hydra, hydra),
+            (Launcher::OpenMpi, OPEN_MPI),
+            (Launcher::Hydra, HYDRA),
         ] {
             // What a machine knows of itself says nothing of a start.
             if variable(names[0]).is_some() || variable(names[1]).is_some() {

@@ -33,27 +33,21 @@ pub struct Counts {
     pub predicted: usize,
     /// Tokens that would be predicted if each row predicted its own share.
     pub own_shares: usize,
-    /// SHA-256 of all ids and targets.
-    pub digest: [u8; 32],
+    /// SHA-256 of all ids and targets, where somebody asks for it.
+    pub digest: Option<[u8; 32]>,
 }
 
 impl Prepared {
     /// Of all of an update's batches, the share of one rank: every batch whose number leaves the rank's when it is
-    /// divided by the number of ranks.
-    pub fn new(batches: Vec<Batch>, state: LoaderState, share: Share) -> Prepared {
+    /// divided by the number of ranks. The digest of all is counted where it is `hashed`.
+    pub fn new(batches: Vec<Batch>, state: LoaderState, share: Share, hashed: bool) -> Prepared {
         let sum = |of: fn(&Batch) -> usize| batches.iter().map(of).sum();
-        let mut hash = Sha256::new();
-        for batch in &batches {
-            for id in batch.input_ids.iter().chain(&batch.targets) {
-                hash.update(id.to_le_bytes());
-            }
-        }
         let counts = Counts {
             micro_batches: batches.len(),
             tokens: sum(|batch| batch.tokens),
             predicted: sum(|batch| batch.predicted_tokens),
             own_shares: sum(|batch| batch.own_shares),
-            digest: hash.finalize().into(),
+            digest: hashed.then(|| digest(&batches)),
         };
         let numbered = batches.into_iter().enumerate();
         Prepared {
@@ -62,6 +56,17 @@ impl Prepared {
             state,
         }
     }
+}
+
+/// SHA-256 of the ids and targets of `batches`.
+fn digest(batches: &[Batch]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for batch in batches {
+        for id in batch.input_ids.iter().chain(&batch.targets) {
+            hash.update(id.to_le_bytes());
+        }
+    }
+    hash.finalize().into()
 }
 
 /// What there is to say when no batch came for update `step` in `waited`.
@@ -86,10 +91,13 @@ impl Feeder {
     /// # Errors
     /// Where there is no further thread.
     pub fn new(mut loader: TrainLoader, micro_batches: usize, share: Share) -> Result<Feeder> {
+        // Ranks compare it, and the log shows it to who looks for it.
+        let hashed = share.world > 1 || tracing::enabled!(tracing::Level::DEBUG);
         Feeder::start(
             move || {
                 let batches = loader.next_update(micro_batches)?;
-                Ok(Prepared::new(batches, loader.state().clone(), share))
+                let state = loader.state().clone();
+                Ok(Prepared::new(batches, state, share, hashed))
             },
             STALLED,
         )
@@ -176,7 +184,7 @@ mod tests {
     use super::*;
 
     fn prepared() -> Prepared {
-        Prepared::new(Vec::new(), LoaderState::new(1), Share::ALL)
+        Prepared::new(Vec::new(), LoaderState::new(1), Share::ALL, false)
     }
 
     #[test]
@@ -196,20 +204,20 @@ mod tests {
         };
         let batches: Vec<Batch> = (1..=6).map(batch).collect();
         let state = LoaderState::new(1);
-        let whole = Prepared::new(batches.clone(), state.clone(), Share::ALL);
+        let whole = Prepared::new(batches.clone(), state.clone(), Share::ALL, true);
         let (counts, mut taken) = (whole.counts, Vec::new());
         assert_eq!((counts.micro_batches, counts.tokens), (6, 63));
         assert_eq!((counts.predicted, counts.own_shares), (21, 21));
         for rank in 0..3 {
             let share = Share { rank, world: 3 };
-            let part = Prepared::new(batches.clone(), state.clone(), share);
+            let part = Prepared::new(batches.clone(), state.clone(), share, true);
             assert_eq!(part.counts, counts);
             assert_eq!(part.batches.len(), 2);
             taken.extend(part.batches);
         }
         taken.sort_by_key(|(index, _)| *index);
         assert_eq!(taken, whole.batches);
-        let other = Prepared::new(batches[..5].to_vec(), state, Share::ALL);
+        let other = Prepared::new(batches[..5].to_vec(), state, Share::ALL, true);
         assert_ne!(other.counts.digest, counts.digest);
     }
 

@@ -132,8 +132,10 @@ fn run_among(
     if let Some(signal) = signal.filter(|_| resumed || !alone) {
         return Ok(stopped_before(signal));
     }
-    let same = same_on_all(config, &prepared, &loaded, &running, parameters)?;
-    ranks.compare(&same, "comparing what ranks start from")?;
+    if let Some(parameters) = parameters {
+        let same = same_on_all(config, &prepared, &loaded, &running, parameters)?;
+        ranks.compare(&same, "comparing what ranks start from")?;
+    }
     if config.operation.dry_run {
         let step = prepared.position.step;
         let PreparedRun { model, feeder, .. } = &mut prepared;
@@ -181,7 +183,7 @@ fn same_on_all(
     let program = std::env::current_exe().and_then(|path| sha256_file(&path));
     let program = program.context("reading this program's own file")?;
     let first = prepared.feeder.first();
-    let first = first.map(|update| hexadecimal(update.counts.digest));
+    let first = first.and_then(|update| update.counts.digest.map(hexadecimal));
     let placement = &running.placement;
     let text = |what, text: String| Same {
         what,
@@ -258,7 +260,7 @@ fn start_engine(
     loaded: &Loaded,
     placement: &Placement,
     ranks: &Ranks,
-) -> Result<(Running, String)> {
+) -> Result<(Running, Option<String>)> {
     let options = Options {
         optimizer: config.optimizer,
         gradient_checkpointing: placement.gradient_checkpointing,
@@ -266,10 +268,7 @@ fn start_engine(
     };
     let origin = std::mem::replace(&mut prepared.origin, Origin::Fresh);
     let (initial, optimizer) = origin.parameters(&prepared.model, config.seed)?;
-    let parameters = match ranks.world() {
-        1 => String::new(),
-        _ => digest(&initial),
-    };
+    let parameters = (ranks.world() > 1).then(|| digest(&initial));
     let group = ranks.group();
     let mut running = start_among(
         loaded,

@@ -281,7 +281,9 @@ impl<'a> Trainer<'a> {
         let Prepared {
             batches, counts, ..
         } = fed;
-        tracing::debug!("update {step}: batches {}", hexadecimal(counts.digest));
+        if let Some(digest) = counts.digest {
+            tracing::debug!("update {step}: batches {}", hexadecimal(digest));
+        }
         let mut flops = 0;
         for (index, batch) in batches {
             let key = MaskKey {
