@@ -160,45 +160,47 @@ impl Derived {
 /// Weights `[K, N]` in 8 bits, each of the N outputs with the scale of its largest weight.
 fn quantize(values: &[f32], ty: &Type, multiplied: bool) -> Encoded {
     let outputs = ty.shape.last().and_then(|d| d.as_const()).unwrap_or(1);
-    let mut scales = vec![0f32; outputs];
+    let mut largest = vec![0f32; outputs];
     for row in values.chunks_exact(outputs) {
-        for (scale, value) in scales.iter_mut().zip(row) {
-            *scale = scale.max(value.abs() / 127.0);
+        for (largest, value) in largest.iter_mut().zip(row) {
+            *largest = largest.max(value.abs());
         }
     }
-    // A column of zeros.
-    for scale in &mut scales {
-        if *scale == 0.0 {
-            *scale = 1.0;
-        }
-    }
-    let whole = |(value, scale): (&f32, &f32)| (value / scale).round_ties_even() as i8 as u8;
+    let scales: Vec<f32> = largest.into_iter().map(scale).collect();
+    let rows = values.chunks_exact(outputs);
+    let whole = rows.flat_map(|row| {
+        row.iter()
+            .zip(&scales)
+            .map(|(v, scale)| in_steps(*v, *scale))
+    });
     Encoded::Int8 {
-        values: values
-            .chunks_exact(outputs)
-            .flat_map(|row| row.iter().zip(&scales).map(whole))
-            .collect(),
+        values: whole.collect(),
         scales,
         multiplied,
     }
 }
 
+/// What one step of 8 bits stands for where the largest of several numbers is `largest`.
+fn scale(largest: f32) -> f32 {
+    if largest == 0.0 { 1.0 } else { largest / 127.0 }
+}
+
+/// `value` in steps of `scale`, in 8 bits.
+fn in_steps(value: f32, scale: f32) -> u8 {
+    (value / scale).round_ties_even() as i8 as u8
+}
+
 /// A table in 8 bits, each row with the scale of its largest element.
 fn quantize_rows(values: &[f32], ty: &Type) -> Encoded {
     let width = ty.shape.last().and_then(|d| d.as_const()).unwrap_or(1);
-    let scale = |row: &[f32]| {
-        let largest = row.iter().fold(0f32, |largest, v| largest.max(v.abs()));
-        if largest == 0.0 { 1.0 } else { largest / 127.0 }
-    };
-    let scales: Vec<f32> = values.chunks_exact(width).map(scale).collect();
-    let whole = |(row, scale): (&[f32], &f32)| -> Vec<u8> {
-        row.iter()
-            .map(|value| (value / scale).round_ties_even() as i8 as u8)
-            .collect()
-    };
-    let rows = values.chunks_exact(width).zip(&scales);
+    let rows = values.chunks_exact(width);
+    let largest = |row: &[f32]| row.iter().fold(0f32, |largest, v| largest.max(v.abs()));
+    let scales: Vec<f32> = rows.clone().map(|row| scale(largest(row))).collect();
+    let whole = rows
+        .zip(&scales)
+        .flat_map(|(row, scale)| row.iter().map(|value| in_steps(*value, *scale)));
     Encoded::Int8Rows {
-        values: rows.flat_map(whole).collect(),
+        values: whole.collect(),
         scales,
     }
 }

@@ -6,7 +6,7 @@
 //! without a word.
 //!
 //! It is written for compilers of other people: texts first, so that no reshape needs a size that is free,
-//! and masks by arithmetic, as some cannot choose by a boolean.
+//! and what is hidden from attention by arithmetic, as some cannot choose by a boolean.
 
 use super::attention::Scores;
 use super::builder::Builder;
