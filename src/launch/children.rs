@@ -80,9 +80,10 @@ pub fn run(start: &Start, stop: &StopSignal) -> Result<u8> {
             return Ok(code);
         }
         restarts += 1;
-        let from = match latest(&start.checkpoints) {
-            Some((name, _)) if latest(&start.checkpoints) != before => name,
-            Some(_) | None => "the start, as there is no checkpoint yet".to_owned(),
+        let made = latest(&start.checkpoints).filter(|now| before.as_ref() != Some(now));
+        let from = match made {
+            Some((name, _)) => name,
+            None => "the start, as there is no checkpoint yet".to_owned(),
         };
         complain(&format!(
             "restart {restarts} of {}: going on from {from}",

@@ -72,7 +72,10 @@ def main():
     parser.add_argument("runtimes", nargs="*")
     arguments = parser.parse_intermixed_args()
     entries = tomllib.loads((HERE / "runtimes.toml").read_text())
-    chosen = arguments.runtimes or [name for name in entries if name != "cases"]
+    known = [name for name in entries if name != "cases"]
+    if unknown := set(arguments.runtimes) - set(known):
+        parser.error(f"no such runtime: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    chosen = arguments.runtimes or known
     with tempfile.TemporaryDirectory() as temporary:
         environments = arguments.environments or Path(temporary) / "environments"
         made = {}
