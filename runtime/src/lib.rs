@@ -5,6 +5,8 @@
 
 pub mod checkpoint_file;
 pub mod collective;
+#[cfg(windows)]
+pub mod console;
 pub mod device;
 pub mod digest;
 pub mod doctor;
@@ -14,3 +16,5 @@ pub mod lfs;
 pub mod library;
 pub mod provider;
 pub mod scratch;
+#[cfg(unix)]
+pub mod signals;

@@ -5,21 +5,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use tempfile::TempDir;
+use same_file::Handle;
+use tempfile::{Builder, NamedTempFile, TempDir};
 
 /// How the folders' names start.
 const PREFIX: &str = "mpnet-scratch-";
-/// The same where they cannot be locked, so that no process takes them for left ones.
+/// The same where nothing can be locked, so that no process takes them for left ones.
 const UNLOCKED_PREFIX: &str = "mpnet-unlocked-";
+/// How the name of a folder's lock ends, which lies beside it: Windows locks no folders.
+const LOCK: &str = ".lock";
 
 /// A folder in the system's temporary folder, removed when dropped.
 ///
-/// Its process holds a lock on it, which ends with the process however that ends.
+/// Its process holds a lock on a file beside it, which ends with the process however that ends.
 #[derive(Debug)]
 pub struct Scratch {
     folder: TempDir,
-    /// None where the system locks no folders: there nobody removes what another process left.
-    _lock: Option<File>,
+    /// None where the file system has no locks: there nobody removes what another process left. Dropped after the
+    /// folder, so that one without a lock is nobody's.
+    _lock: Option<NamedTempFile>,
 }
 
 impl Scratch {
@@ -38,24 +42,29 @@ impl Scratch {
         Scratch::new_by(parent, File::try_lock)
     }
 
-    /// The same with another way to lock a folder, for tests.
+    /// The same with another way to lock a file, for tests.
     fn new_by(
         parent: &Path,
         try_lock: impl Fn(&File) -> Result<(), TryLockError>,
     ) -> io::Result<Scratch> {
         loop {
-            let folder = TempDir::with_prefix_in(PREFIX, parent)?;
-            // Before it is locked, another process may take it for one that was left.
-            match File::open(folder.path()).map(|file| (try_lock(&file), file)) {
-                Ok((Ok(()), file)) if folder.path().exists() => {
+            let lock = Builder::new()
+                .prefix(PREFIX)
+                .suffix(LOCK)
+                .tempfile_in(parent)?;
+            match try_lock(lock.as_file()) {
+                // Before it was locked, another process may have taken it for one that was left, and removed it.
+                Ok(()) if is_named(lock.as_file(), lock.path()) => {
+                    let name = lock.path().with_extension("");
+                    let name = name.file_name().unwrap_or_default();
+                    let folder = Builder::new().prefix(name).rand_bytes(0).tempdir_in(parent);
                     return Ok(Scratch {
-                        folder,
-                        _lock: Some(file),
+                        folder: folder?,
+                        _lock: Some(lock),
                     });
                 }
-                Ok((Ok(()) | Err(TryLockError::WouldBlock), _)) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Ok((Err(TryLockError::Error(_)), _)) | Err(_) => {
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(_)) => {
                     return Ok(Scratch {
                         folder: TempDir::with_prefix_in(UNLOCKED_PREFIX, parent)?,
                         _lock: None,
@@ -76,25 +85,38 @@ impl Scratch {
     }
 }
 
-/// Removes the folders in `parent` that no process holds, as far as this user may.
+/// Whether `path` names the open `file`, and not another one or none, as after somebody removed it.
+pub fn is_named(file: &File, path: &Path) -> bool {
+    let open = file.try_clone().and_then(Handle::from_file);
+    open.is_ok_and(|open| Handle::from_path(path).is_ok_and(|named| open == named))
+}
+
+/// Removes the folders in `parent` that no process holds, with their locks, as far as this user may.
 fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let ours = |name: &str| name.starts_with(PREFIX);
+        let ours = |name: &str| name.starts_with(PREFIX) && name.ends_with(LOCK);
         if !entry.file_name().to_str().is_some_and(ours)
-            || !entry.file_type().is_ok_and(|kind| kind.is_dir())
+            || !entry.file_type().is_ok_and(|kind| kind.is_file())
         {
             continue;
         }
-        if let Ok(file) = File::open(entry.path())
-            && file.try_lock().is_ok()
-            && let Err(error) = fs::remove_dir_all(entry.path())
+        let path = entry.path();
+        if let Ok(lock) = File::options().append(true).open(&path)
+            && lock.try_lock().is_ok()
         {
-            tracing::debug!("{} stays: {error}", entry.path().display());
+            let folder = path.with_extension("");
+            let removed = match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                Ok(()) | Err(_) => fs::remove_file(&path),
+            };
+            if let Err(error) = removed {
+                tracing::debug!("{} stays: {error}", folder.display());
+            }
         }
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -107,6 +129,7 @@ mod tests {
         let left = parent.path().join(format!("{PREFIX}left"));
         fs::create_dir(&left).unwrap();
         fs::write(left.join("b"), "b").unwrap();
+        fs::write(parent.path().join(format!("{PREFIX}left{LOCK}")), "").unwrap();
         let other = parent.path().join("somebody-elses");
         fs::create_dir(&other).unwrap();
         sweep(parent.path());

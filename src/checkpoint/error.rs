@@ -18,7 +18,7 @@ pub enum CheckpointError {
         #[source]
         source: std::io::Error,
     },
-    #[error("checkpoint folder {} is in use by another run ({holder}): wait for it to end, or choose another folder", path.display())]
+    #[error("checkpoint folder {} is in use by another run{holder}: wait for it to end, or choose another folder", path.display())]
     Locked { path: PathBuf, holder: String },
     #[error("there is no checkpoint at {}: expected a checkpoint-<step> folder, or a folder that holds some", path.display())]
     NotFound { path: PathBuf },

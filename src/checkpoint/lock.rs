@@ -1,6 +1,7 @@
 //! One run a folder: a lock that ends with the process that holds it, however it ends.
 
 use super::error::CheckpointError;
+use mpnet_runtime::scratch::is_named;
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,10 +47,16 @@ impl Lock {
             match try_lock(&file) {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
+                    // Windows lets nobody read a locked file.
                     let holder = std::fs::read_to_string(&path).unwrap_or_default();
+                    let holder = holder.trim();
                     return Err(CheckpointError::Locked {
                         path: dir.to_owned(),
-                        holder: holder.trim().to_owned(),
+                        holder: if holder.is_empty() {
+                            String::new()
+                        } else {
+                            format!(" ({holder})")
+                        },
                     });
                 }
                 // The file could be opened for writing: what fails is the locking alone.
@@ -60,7 +67,7 @@ impl Lock {
                 ),
             }
             // Its former holder removes it: a lock on a file without a name keeps nobody out.
-            if same_file(&file, &path) {
+            if is_named(&file, &path) {
                 file.set_len(0)
                     .and_then(|()| writeln!(file, "process {}", std::process::id()))
                     .map_err(failed)?;
@@ -75,21 +82,6 @@ impl Drop for Lock {
         // A file that stays is no harm: the lock is not the file.
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-#[cfg(unix)]
-fn same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
-    }
-}
-
-/// An open file cannot be removed there.
-#[cfg(not(unix))]
-fn same_file(_: &File, _: &Path) -> bool {
-    true
 }
 
 #[cfg(test)]
@@ -118,7 +110,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let held = Lock::acquire(folder.path()).unwrap();
         let said = Lock::acquire(folder.path()).unwrap_err().to_string();
-        assert!(said.contains(&std::process::id().to_string()), "{said}");
+        assert!(said.contains("another run"), "{said}");
+        let says_who = said.contains(&std::process::id().to_string());
+        assert_eq!(says_who, cfg!(unix), "{said}");
         drop(held);
         assert!(!folder.path().join(LOCK_FILE).exists());
         // What a killed run leaves.

@@ -13,6 +13,7 @@ pub mod flags_page;
 pub mod graph;
 pub mod hardware;
 pub mod import;
+pub mod manual;
 pub mod model_file;
 pub mod optimizer;
 pub mod plan;

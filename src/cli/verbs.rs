@@ -1,7 +1,7 @@
 //! `mpnet`: the verbs, one file each.
 
 use super::{
-    compile, doctor, eval, exit, export, flags_page, graph, import, plan, report, runtime,
+    compile, doctor, eval, exit, export, flags_page, graph, import, manual, plan, report, runtime,
     tokenizer, verify,
 };
 use crate::output::say;
@@ -53,6 +53,10 @@ enum Verb {
     Plan(plan::PlanArgs),
     /// Make or check a tokenizer
     Tokenizer(tokenizer::TokenizerArgs),
+    /// Write completions of the three programs' flags for a shell
+    Completions(manual::CompletionsArgs),
+    /// Write the three programs' pages for `man`
+    Man(manual::ManArgs),
     /// Print the page of all flags, docs/flags.md
     #[command(hide = true)]
     Flags,
@@ -77,6 +81,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
         Verb::Report(args) => report::run(args)?,
         Verb::Plan(args) => plan::run(args)?,
         Verb::Tokenizer(args) => return tokenizer::run(args),
+        Verb::Completions(args) => manual::completions(args)?,
+        Verb::Man(args) => manual::man(args)?,
         Verb::Flags => say!("{}", flags_page::page(&Arguments::command()).trim_end())?,
     }
     Ok(exit::DONE)

@@ -8,7 +8,7 @@ use super::output::log_file;
 use super::{Launch, RESTART, STARTED_BY};
 use crate::machine::host_name;
 use crate::output::complain;
-use crate::stop::StopSignal;
+use crate::stop::{EXIT_CODES, StopSignal};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::fs::File;
@@ -24,8 +24,6 @@ const GRACE: Duration = Duration::from_secs(3);
 const LAST_LINES: usize = 12;
 /// Bytes at the end of a log that are looked at for them.
 const TAIL_BYTES: u64 = 16 << 10;
-/// Exit codes of runs that a signal stopped: of SIGHUP, SIGINT, SIGUSR1 and SIGTERM.
-const STOPPED: [i32; 4] = [129, 130, 138, 143];
 /// Exit code of a command line that makes no sense, which no restart cures.
 const USAGE: i32 = 2;
 
@@ -124,7 +122,7 @@ fn signal_of(_status: ExitStatus) -> Option<i32> {
 
 /// Whether a rank that ends like this leaves the others without it.
 fn is_failure(status: ExitStatus) -> bool {
-    !status.success() && status.code().is_none_or(|code| !STOPPED.contains(&code))
+    !status.success() && status.code().is_none_or(|code| !EXIT_CODES.contains(&code))
 }
 
 /// Waits until all have ended; a signal is passed on, a failure ends the others. Returns the first that failed.

@@ -96,7 +96,9 @@ impl Placement {
         let training_api = match self.engine {
             EngineKind::Session => false,
             EngineKind::TrainingApi => true,
-            EngineKind::Auto => self.suits_training_api(),
+            EngineKind::Auto => {
+                self.suits_training_api() && library::has_training_build(self.provider)
+            }
         };
         let options = LocateOptions::for_provider(requested, self.provider, training_api)?;
         Ok(library::load(&library::locate(&options)?)?)

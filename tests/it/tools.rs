@@ -60,6 +60,34 @@ fn commands(help: &str) -> Vec<String> {
 }
 
 #[test]
+fn shells_and_man_know_the_flags_of_every_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let shells = ["completions", "bash", "--output", "shells"];
+    let written = stdout(&mut mpnet(folder.path(), &shells));
+    let programs = [
+        ("pretrain-mpnet", "--gradient-checkpointing"),
+        ("convert-to-hf", "--trim-vocab"),
+        ("mpnet", "tokenizer"),
+    ];
+    for (program, flag) in programs {
+        let file = written.lines().find(|line| line.contains(program));
+        let text = std::fs::read_to_string(folder.path().join(file.unwrap())).unwrap();
+        assert!(text.contains(flag), "{program}: {text}");
+    }
+    stdout(&mut mpnet(folder.path(), &["man", "--output", "a/pages"]));
+    let page = |name: &str| std::fs::read_to_string(folder.path().join("a/pages").join(name));
+    // roff writes a dash as `\-`.
+    let page_of_export = page("mpnet-export.1").unwrap();
+    assert!(page_of_export.contains(r"\-\-opset"), "{page_of_export}");
+    assert!(page("pretrain-mpnet.1").unwrap().contains(r"\-\-preset"));
+    let said = failure(
+        &mut mpnet(folder.path(), &["completions", "tcsh", "--output", "x"]),
+        2,
+    );
+    assert!(said.contains("bash"), "{said}");
+}
+
+#[test]
 fn a_verb_without_its_arguments_is_a_usage_error() {
     for verb in ["import", "export", "eval"] {
         let said = failure(&mut mpnet(&repository(""), &[verb]), 2);

@@ -50,11 +50,16 @@ pub(super) enum Fetched {
     Unpacked(PathBuf),
 }
 
+/// The variables by which programs find the folder for temporary files: of Unix, and of Windows.
+const TEMPORARY_VARIABLES: [&str; 3] = ["TMPDIR", "TMP", "TEMP"];
+
 const CANDIDATES: &[(ClientKind, &str, &[&str])] = &[
     (ClientKind::Pip, "pip", &[]),
     (ClientKind::Pip, "pip3", &[]),
     (ClientKind::Pip, "python3", &["-m", "pip"]),
     (ClientKind::Pip, "python", &["-m", "pip"]),
+    // Windows' launcher, which its installer puts on the search path where Python itself is not.
+    (ClientKind::Pip, "py", &["-m", "pip"]),
     (ClientKind::Uv, "uv", &[]),
 ];
 
@@ -116,7 +121,9 @@ impl Client {
         let mut command = self.command();
         command.args(self.arguments(wheel, &target));
         // pip downloads into its temporary folder, where the progress can be seen and the disk is the cache's.
-        command.env("TMPDIR", &temporary);
+        for variable in TEMPORARY_VARIABLES {
+            command.env(variable, &temporary);
+        }
         let log = folder.join("log");
         let log_file = File::create(&log).map_err(io("create", &log))?;
         let error_file = log_file.try_clone().map_err(io("create", &log))?;

@@ -107,6 +107,8 @@ fn attach(path: &Path) -> Result<String> {
 }
 
 fn attach_plain(path: &Path) -> Result<String> {
+    #[cfg(windows)]
+    load_with_neighbours(path)?;
     match ort::init_from(path) {
         // The environment is built later, in the same way for both kinds of build.
         Ok(_builder) => {}
@@ -145,6 +147,24 @@ fn attach_plain(path: &Path) -> Result<String> {
         let version = version(base);
         std::mem::forget(library);
         Ok(version)
+    }
+}
+
+/// Loads the library so that what it needs is looked for beside it first, as DirectML.dll, of which the system has an
+/// older one. Whoever loads it later gets the same.
+#[cfg(windows)]
+fn load_with_neighbours(path: &Path) -> Result<()> {
+    use libloading::os::windows::{LOAD_WITH_ALTERED_SEARCH_PATH, Library};
+    // SAFETY: as for any library of ONNX Runtime, whose initialisers are trusted; it is never closed.
+    match unsafe { Library::load_with_flags(path, LOAD_WITH_ALTERED_SEARCH_PATH) } {
+        Ok(library) => {
+            std::mem::forget(library);
+            Ok(())
+        }
+        Err(error) => Err(LibraryError::Refused {
+            path: path.to_owned(),
+            reason: reason(&error),
+        }),
     }
 }
 
@@ -228,6 +248,7 @@ unsafe fn version(base: *const ort::sys::OrtApiBase) -> String {
         .into_owned()
 }
 
+#[cfg(target_os = "linux")]
 fn minor(version: &str) -> Option<u32> {
     version.split('.').nth(1)?.parse().ok()
 }

@@ -65,6 +65,15 @@ impl LocateOptions {
     }
 }
 
+/// Whether a build with `provider` and the training API is pinned for this machine.
+pub fn has_training_build(provider: Provider) -> bool {
+    provider
+        .info()
+        .training_package
+        .and_then(wheel_of)
+        .is_some()
+}
+
 /// The pinned build for this machine that has `provider`, with the training API or without.
 fn wheel_for(provider: Provider, training_api: bool) -> Result<&'static PinnedWheel> {
     let info = provider.info();

@@ -22,6 +22,7 @@ mod install;
 mod load;
 mod locate;
 mod pinned;
+mod pinned_elsewhere;
 mod pinned_libraries;
 mod pinned_wheel;
 #[cfg(target_os = "linux")]
@@ -36,7 +37,7 @@ pub use client::ClientKind;
 pub use error::{LibraryError, Result};
 pub use install::{InstallOptions, install};
 pub use load::Loaded;
-pub use locate::{Build, LocateOptions, Origin, locate};
+pub use locate::{Build, LocateOptions, Origin, has_training_build, locate};
 pub use pinned::{default_wheel, libraries_here, library_of, wheel_of, wheels_here};
 pub use pinned_wheel::{PinnedFile, PinnedWheel};
 

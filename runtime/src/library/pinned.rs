@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 
+use super::pinned_elsewhere::ELSEWHERE;
 use super::pinned_libraries::LIBRARIES;
 use super::pinned_wheel::{PinnedFile, PinnedWheel};
 
-/// Every build that can be fetched. For each machine, the first that fits is the default.
-pub const WHEELS: &[PinnedWheel] = &[
+/// The builds for Linux on x86-64. The first is the default.
+const LINUX_X86_64: &[PinnedWheel] = &[
     PinnedWheel {
         package: "onnxruntime-training-cpu",
         version: "1.19.2",
@@ -360,6 +361,11 @@ pub const WHEELS: &[PinnedWheel] = &[
     },
 ];
 
+/// Every build that can be fetched. For each machine, the first that fits is the default.
+fn builds() -> impl Iterator<Item = &'static PinnedWheel> {
+    LINUX_X86_64.iter().chain(ELSEWHERE)
+}
+
 /// The build that is fetched on this machine if nothing else is asked for.
 pub fn default_wheel() -> Option<&'static PinnedWheel> {
     wheels_here().next()
@@ -372,7 +378,7 @@ pub fn wheel_of(package: &str) -> Option<&'static PinnedWheel> {
 
 /// The builds that run on this machine.
 pub fn wheels_here() -> impl Iterator<Item = &'static PinnedWheel> {
-    WHEELS.iter().filter(|wheel| wheel.runs_here())
+    builds().filter(|wheel| wheel.runs_here())
 }
 
 /// The pinned library that joins ranks of that package for this machine.
@@ -387,7 +393,7 @@ pub fn libraries_here() -> impl Iterator<Item = &'static PinnedWheel> {
 
 /// What is pinned under the name of a cache folder.
 pub(super) fn pinned_as(key: &OsStr) -> Option<&'static PinnedWheel> {
-    let mut all = WHEELS.iter().chain(LIBRARIES);
+    let mut all = builds().chain(LIBRARIES);
     all.find(|wheel| *wheel.key() == *key)
 }
 
@@ -397,7 +403,7 @@ mod tests {
 
     #[test]
     fn keys_and_hashes_are_well_formed() {
-        let all = || WHEELS.iter().chain(LIBRARIES);
+        let all = || builds().chain(LIBRARIES);
         let mut keys: Vec<_> = all().map(PinnedWheel::key).collect();
         keys.sort();
         keys.dedup();
