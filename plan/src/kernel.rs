@@ -33,6 +33,8 @@ macro_rules! kernels {
 }
 
 kernels! {
+    /// A gradient added to what has been gathered of it, which the runtime is told of.
+    AddGradient,
     /// AdamW's update of one segment.
     AdamWUpdate,
     /// Cross entropy of logits and a bias, with the best class.
@@ -67,6 +69,8 @@ kernels! {
     ResidualNorm,
     /// Its derivative.
     ResidualNormGrad,
+    /// The sum of the squares of a vector, added up in one order whatever the machine does meanwhile.
+    SumSquares,
     /// Two-stream attention.
     TwoStreamAttention,
     /// Its derivative.
@@ -78,7 +82,10 @@ impl KernelId {
     /// where values are f32 in every precision.
     pub fn element(self, step: Precision) -> Precision {
         match self {
-            Self::AdamWUpdate | Self::LayerNormalizationGrad => Precision::F32,
+            Self::AdamWUpdate
+            | Self::AddGradient
+            | Self::LayerNormalizationGrad
+            | Self::SumSquares => Precision::F32,
             Self::BiasCrossEntropy
             | Self::BiasCrossEntropyGrad
             | Self::BiasGelu

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mpnet_runtime::collective::{
-    self, Collective, Kind, Opening, Reduction, Rendezvous, Whole, mpi,
+    self, Collective, Kind, Opening, Reduction, Rendezvous, Summing, Whole, mpi,
 };
 use mpnet_runtime::library::{self, InstallOptions};
 
@@ -151,6 +151,20 @@ fn rank_that_computes() {
         "{error}"
     );
 
+    // The same sums, begun and waited for.
+    for summing in [Summing::Whole, Summing::OwnPart] {
+        let mut values: Vec<f32> = (0..3 * size).map(|i| (i * (rank + 1)) as f32).collect();
+        let buffer = collective::Buffer::of(&mut values);
+        // SAFETY: nothing else uses the vector until the sum is over.
+        unsafe { ranks.begin(buffer, summing, std::ptr::null_mut()) }.unwrap();
+        ranks.wait().unwrap();
+        let part = match summing {
+            Summing::Whole => 0..3 * size,
+            Summing::OwnPart => 3 * rank..3 * rank + 3,
+        };
+        assert_eq!(values[part.clone()], all[part]);
+    }
+
     let mut bytes = if rank == size - 1 {
         b"the last rank's".to_vec()
     } else {
@@ -261,6 +275,17 @@ fn rank_on_gpus() {
     all_gather();
     assert!(read().iter().enumerate().all(|(i, &value)| value == sum(i)));
 
+    fill(memory);
+    let begin = |summing| {
+        for segment in &segments {
+            // SAFETY: as above.
+            unsafe { ranks.begin(*segment, summing, std::ptr::null_mut()) }.unwrap();
+        }
+        ranks.wait().unwrap();
+    };
+    begin(Summing::Whole);
+    assert!(read().iter().enumerate().all(|(i, &value)| value == sum(i)));
+
     let time = |what: &str, run: &dyn Fn()| {
         let mut times: Vec<f64> = (0..20)
             .map(|_| {
@@ -276,6 +301,10 @@ fn rank_on_gpus() {
         }
     };
     time("all_reduce of 8 segments", &|| all_reduce(&segments));
+    time("8 segments begun one by one", &|| begin(Summing::Whole));
+    time("8 segments begun one by one, own parts", &|| {
+        begin(Summing::OwnPart)
+    });
     time("all_reduce of one buffer", &|| all_reduce(&[whole]));
     time("reduce_scatter", &reduce_scatter);
     time("all_gather", &all_gather);
@@ -300,10 +329,15 @@ fn rank_in_trouble() {
     let timeout = std::env::var("RANKS_TIMEOUT").ok();
     let timeout = timeout.and_then(|text| text.parse().ok());
     let ranks = join(None, timeout.unwrap_or(3)).unwrap();
+    let trouble = std::env::var("TROUBLE").unwrap();
     for update in 0..1_000_000 {
         ranks.set_update(update);
+        if update == 40 && trouble == "waits" {
+            ranks.finish().unwrap();
+            return;
+        }
         if update == 20 && ranks.rank() == 1 {
-            match std::env::var("TROUBLE").unwrap().as_str() {
+            match trouble.as_str() {
                 // SAFETY: these end or stop this process.
                 "killed" => drop(unsafe { raise(SIGKILL) }),
                 // SAFETY: as above.
@@ -311,6 +345,11 @@ fn rank_in_trouble() {
                 "fails" => {
                     ranks.abort("there is no more text");
                     std::thread::sleep(Duration::from_secs(60));
+                }
+                "waits" => {
+                    ranks.waits_for(Some("its text"));
+                    std::thread::sleep(Duration::from_secs(8));
+                    ranks.waits_for(None);
                 }
                 other => panic!("TROUBLE={other}"),
             }
@@ -347,6 +386,26 @@ fn a_rank_that_stops_or_fails_is_named() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn a_rank_whose_text_stalls_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let presence = folder.path().join("ranks");
+    let variables = [
+        ("TROUBLE", "waits"),
+        ("RANKS_FOLDER", presence.to_str().unwrap()),
+    ];
+    let output = start(2, "rank_in_trouble", &variables);
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("rank 0 of 2 goes on waiting: rank 1 on ")
+            && text.contains(" has waited for its text for "),
+        "{text}"
+    );
+    // Nothing is left of the ranks.
+    assert!(!presence.exists());
 }
 
 /// The stub's folder, with the libraries in it under their own names.

@@ -91,10 +91,11 @@ impl Feeder {
     /// # Errors
     /// Where there is no further thread.
     pub fn new(mut loader: TrainLoader, micro_batches: usize, share: Share) -> Result<Feeder> {
-        // Ranks compare it, and the log shows it to who looks for it.
-        let hashed = share.world > 1 || tracing::enabled!(tracing::Level::DEBUG);
+        // Ranks compare the first one's, and the log shows all to who looks for them.
+        let mut first = share.world > 1;
         Feeder::start(
             move || {
+                let hashed = std::mem::take(&mut first) || tracing::enabled!(tracing::Level::DEBUG);
                 let batches = loader.next_update(micro_batches)?;
                 let state = loader.state().clone();
                 Ok(Prepared::new(batches, state, share, hashed))

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// What a rank has to say of itself in every update: see [`Said`].
 const SAID: usize = 5;
 
+/// What a rank waits for that has no batch.
+pub const TEXT: &str = "its text";
+
 /// The ranks that train together, of which this process is one.
 pub struct Ranks {
     launch: Launch,
@@ -184,6 +187,14 @@ impl Ranks {
     /// What they meet by.
     pub fn group(&self) -> &Arc<dyn Collective> {
         &self.group
+    }
+
+    /// Does something that may take longer than ranks wait for each other, and lets them know what it waits for.
+    pub fn while_waiting_for<T>(&self, what: &'static str, wait: impl FnOnce() -> T) -> T {
+        self.group.waits_for(Some(what));
+        let waited = wait();
+        self.group.waits_for(None);
+        waited
     }
 
     /// Time in collectives so far, waiting for the others included.

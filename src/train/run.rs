@@ -10,7 +10,7 @@ use super::log::Log;
 use super::log::record::{Start, now};
 use super::placement::Placement;
 use super::prepare::{Origin, PreparedRun, prepare};
-use super::ranks::{Ranks, Same, Value, digest};
+use super::ranks::{Ranks, Same, TEXT, Value, digest};
 use super::trainer::{Ended, Trainer};
 use crate::checkpoint::{self, Lock};
 use crate::launch::STARTED_BY;
@@ -106,7 +106,8 @@ fn run_among(
 ) -> Result<Ended> {
     let writes = ranks.writes();
     let alone = ranks.world() == 1;
-    let mut prepared = match (prepare(config, &command_line.flags), stop.received()) {
+    let prepared = ranks.while_waiting_for(TEXT, || prepare(config, &command_line.flags));
+    let mut prepared = match (prepared, stop.received()) {
         // The signal may be why it failed.
         (Ok(prepared), None) => prepared,
         (Ok(prepared), Some(_)) if !alone => prepared,
@@ -124,9 +125,10 @@ fn run_among(
         start_engine(config, &mut prepared, &loaded, placement, &ranks)?;
     check_memory(config, &running)?;
     let next = prepared.position.step + 1;
-    prepared
-        .feeder
-        .wait(&stop, |waited| complain(&stalled(next, waited)))?;
+    ranks.while_waiting_for(TEXT, || {
+        let report = |waited| complain(&stalled(next, waited));
+        prepared.feeder.wait(&stop, report)
+    })?;
     // A fresh run that is stopped from here on leaves a checkpoint; one that is resumed has it.
     let signal = ranks.stopped(&stop, "starting")?;
     if let Some(signal) = signal.filter(|_| resumed || !alone) {

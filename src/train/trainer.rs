@@ -11,7 +11,7 @@ use super::log::record::{Record, Test, Valid, now};
 use super::micro_batch::MicroBatch;
 use super::position::Position;
 use super::prepare::PreparedRun;
-use super::ranks::{Ranks, Said, Same, Value, digest};
+use super::ranks::{Ranks, Said, Same, TEXT, Value, digest};
 use super::saver::{Attempts, Job, Saver};
 use crate::checkpoint::{self, Checkpoint, Pointer};
 use crate::data::dropout::MaskKey;
@@ -197,10 +197,11 @@ impl<'a> Trainer<'a> {
         let step = self.position.step + 1;
         self.progress.at(step);
         self.ranks.group().set_update(step);
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), self.ranks.spent());
         let (feeder, log) = (&mut self.feeder, &mut self.log);
-        let fed = feeder.next(&self.stop, |waited| {
-            log.event(stalled(step, waited));
+        let stop = &self.stop;
+        let fed = self.ranks.while_waiting_for(TEXT, || {
+            feeder.next(stop, |waited| log.event(stalled(step, waited)))
         })?;
         let mut said = Said {
             waited: started.elapsed(),
@@ -213,8 +214,12 @@ impl<'a> Trainer<'a> {
         }
         said.empty = fed.is_none();
         said.signal = self.stop.received().unwrap_or(0);
-        said.busy = started.elapsed();
-        let before = self.ranks.spent();
+        // Sums may have begun in the last step, and it may have waited for other ranks there.
+        let waited_for_ranks = self.ranks.spent() - before;
+        said.busy = started.elapsed().saturating_sub(waited_for_ranks);
+        // Before the ranks meet, as some have begun in their last step.
+        let summing = self.running.engine.sum_gradients();
+        summing.with_context(|| format!("summing the gradients of update {step}"))?;
         let doing = format!("adding up the figures of update {step}");
         let heard = self.ranks.meet(&said, totals.slots(), &doing)?;
         if self.ranks.world() > 1 {
@@ -228,10 +233,7 @@ impl<'a> Trainer<'a> {
         let average = Totals::of(heard.slots).average();
         let lr = self.config.schedule.lr(step);
         let gradient_norm = match finite {
-            true => {
-                // Where there are several ranks, it adds up their gradients first.
-                self.running.engine.optimizer_step(lr as f32)
-            }
+            true => self.running.engine.optimizer_step(lr as f32),
             false => {
                 let forgotten = self.running.engine.forget_gradients();
                 forgotten.map(|()| f32::NAN)
@@ -285,7 +287,10 @@ impl<'a> Trainer<'a> {
             tracing::debug!("update {step}: batches {}", hexadecimal(digest));
         }
         let mut flops = 0;
-        for (index, batch) in batches {
+        for (place, (index, batch)) in batches.iter().enumerate() {
+            if place + 1 == batches.len() {
+                self.running.engine.before_last_step();
+            }
             let key = MaskKey {
                 seed: self.config.seed,
                 update: step,

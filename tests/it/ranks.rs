@@ -60,6 +60,7 @@ struct Ran {
     parameters: Vec<f32>,
     losses: Vec<f64>,
     batches: BTreeMap<u64, String>,
+    said: String,
 }
 
 fn finish(mut command: assert_cmd::Command) -> Ran {
@@ -74,6 +75,7 @@ fn finish(mut command: assert_cmd::Command) -> Ran {
         parameters: arrays.flat_map(|array| array.values).collect(),
         losses: losses(&out),
         batches: batches(&said),
+        said,
     }
 }
 
@@ -124,6 +126,13 @@ fn two_ranks_train_as_one_process_does_in_every_break_mode() {
         assert_close(&one.parameters, &two.parameters, mode);
         assert_eq!(one.batches.len(), 20);
         assert_eq!(one.batches, two.batches, "{mode}");
+        // But for the first update, in which the ranks agree on their order, gradients are summed in the step that makes
+        // them: on both ranks, of which one says so here.
+        let began = |how: &str| {
+            let told = format!("{how} sums of gradients began while the step ran");
+            two.said.matches(&told).count()
+        };
+        assert_eq!((began("0 of 2"), began("2 of 2")), (2, 38), "{}", two.said);
         assert_eq!(one.losses.len(), two.losses.len());
         for (a, b) in one.losses.iter().zip(&two.losses) {
             assert!((a - b).abs() <= 1e-6 * a, "{mode}: {a}, {b}");

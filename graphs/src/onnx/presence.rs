@@ -293,6 +293,7 @@ mod tests {
             provider in select(Provider::ALL),
             precision in select(&[Precision::F32, Precision::BF16, Precision::F16][..]),
             [fused_attention, own_kernels, gradient_checkpointing, expose] in any::<[bool; 4]>(),
+            ranks in 1..=2_usize,
         ) {
             let options = portable::Options {
                 optimizer: OPTIMIZER,
@@ -301,8 +302,8 @@ mod tests {
                 fused_attention,
                 own_kernels,
                 gradient_checkpointing,
-                ranks: 1,
-            shards: 1,
+                ranks,
+                shards: 1,
                 expose,
             };
             let models = portable::compile(&config, &options).unwrap().plan.models;

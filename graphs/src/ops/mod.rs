@@ -8,6 +8,7 @@ pub(crate) mod testing;
 
 pub mod accumulate;
 pub mod adamw_update;
+pub mod add_gradient;
 pub mod bias_cross_entropy;
 pub mod bias_gelu;
 pub mod binary;
@@ -126,6 +127,7 @@ impl Emit for Op {
 operators! {
     accumulate::Accumulate: accumulate,
     adamw_update::AdamWUpdate: adamw_update,
+    add_gradient::AddGradient: add_gradient,
     bias_cross_entropy::BiasCrossEntropy: bias_cross_entropy,
     bias_cross_entropy::BiasCrossEntropyGrad: bias_cross_entropy_grad,
     bias_gelu::BiasGelu: bias_gelu,

@@ -5,6 +5,7 @@ use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
 use crate::ir::{Array, Bindings, Cost, DType, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use crate::ops::Graph;
+use mpnet_plan::KernelId;
 use ndarray::Axis;
 
 /// The sum over `axes` (ascending), which stay as dimensions of size 1 if `keep_dims`.
@@ -136,7 +137,7 @@ impl Operator for SumSquares {
     }
 
     fn kernels(&self) -> Vec<Kernel> {
-        vec![Kernel::Standard]
+        vec![Kernel::Own(KernelId::SumSquares), Kernel::Standard]
     }
 
     fn arithmetic(&self) -> Arithmetic {
@@ -154,7 +155,10 @@ impl Operator for SumSquares {
     }
 
     fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
-        emitter.total("ReduceSumSquare", inputs, outputs);
+        match emitter.has(KernelId::SumSquares) {
+            true => emitter.own(KernelId::SumSquares, &inputs[0], inputs, outputs, []),
+            false => emitter.total("ReduceSumSquare", inputs, outputs),
+        }
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     scatter_nd_adds: false,
     dropout_on_device: false,
     kernels: &[
+        (KernelId::AddGradient, Precision::ALL),
         (KernelId::AdamWUpdate, Precision::ALL),
         (KernelId::CrossEntropy, F32),
         (KernelId::CrossEntropyGrad, F32),

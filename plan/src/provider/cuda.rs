@@ -20,6 +20,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     scatter_nd_adds: false,
     dropout_on_device: true,
     kernels: &[
+        (KernelId::AddGradient, Precision::ALL),
         (KernelId::AdamWUpdate, Precision::ALL),
         (KernelId::BiasCrossEntropy, Precision::ALL),
         (KernelId::BiasCrossEntropyGrad, Precision::ALL),
@@ -34,6 +35,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
         (KernelId::PackedAttentionGrad, Precision::ALL),
         (KernelId::ResidualNorm, Precision::ALL),
         (KernelId::ResidualNormGrad, Precision::ALL),
+        (KernelId::SumSquares, Precision::ALL),
         (KernelId::TwoStreamAttention, Precision::ALL),
         (KernelId::TwoStreamAttentionGrad, Precision::ALL),
     ],

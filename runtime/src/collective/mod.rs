@@ -8,11 +8,13 @@ mod buffer;
 mod error;
 pub mod mpi;
 pub mod nccl;
+mod overlap;
 mod presence;
 mod solo;
 mod values;
 mod watch;
 
+use std::ffi::c_void;
 use std::fmt::{self, Debug};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +25,8 @@ use mpnet_plan::Provider;
 pub use buffer::{Buffer, Element, Memory, Number, Whole};
 pub use error::CollectiveError;
 pub use nccl::Rendezvous;
+pub(crate) use overlap::Overlap;
+pub use overlap::Summing;
 pub use solo::Solo;
 
 /// `Result` of this module.
@@ -128,6 +132,23 @@ pub trait Collective: Send + Sync + Debug {
     /// As for [`all_reduce`](Self::all_reduce), or a length is no multiple of the number of ranks.
     unsafe fn reduce_scatter(&self, buffers: &[Buffer]) -> Result<()>;
 
+    /// Begins a sum over the ranks of what the GPU's stream `after` will have written when it has done what it was given
+    /// so far; null where it is there already. It may be over when this returns, and is after [`wait`](Self::wait).
+    /// Whatever other collective is called meanwhile comes behind it.
+    ///
+    /// # Safety
+    /// As for [`all_reduce`](Self::all_reduce), until it is over.
+    ///
+    /// # Errors
+    /// As for [`all_reduce`](Self::all_reduce) and [`reduce_scatter`](Self::reduce_scatter).
+    unsafe fn begin(&self, buffer: Buffer, summing: Summing, after: *mut c_void) -> Result<()>;
+
+    /// Waits until all is over that was [begun](Self::begin).
+    ///
+    /// # Errors
+    /// The library fails.
+    fn wait(&self) -> Result<()>;
+
     /// Gives each rank the parts of all others, of which each has its own in place, as
     /// [`reduce_scatter`](Self::reduce_scatter) leaves them.
     ///
@@ -171,6 +192,10 @@ pub trait Collective: Send + Sync + Debug {
 
     /// Which update is being made, for messages.
     fn set_update(&self, update: u64);
+
+    /// Lets the other ranks know that this one waits for something of its own, outside collectives, as long as it may
+    /// take; `None` when it is there. They go on waiting for it as long as its process says so.
+    fn waits_for(&self, _what: Option<&'static str>) {}
 
     /// What was spent since the start.
     fn spent(&self) -> Spent;

@@ -20,6 +20,8 @@ pub(super) struct Word {
     pub(super) calls: u64,
     /// The one that it waits for.
     pub(super) operation: Option<String>,
+    /// What it waits for outside them, and for how many seconds.
+    pub(super) waits_for: Option<(String, u64)>,
 }
 
 /// A rank's file.
@@ -71,6 +73,23 @@ impl Presence {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| time.as_nanos());
         format!("{}-{}-{time}", host(), std::process::id())
+    }
+
+    /// Removes what ranks of earlier starts have left in `folder`, of which `key` is not the name.
+    pub(super) fn clear(folder: &Path, key: &str) {
+        #[derive(Deserialize)]
+        struct Of {
+            key: String,
+        }
+        let files = fs::read_dir(folder).into_iter().flatten().flatten();
+        for path in files.map(|file| file.path()) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let ours = name.is_some_and(|n| n == "failed.json" || n.starts_with("rank-"));
+            if ours && read::<Of>(&path).is_none_or(|left| left.key != key) {
+                // What stays says nothing, as its key is another.
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 
     /// # Errors
@@ -202,9 +221,31 @@ impl Presence {
         }
     }
 
-    /// Removes what this rank has left.
+    /// What those wait for who have not come to the collective that this rank waits for, as a sentence; none where
+    /// one of them is missing without a word of that.
+    pub(super) fn excuse(&self, own: &Word) -> Option<String> {
+        let mut excuses = Vec::new();
+        for rank in (0..self.hosts.len()).filter(|&rank| rank != self.rank) {
+            let left = self.left(rank).filter(|left| !self.is_gone(&left.process))?;
+            match left.word.waits_for {
+                Some((what, seconds)) => excuses.push(format!(
+                    "{} has waited for {what} for {seconds} s",
+                    self.name(rank)
+                )),
+                None if left.word.calls < own.calls || left.word.operation.is_none() => {
+                    return None;
+                }
+                None => {}
+            }
+        }
+        (!excuses.is_empty()).then(|| excuses.join("; "))
+    }
+
+    /// Removes what this rank has left, and the folder after the last.
     pub(super) fn remove(self) {
         let _ = fs::remove_file(self.path(self.rank));
+        // Not while another one's word is in it.
+        let _ = fs::remove_dir(&self.folder);
     }
 }
 
@@ -253,6 +294,7 @@ mod tests {
             update: 7,
             calls,
             operation: Some("all_reduce".into()),
+            waits_for: None,
         }
     }
 
@@ -294,6 +336,57 @@ mod tests {
         one.leave(&word(3));
         let missing = zero.missing().unwrap();
         assert!(missing.contains("rank 1 on b is gone"), "{missing}");
+    }
+
+    #[test]
+    fn who_waits_for_its_text_is_excused() {
+        let folder = tempfile::tempdir().unwrap();
+        let [zero, mut one] = pair(folder.path());
+        assert_eq!(zero.excuse(&word(4)), None);
+        let waiting = Word {
+            operation: None,
+            waits_for: Some(("its text".into(), 9)),
+            ..word(3)
+        };
+        one.leave(&waiting);
+        assert_eq!(
+            zero.excuse(&word(4)).as_deref(),
+            Some("rank 1 on b has waited for its text for 9 s")
+        );
+        // A third that has not come for no reason is missing.
+        let hosts = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let mut two = Presence::new(folder.path(), "key".into(), 2, hosts.clone()).unwrap();
+        two.leave(&word(2));
+        let zero = Presence::new(folder.path(), "key".into(), 0, hosts).unwrap();
+        assert_eq!(zero.excuse(&word(4)), None);
+        two.leave(&word(4));
+        assert!(zero.excuse(&word(4)).is_some());
+    }
+
+    #[test]
+    fn nothing_stays_but_what_others_have_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("ranks");
+        let [zero, mut one] = pair(&place);
+        one.fail("no text");
+        fs::write(place.join("notes.txt"), "somebody else's").unwrap();
+        fs::write(place.join("rank-7.json"), "half a w").unwrap();
+        Presence::clear(&place, "key");
+        assert!(place.join("failed.json").exists() && !place.join("rank-7.json").exists());
+        assert_eq!(zero.missing().as_deref(), Some("rank 1 on b failed: no text"));
+        Presence::clear(&place, "later");
+        let names = || {
+            let files = fs::read_dir(&place).unwrap();
+            files.map(|file| file.unwrap().file_name()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(), ["notes.txt"]);
+        fs::remove_file(place.join("notes.txt")).unwrap();
+        one.last = None;
+        one.leave(&word(3));
+        zero.remove();
+        assert!(place.exists());
+        one.remove();
+        assert!(!place.exists());
     }
 
     #[test]

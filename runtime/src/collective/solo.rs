@@ -1,8 +1,9 @@
 //! A world of one.
 
+use std::ffi::c_void;
 use std::time::Duration;
 
-use super::{Buffer, Collective, Kind, Memory, Reduction, Result, Spent};
+use super::{Buffer, Collective, Kind, Memory, Reduction, Result, Spent, Summing};
 
 /// The only rank: its values are everybody's.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,6 +35,14 @@ impl Collective for Solo {
     }
 
     unsafe fn reduce_scatter(&self, _: &[Buffer]) -> Result<()> {
+        Ok(())
+    }
+
+    unsafe fn begin(&self, _: Buffer, _: Summing, _: *mut c_void) -> Result<()> {
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<()> {
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! that hangs, and not every launcher one that is gone. So a thread of each rank looks at what the others
 //! leave word of in a folder that all see, and at how long this rank's own collective has waited.
 
+use std::ffi::c_void;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::presence::{Presence, Word, host};
 use super::{
     Buffer, Collective, CollectiveError, EXIT_CODE, Kind, Memory, Opening, Reduction, Result,
-    Spent, Tell,
+    Spent, Summing, Tell,
 };
 
 /// How often the thread looks.
@@ -31,6 +32,10 @@ struct Shared {
     finished: AtomicBool,
     /// The collective that is being waited for, and since when.
     current: Mutex<Option<(&'static str, Instant)>>,
+    /// What this rank waits for outside collectives, and since when.
+    waits_for: Mutex<Option<(&'static str, Instant)>>,
+    /// What those who have not come have said last, and when.
+    excuse: Mutex<Option<(String, Instant)>>,
     /// Once all ranks have met, where there is a folder.
     presence: Mutex<Option<Presence>>,
 }
@@ -59,6 +64,8 @@ impl Watch {
             nanoseconds: AtomicU64::new(0),
             finished: AtomicBool::new(false),
             current: Mutex::new(None),
+            waits_for: Mutex::new(None),
+            excuse: Mutex::new(None),
             presence: Mutex::new(None),
         });
         let seen = Arc::downgrade(&shared);
@@ -112,10 +119,12 @@ impl Shared {
     /// What this rank leaves word of.
     fn word(&self) -> Word {
         let current = *held(&self.current);
+        let waits_for = *held(&self.waits_for);
         Word {
             update: self.update.load(Ordering::Relaxed),
             calls: self.calls.load(Ordering::Relaxed),
             operation: current.map(|(operation, _)| operation.to_owned()),
+            waits_for: waits_for.map(|(what, since)| (what.to_owned(), since.elapsed().as_secs())),
         }
     }
 
@@ -134,10 +143,15 @@ impl Shared {
             }
         }
         let Some((operation, since)) = waiting else {
+            *held(&self.excuse) = None;
             return;
         };
         let waited = since.elapsed();
         if waited < self.timeout {
+            return;
+        }
+        let excuse = presence.as_ref().and_then(|presence| presence.excuse(&word));
+        if excuse.is_some_and(|excuse| self.accepts(excuse)) {
             return;
         }
         let behind = presence.as_mut().map(|presence| presence.behind(&word));
@@ -151,6 +165,26 @@ impl Shared {
             )
         );
         drop_out(self, &why, presence.as_mut());
+    }
+}
+
+impl Shared {
+    /// Whether those who have not come are there all the same, as what they say changes.
+    fn accepts(&self, excuse: String) -> bool {
+        let mut heard = held(&self.excuse);
+        match &mut *heard {
+            Some((last, since)) if *last == excuse => since.elapsed() < self.timeout,
+            Some((last, since)) => {
+                (*last, *since) = (excuse, Instant::now());
+                true
+            }
+            none => {
+                let text = format!("rank {} of {} goes on waiting: {excuse}", self.rank, self.world_size);
+                let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+                *none = Some((excuse, Instant::now()));
+                true
+            }
+        }
     }
 }
 
@@ -214,6 +248,10 @@ impl Watched {
         let this: &dyn Collective = self;
         let mut key = Presence::new_key().into_bytes();
         this.broadcast_bytes(&mut key, 0)?;
+        if let (Some(folder), 0) = (folder, self.rank()) {
+            // The others leave word after they have met this one below.
+            Presence::clear(folder, &String::from_utf8_lossy(&key));
+        }
         let hosts = this.gather_strings(&host())?;
         if let Some(folder) = folder {
             let key = String::from_utf8_lossy(&key).into_owned();
@@ -262,6 +300,19 @@ impl Collective for Watched {
         })
     }
 
+    unsafe fn begin(&self, buffer: Buffer, summing: Summing, after: *mut c_void) -> Result<()> {
+        self.watch
+            .guard(summing.operation(), buffer.bytes(), || {
+                // SAFETY: the caller vouches for the buffer.
+                unsafe { self.inner.begin(buffer, summing, after) }
+            })
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.watch
+            .guard("the sum of gradients", 0, || self.inner.wait())
+    }
+
     unsafe fn all_gather(&self, buffers: &[Buffer]) -> Result<()> {
         self.watch.guard("all_gather", bytes(buffers), || {
             // SAFETY: the caller vouches for the buffers.
@@ -308,6 +359,10 @@ impl Collective for Watched {
 
     fn set_update(&self, update: u64) {
         self.watch.shared.update.store(update, Ordering::Relaxed);
+    }
+
+    fn waits_for(&self, what: Option<&'static str>) {
+        *held(&self.watch.shared.waits_for) = what.map(|what| (what, Instant::now()));
     }
 
     fn spent(&self) -> Spent {

@@ -55,6 +55,19 @@ pub trait Engine {
     /// An input is missing, unknown or of a wrong shape, or ONNX Runtime fails.
     fn eval_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>>;
 
+    /// Says that the next training step is the last before an update. Where there are several ranks, they sum each
+    /// gradient as soon as it is there; [`Engine::sum_gradients`] has to follow on all of them.
+    fn before_last_step(&mut self) {}
+
+    /// Begins to sum the gradients over the ranks, as far as that is not under way. All ranks have to come here, those
+    /// too that made no step; then all of them either make the update or forget the gradients.
+    ///
+    /// # Errors
+    /// The ranks do not come together.
+    fn sum_gradients(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Updates the parameters from the gradients gathered since the last update, and forgets these gradients.
     /// Returns the norm that they had before clipping; where that is not finite, the parameters and the optimizer's state
     /// stay as they were.

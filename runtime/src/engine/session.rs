@@ -27,7 +27,7 @@ use super::binding::{BoundSession, DeviceVector};
 use super::error::EngineError;
 use super::tensor::{borrow, by_name, check_length, copy_out};
 use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
-use crate::collective::{self, Collective};
+use crate::collective::{self, Collective, Overlap};
 use crate::device::processor_threads;
 use crate::library::Loaded;
 
@@ -79,6 +79,8 @@ pub struct SessionEngine {
     has_gradients: bool,
     scaling: Option<LossScaler>,
     collective: Arc<dyn Collective>,
+    /// Where there are several ranks that reach the gradients where they lie.
+    overlap: Option<Arc<Overlap>>,
 }
 
 struct SegmentMemory {
@@ -188,7 +190,9 @@ impl SessionEngine {
             arena::share(loaded.environment(), options.device_id)
                 .map_err(EngineError::runtime("set up the GPU's memory"))?;
         }
-        let load = |model: &[u8], which| load(loaded, provider, &options, model, which);
+        let overlap = ranks::overlap(&plan, &options.collective);
+        let told = overlap.as_ref();
+        let load = |model: &[u8], which| load(loaded, provider, &options, model, which, told);
         let models = &plan.models;
         let step = load(&models.step, "training")?;
         let evaluation = load(&models.evaluation, "evaluation")?;
@@ -232,7 +236,9 @@ impl SessionEngine {
             has_gradients: false,
             scaling,
             collective: options.collective,
+            overlap,
         };
+        engine.show_gradients();
         let fetched = engine
             .optimizer
             .fetch([names::GRADIENT_NORM.to_owned()])
@@ -476,6 +482,9 @@ impl SessionEngine {
 
 impl Engine for SessionEngine {
     fn train_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        if self.is_summing() {
+            return Err(EngineError::Summed);
+        }
         let scaled = self.scaling.as_ref().and_then(|scaling| {
             let scale = inputs.iter().find(|input| input.name == names::LOSS_SCALE);
             scale.map(|input| scaling.scaled(input))
@@ -507,11 +516,25 @@ impl Engine for SessionEngine {
         self.evaluation.run(inputs)
     }
 
+    fn before_last_step(&mut self) {
+        if let Some(overlap) = &self.overlap {
+            overlap.last_step();
+        }
+    }
+
+    fn sum_gradients(&mut self) -> Result<()> {
+        match &self.overlap {
+            Some(overlap) => Ok(overlap.begin_rest()?),
+            None => Ok(()),
+        }
+    }
+
     fn optimizer_step(&mut self, learning_rate: f32) -> Result<f32> {
         if !self.has_gradients {
             return Err(EngineError::NoGradients);
         }
-        let squares = self.sum_gradients()?;
+        self.complete_sums()?;
+        let squares = self.sum_squares()?;
         let scalars = self.optimizer_scalars(learning_rate);
         let scalars = scalars
             .into_iter()
@@ -546,6 +569,7 @@ impl Engine for SessionEngine {
     }
 
     fn forget_gradients(&mut self) -> Result<()> {
+        self.wait_for_sums()?;
         self.clear_gradients()
     }
 
@@ -702,8 +726,10 @@ fn load(
     options: &SessionOptions,
     model: &[u8],
     which: &'static str,
+    overlap: Option<&Arc<Overlap>>,
 ) -> Result<BoundSession> {
-    let builder = |allow_cpu_nodes| session_options(loaded, provider, options, allow_cpu_nodes);
+    let builder =
+        |allow_cpu_nodes| session_options(loaded, provider, options, allow_cpu_nodes, overlap);
     builder(options.allow_cpu_nodes)
         .and_then(|builder| BoundSession::new(builder, model))
         .map_err(|source| {
@@ -733,6 +759,7 @@ fn session_options(
     provider: Provider,
     options: &SessionOptions,
     allow_cpu_nodes: bool,
+    overlap: Option<&Arc<Overlap>>,
 ) -> ort::Result<SessionBuilder> {
     let mut builder = Session::builder(loaded.environment())?
         // Five sessions, each with its own threads: those of a model that rests must not spin.
@@ -745,7 +772,7 @@ fn session_options(
     if provider == Provider::Cuda {
         builder = builder.with_config_entry(arena::SHARED.0, arena::SHARED.1)?;
     }
-    let builder = crate::kernels::register(builder, provider, options.device_id)?;
+    let builder = crate::kernels::register(builder, provider, options.device_id, overlap)?;
     crate::provider::register(builder, provider, options.device_id, allow_cpu_nodes)
 }
 

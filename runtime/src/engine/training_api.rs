@@ -525,7 +525,7 @@ fn session_options(loaded: &Loaded, options: &TrainingApiOptions) -> ort::Result
     // A number of its own choice, ONNX Runtime would pin to cores, those too that this process may not run on.
     let threads = options.threads.unwrap_or_else(processor_threads);
     builder = builder.with_intra_threads(threads)?;
-    let builder = crate::kernels::register(builder, options.provider, options.device_id)?;
+    let builder = crate::kernels::register(builder, options.provider, options.device_id, None)?;
     // The graphs compute shapes, which ONNX Runtime does on the processor.
     provider::register(builder, options.provider, options.device_id, true)
 }

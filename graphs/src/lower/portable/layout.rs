@@ -6,6 +6,7 @@
 use super::{gradient, replaced};
 use crate::model::parameters::Parameter;
 use mpnet_plan::{Segment, Slot, names};
+use std::collections::HashMap;
 
 /// Every parameter starts at a multiple of so many elements (256 bytes), as allocators align.
 const ALIGNMENT: usize = 64;
@@ -55,6 +56,12 @@ impl Layout {
             segment.len = segment.len.next_multiple_of(ALIGNMENT * shards);
         }
         Layout { segments, slots }
+    }
+
+    /// The segment of each parameter, by its name.
+    pub fn segment_of_each(&self) -> HashMap<String, usize> {
+        let slots = self.slots.iter();
+        slots.map(|slot| (slot.name.clone(), slot.segment)).collect()
     }
 }
 

@@ -16,6 +16,7 @@ use crate::ir::{DType, GraphError};
 use crate::model::AttentionForm;
 use crate::model::task::{Task, loss_graph};
 use crate::onnx::model::to_onnx_with_sizes;
+use crate::ops::add_gradient::AddGradient;
 use crate::ops::matmul::MatMul;
 use crate::ops::softmax::SoftmaxGrad;
 use crate::ops::{Feature, Graph, Kernel, Op};
@@ -29,7 +30,7 @@ use layout::Layout;
 use mpnet_plan::{
     AdamW, DropoutSite, KernelId, Link, Models, Plan, Precision, Provider, Randomness, names,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What to compile beside the model itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,8 +48,8 @@ pub struct Options {
     pub own_kernels: bool,
     /// Whether layers are computed once more by the derivative, which then keeps less.
     pub gradient_checkpointing: bool,
-    /// Ranks whose gradients are added up. Of several, each takes the sum of their squares from outside, so that all
-    /// clip alike: a GPU adds squares up in another order each time.
+    /// Ranks whose gradients are added up. Of several, each takes the sum of their squares from outside where it adds
+    /// them up in another order than the others, so that all clip alike.
     pub ranks: usize,
     /// Ranks that share the optimizer, each with the moments of its part; 1 for an optimizer of its own.
     pub shards: usize,
@@ -90,9 +91,25 @@ impl Options {
         })
     }
 
+    /// Whether the optimizer takes the sum of the gradients' squares from outside.
+    fn squares_given(&self) -> bool {
+        self.shards > 1 || self.ranks > 1 && !self.may_use(KernelId::SumSquares)
+    }
+
+    /// Whether a step says when a gradient is there, for the ranks to begin with it.
+    fn tells_of_gradients(&self) -> bool {
+        self.ranks > 1 && self.may_use(KernelId::AddGradient)
+    }
+
     /// Whether graphs are fused for kernels of the runtime.
     fn fuses(&self) -> bool {
         self.may_use(KernelId::ResidualNorm)
+    }
+
+    /// Where the parameters of `task` lie.
+    fn layout(&self, task: &dyn Task) -> Layout {
+        let shared = self.provider.info().addresses;
+        Layout::new(&task.parameters(), shared, self.expose, self.shards.max(1))
     }
 
     /// How attention is written down for `task`.
@@ -154,9 +171,9 @@ pub fn compile(task: &dyn Task, options: &Options) -> Result<Artifacts, GraphErr
              --shard-optimizer"
         )));
     }
-    let layout = Layout::new(&task.parameters(), shared, options.expose, shards);
+    let layout = options.layout(task);
     let step = step_graph(task, options)?;
-    let given = options.ranks > 1 || shards > 1;
+    let given = options.squares_given();
     let optimizer =
         optimizer::optimizer_graph(&options.optimizer, &layout.segments, shards, given)?;
     let step_model = emit(step.graph.clone(), "mpnet_step")?;
@@ -231,7 +248,9 @@ fn converted(pipeline: Pipeline, precision: Precision) -> Pipeline {
 }
 
 /// The passes that make a training step from the graph of a model with its loss and its figures.
-fn step_pipeline(options: Options, sites: &[DropoutSite]) -> Pipeline {
+///
+/// `segments` says in which segment each gradient is gathered.
+fn step_pipeline(options: Options, sites: &[DropoutSite], segments: HashMap<String, usize>) -> Pipeline {
     let sites = sites.to_vec();
     let pipeline = Pipeline::default()
         .when(options.fuses(), |pipeline| {
@@ -253,7 +272,7 @@ fn step_pipeline(options: Options, sites: &[DropoutSite]) -> Pipeline {
         });
     let pipeline = simplified(pipeline, options);
     converted(pipeline, options.precision)
-        .pass("accumulate", move |graph| accumulate(graph, options.expose))
+        .pass("accumulate", move |graph| accumulate(graph, &options, &segments))
         .stage("tidy_step", tidy())
 }
 
@@ -272,7 +291,8 @@ pub fn eval_passes(options: Options) -> Pipeline {
 /// Where the configuration is not valid.
 pub fn step_passes(task: &dyn Task, options: &Options) -> Result<Pipeline, GraphError> {
     let model = loss_graph(task, true, options.form(task))?;
-    Ok(step_pipeline(*options, &model.sites))
+    let segments = options.layout(task).segment_of_each();
+    Ok(step_pipeline(*options, &model.sites, segments))
 }
 
 /// A training step ready to emit.
@@ -295,7 +315,8 @@ pub fn step_graph(task: &dyn Task, options: &Options) -> Result<Step, GraphError
     if options.gradient_checkpointing {
         mark(&mut graph, &model.checkpoints);
     }
-    step_pipeline(*options, &model.sites).run(&mut graph)?;
+    let segments = options.layout(task).segment_of_each();
+    step_pipeline(*options, &model.sites, segments).run(&mut graph)?;
     let randomness = randomness(&graph, options.provider, model.sites);
     Ok(Step { graph, randomness })
 }
@@ -311,15 +332,24 @@ pub fn eval_graph(task: &dyn Task, options: &Options) -> Result<Graph, GraphErro
     Ok(graph)
 }
 
-/// Adds every gradient to what has been gathered so far.
-fn accumulate(graph: &mut Graph, expose: bool) -> Result<(), GraphError> {
+/// Adds every gradient to what has been gathered so far, each in the segment that `segments` names.
+fn accumulate(
+    graph: &mut Graph,
+    options: &Options,
+    segments: &HashMap<String, usize>,
+) -> Result<(), GraphError> {
     for (parameter, grad) in take_gradients(graph)? {
         let parameter = graph.label(parameter);
         let Link { input, output } = gradient(&parameter);
         let so_far = graph.input(input, graph.ty(grad).clone());
-        let sum = graph.add(so_far, grad)?;
+        let sum = match segments.get(&parameter) {
+            Some(&segment) if options.tells_of_gradients() => {
+                graph.apply1(AddGradient { segment }, &[so_far, grad])?
+            }
+            Some(_) | None => graph.add(so_far, grad)?,
+        };
         graph.output(output, sum);
-        if expose {
+        if options.expose {
             graph.output(names::exposed_gradient(&parameter), sum);
         }
     }

@@ -242,7 +242,11 @@ fn every_target_and_precision_computes_the_same_gradients() {
         let expected = run(&reference, &feeds(&reference));
         for &provider in Provider::ALL {
             for precision in [Precision::F32, Precision::BF16, Precision::F16] {
-                let step = step_graph(&config, &options(provider, precision)).unwrap();
+                let options = Options {
+                    ranks: 1 + usize::from(pre),
+                    ..options(provider, precision)
+                };
+                let step = step_graph(&config, &options).unwrap();
                 let found = run(&step.graph, &feeds(&step.graph));
                 assert_eq!(is_fused(&step.graph), attends(provider, &config, precision));
                 let what = format!(
@@ -591,7 +595,7 @@ fn no_large_result_of_a_kernel_of_ours_is_left_unread() {
 /// expanded, and every other test would pass.
 #[test]
 fn every_kernel_of_the_tables_is_in_a_model() {
-    for (provider, count) in [(Provider::Cpu, 9), (Provider::Cuda, 16)] {
+    for (provider, count) in [(Provider::Cpu, 10), (Provider::Cuda, 18)] {
         let mut used = std::collections::BTreeSet::new();
         for activation in [Activation::Gelu, Activation::GeluAccurate] {
             for (own_kernels, fused_attention) in [(true, true), (false, true)] {
@@ -600,6 +604,7 @@ fn every_kernel_of_the_tables_is_in_a_model() {
                     let options = Options {
                         own_kernels,
                         fused_attention,
+                        ranks: 2,
                         ..options(provider, precision)
                     };
                     let operators = compile(&config, &options).unwrap().operators;

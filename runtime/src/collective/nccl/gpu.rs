@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, DriverError, result, sys};
 use libloading::Library;
 
 use super::Vendor;
@@ -16,7 +16,9 @@ use crate::collective::{Buffer, CollectiveError, Element, Memory, Result};
 pub(super) enum Gpu {
     Nvidia {
         context: Arc<CudaContext>,
-        stream: Arc<CudaStream>,
+        stream: sys::CUstream,
+        /// What another stream has reached.
+        reached: sys::CUevent,
     },
     Amd(Hip),
 }
@@ -32,8 +34,12 @@ impl Gpu {
                 }
                 let ordinal = usize::try_from(device).unwrap_or(0);
                 let context = CudaContext::new(ordinal).map_err(cuda("set up the GPU"))?;
-                let stream = context.new_stream().map_err(cuda("make a stream"))?;
-                Ok(Self::Nvidia { context, stream })
+                let (stream, reached) = first_served().map_err(cuda("make a stream"))?;
+                Ok(Self::Nvidia {
+                    context,
+                    stream,
+                    reached,
+                })
             }
             Vendor::Amd => Hip::open(device).map(Self::Amd),
         }
@@ -51,7 +57,7 @@ impl Gpu {
     /// The stream, as the library takes it.
     pub(super) fn stream(&self) -> *mut c_void {
         match self {
-            Self::Nvidia { stream, .. } => stream.cu_stream().cast(),
+            Self::Nvidia { stream, .. } => stream.cast(),
             Self::Amd(hip) => hip.stream,
         }
     }
@@ -61,7 +67,7 @@ impl Gpu {
         match self {
             Self::Nvidia { stream, .. } => {
                 // SAFETY: the stream is live.
-                match unsafe { sys::cuStreamQuery(stream.cu_stream()) } {
+                match unsafe { sys::cuStreamQuery(*stream) } {
                     sys::CUresult::CUDA_SUCCESS => Ok(true),
                     sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
                     error => Err(cuda("wait for the GPU")(DriverError(error))),
@@ -76,6 +82,30 @@ impl Gpu {
                     NOT_READY => Ok(false),
                     code => hip.check("hipStreamQuery", code).map(|()| false),
                 }
+            }
+        }
+    }
+
+    /// Lets the stream wait until another one has done what it was given so far.
+    pub(super) fn follow(&self, other: *mut c_void) -> Result<()> {
+        match self {
+            Self::Nvidia {
+                stream, reached, ..
+            } => {
+                // SAFETY: the caller's stream, this GPU's own stream and event are live.
+                let waits = unsafe {
+                    sys::cuEventRecord(*reached, other.cast())
+                        .result()
+                        .and_then(|()| sys::cuStreamWaitEvent(*stream, *reached, 0).result())
+                };
+                waits.map_err(cuda("wait for another stream"))
+            }
+            // The provider has no operator of ours that would run beside a sum.
+            Self::Amd(hip) => {
+                // SAFETY: the caller's stream is live.
+                hip.check("hipStreamSynchronize", unsafe {
+                    (hip.stream_synchronize)(other)
+                })
             }
         }
     }
@@ -153,6 +183,23 @@ impl Gpu {
             Self::Amd(hip) => unsafe { hip.copy(target, source, bytes, Hip::TO_HOST) },
         }
     }
+}
+
+/// A stream whose kernels get the multiprocessors that become free before those of others do, and an event. Both are
+/// there until the process ends.
+fn first_served() -> Result<(sys::CUstream, sys::CUevent), DriverError> {
+    let (mut least, mut greatest) = (0, 0);
+    let mut stream = ptr::null_mut();
+    let mut event = ptr::null_mut();
+    let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as c_uint;
+    let untimed = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as c_uint;
+    // SAFETY: the pointers are live, and the GPU is this thread's.
+    unsafe {
+        sys::cuCtxGetStreamPriorityRange(&mut least, &mut greatest).result()?;
+        sys::cuStreamCreateWithPriority(&mut stream, flags, greatest).result()?;
+        sys::cuEventCreate(&mut event, untimed).result()?;
+    }
+    Ok((stream, event))
 }
 
 fn cuda(doing: &'static str) -> impl FnOnce(DriverError) -> CollectiveError {
@@ -268,6 +315,7 @@ pub(super) struct Hip {
     free: unsafe extern "C" fn(*mut c_void) -> c_int,
     memcpy: unsafe extern "C" fn(*mut c_void, *const c_void, usize, c_int) -> c_int,
     stream_query: unsafe extern "C" fn(*mut c_void) -> c_int,
+    stream_synchronize: unsafe extern "C" fn(*mut c_void) -> c_int,
     get_error_string: unsafe extern "C" fn(c_int) -> *const c_char,
     /// Never unloaded.
     _library: ManuallyDrop<Library>,
@@ -318,6 +366,7 @@ impl Hip {
                 free: *library.get("hipFree").map_err(failed)?,
                 memcpy: *library.get("hipMemcpy").map_err(failed)?,
                 stream_query: *library.get("hipStreamQuery").map_err(failed)?,
+                stream_synchronize: *library.get("hipStreamSynchronize").map_err(failed)?,
                 get_error_string: *library.get("hipGetErrorString").map_err(failed)?,
                 _library: ManuallyDrop::new(library),
             };

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use super::mpi::Mpi;
 use super::{
-    Buffer, Collective, CollectiveError, Element, Kind, Memory, Reduction, Result, Spent, least,
+    Buffer, Collective, CollectiveError, Element, Kind, Memory, Reduction, Result, Spent, Summing,
+    least,
 };
 use functions::{Communicator, Config, Functions, IN_PROGRESS, SUCCESS};
 use gpu::Gpu;
@@ -27,6 +28,11 @@ pub use rendezvous::Rendezvous;
 
 /// The only algorithm and protocol that add in one order, whatever the sizes and whoever comes first.
 const DETERMINISTIC: [(&str, &str); 2] = [("NCCL_ALGO", "Ring"), ("NCCL_PROTO", "Simple")];
+
+/// `ncclSum`.
+const SUM: c_int = 0;
+/// `ncclMax`.
+const MAX: c_int = 2;
 
 /// How long a wait asks without a rest.
 const SPIN: Duration = Duration::from_millis(10);
@@ -199,7 +205,7 @@ impl Nccl {
     }
 
     /// Waits until the GPU has done what its stream was given, or the network fails.
-    fn wait(
+    fn wait_for(
         &self,
         function: &'static str,
         state: &mut State,
@@ -225,6 +231,13 @@ impl Nccl {
         Ok(())
     }
 
+    /// What is there until the communicator is aborted or finished.
+    fn open_communicator(&self, state: &State) -> Result<Communicator> {
+        state.communicator.ok_or(CollectiveError::Closed {
+            library: self.vendor.library(),
+        })
+    }
+
     /// Runs a collective over buffers, those of the host by way of the GPU's memory.
     fn run(
         &self,
@@ -234,13 +247,23 @@ impl Nccl {
     ) -> Result<()> {
         let mut state = self.lock();
         let state = &mut *state;
-        let Some(communicator) = state.communicator else {
-            return Err(CollectiveError::Closed {
-                library: self.vendor.library(),
-            });
-        };
+        let communicator = self.open_communicator(state)?;
         state.gpu.bind()?;
         let placed = state.staging.place(&state.gpu, buffers)?;
+        self.enqueue(function, state, communicator, &placed, enqueue)?;
+        self.wait_for(function, state, communicator)?;
+        state.staging.bring_back(&state.gpu, buffers, &placed)
+    }
+
+    /// Gives the GPU's stream a collective over buffers in its memory.
+    fn enqueue(
+        &self,
+        function: &'static str,
+        state: &State,
+        communicator: Communicator,
+        placed: &[Buffer],
+        enqueue: impl Fn(Buffer, Communicator, *mut c_void) -> Result<c_int>,
+    ) -> Result<()> {
         let stream = state.gpu.stream();
         // SAFETY: a plain call.
         let code = unsafe { (self.functions.group_start)() };
@@ -261,9 +284,62 @@ impl Nccl {
         // A group is ended, whatever became of its calls.
         enqueued.unwrap_or(Ok(()))?;
         self.check("GroupEnd", code, communicator)?;
-        self.settle(function, communicator)?;
-        self.wait(function, state, communicator)?;
-        state.staging.bring_back(&state.gpu, buffers, &placed)
+        self.settle(function, communicator)
+    }
+
+    /// `ncclAllReduce` of a buffer in place.
+    ///
+    /// # Safety
+    /// The buffer is in the GPU's memory and as [`Collective::all_reduce`] wants it; the others are live.
+    unsafe fn call_all_reduce(
+        &self,
+        buffer: Buffer,
+        operation: c_int,
+        communicator: Communicator,
+        stream: *mut c_void,
+    ) -> c_int {
+        let kind = Self::kind_of_number(buffer);
+        // SAFETY: the caller's promise.
+        unsafe {
+            (self.functions.all_reduce)(
+                buffer.pointer,
+                buffer.pointer,
+                buffer.len,
+                kind,
+                operation,
+                communicator,
+                stream,
+            )
+        }
+    }
+
+    /// `ncclReduceScatter` of a buffer, this rank's part in place.
+    ///
+    /// # Safety
+    /// As for `call_all_reduce`.
+    ///
+    /// # Errors
+    /// The buffer has no equal parts.
+    unsafe fn call_reduce_scatter(
+        &self,
+        buffer: Buffer,
+        communicator: Communicator,
+        stream: *mut c_void,
+    ) -> Result<c_int> {
+        let own = buffer.own_part("reduce_scatter", self.rank, self.world_size)?;
+        let kind = Self::kind_of_number(buffer);
+        // SAFETY: the caller's promise; the library knows this rank's part of the input for its output.
+        Ok(unsafe {
+            (self.functions.reduce_scatter)(
+                buffer.pointer,
+                own.pointer,
+                own.len,
+                kind,
+                SUM,
+                communicator,
+                stream,
+            )
+        })
     }
 
     /// Checks, before anything is begun, that buffers come in equal parts.
@@ -321,44 +397,60 @@ impl Collective for Nccl {
 
     unsafe fn all_reduce(&self, buffers: &[Buffer], reduction: Reduction) -> Result<()> {
         let operation = match reduction {
-            Reduction::Sum => 0,
-            Reduction::Max => 2,
+            Reduction::Sum => SUM,
+            Reduction::Max => MAX,
         };
         self.run("AllReduce", buffers, |buffer, communicator, stream| {
-            let kind = Self::kind_of_number(buffer);
             // SAFETY: the caller vouches for the buffer, which is in the GPU's memory now; the others are live.
-            Ok(unsafe {
-                (self.functions.all_reduce)(
-                    buffer.pointer,
-                    buffer.pointer,
-                    buffer.len,
-                    kind,
-                    operation,
-                    communicator,
-                    stream,
-                )
-            })
+            Ok(unsafe { self.call_all_reduce(buffer, operation, communicator, stream) })
         })
     }
 
     unsafe fn reduce_scatter(&self, buffers: &[Buffer]) -> Result<()> {
         self.check_parts("reduce_scatter", buffers)?;
         self.run("ReduceScatter", buffers, |buffer, communicator, stream| {
-            let own = buffer.own_part("reduce_scatter", self.rank, self.world_size)?;
-            let kind = Self::kind_of_number(buffer);
-            // SAFETY: as for `all_reduce`; the library knows this rank's part of the input for its output.
-            Ok(unsafe {
-                (self.functions.reduce_scatter)(
-                    buffer.pointer,
-                    own.pointer,
-                    own.len,
-                    kind,
-                    0,
-                    communicator,
-                    stream,
-                )
-            })
+            // SAFETY: as for `all_reduce`.
+            unsafe { self.call_reduce_scatter(buffer, communicator, stream) }
         })
+    }
+
+    unsafe fn begin(&self, buffer: Buffer, summing: Summing, after: *mut c_void) -> Result<()> {
+        if buffer.memory == Memory::Host {
+            // SAFETY: the caller vouches for the buffer.
+            return unsafe { summing.run(self, buffer) };
+        }
+        let state = self.lock();
+        let communicator = self.open_communicator(&state)?;
+        state.gpu.bind()?;
+        if !after.is_null() {
+            state.gpu.follow(after)?;
+        }
+        let buffers = &[buffer];
+        match summing {
+            Summing::Whole => {
+                let call = |buffer, communicator, stream| {
+                    // SAFETY: the caller vouches for the buffer until the sum is over; the others are live.
+                    Ok(unsafe { self.call_all_reduce(buffer, SUM, communicator, stream) })
+                };
+                self.enqueue("AllReduce", &state, communicator, buffers, call)
+            }
+            Summing::OwnPart => {
+                self.check_parts("reduce_scatter", buffers)?;
+                // SAFETY: as above.
+                let call = |buffer, communicator, stream| unsafe {
+                    self.call_reduce_scatter(buffer, communicator, stream)
+                };
+                self.enqueue("ReduceScatter", &state, communicator, buffers, call)
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<()> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let communicator = self.open_communicator(state)?;
+        state.gpu.bind()?;
+        self.wait_for("AllReduce", state, communicator)
     }
 
     unsafe fn all_gather(&self, buffers: &[Buffer]) -> Result<()> {

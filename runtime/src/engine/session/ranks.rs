@@ -5,11 +5,12 @@
 //! alone has, and gets the other parts of the parameters from the other ranks.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use mpnet_plan::{NamedArray, Plan, Segment, names};
 
 use super::{DeviceVector, Kind, SessionEngine, copy_out, download, upload};
-use crate::collective::{Buffer, Collective, Element, Memory, Reduction};
+use crate::collective::{Buffer, Collective, Element, Memory, Overlap, Summing};
 use crate::engine::Result;
 use crate::engine::error::EngineError;
 
@@ -25,6 +26,31 @@ pub(super) fn check(plan: &Plan, ranks: &dyn Collective) -> Result<()> {
     }
 }
 
+/// Where the vectors of a plan's engine lie.
+fn memory(plan: &Plan) -> Memory {
+    match plan.provider.info().memory {
+        None => Memory::Host,
+        Some(_) => Memory::Device,
+    }
+}
+
+/// Whether collectives reach the vectors of a plan's engine themselves.
+fn reach(plan: &Plan, ranks: &dyn Collective) -> bool {
+    memory(plan) == Memory::Host || memory(plan) == ranks.memory()
+}
+
+/// How gradients are summed where they lie.
+pub(super) fn overlap(plan: &Plan, ranks: &Arc<dyn Collective>) -> Option<Arc<Overlap>> {
+    let summing = match plan.shards {
+        1 => Summing::Whole,
+        _ => Summing::OwnPart,
+    };
+    let possible = ranks.world_size() > 1
+        && reach(plan, &**ranks)
+        && plan.provider.info().updates_in_place;
+    possible.then(|| Arc::new(Overlap::new(Arc::clone(ranks), summing)))
+}
+
 impl SessionEngine {
     /// The elements of a segment that this rank updates.
     pub(super) fn own_part(&self, segment: &Segment) -> Range<usize> {
@@ -38,49 +64,80 @@ impl SessionEngine {
 
     /// Where this engine's vectors lie.
     fn memory(&self) -> Memory {
-        match self.plan.provider.info().memory {
-            None => Memory::Host,
-            Some(_) => Memory::Device,
-        }
+        memory(&self.plan)
     }
 
     /// Whether collectives reach this engine's vectors themselves.
     fn in_reach(&self) -> bool {
-        self.memory() == Memory::Host || self.memory() == self.collective.memory()
+        reach(&self.plan, &*self.collective)
     }
 
-    /// Gives this rank the sum of all ranks' gradients; where they share the optimizer, of its own part. Returns the sum
-    /// of squares of all of them, to the bit the same on all ranks; none where there is one rank.
+    /// Shows the sums where the gradients lie.
+    pub(super) fn show_gradients(&self) {
+        let Some(overlap) = &self.overlap else {
+            return;
+        };
+        let slots = |index| {
+            let slots = self.plan.slots.iter();
+            slots.filter(move |slot| slot.segment == index).count()
+        };
+        let segments = self.segments.iter().enumerate();
+        let segments = segments.map(|(index, segment)| {
+            let gradients = segment.gradients.current.buffer(self.memory());
+            (gradients, slots(index))
+        });
+        // SAFETY: where ranks reach the gradients no other vector takes their place, and they live as long as the
+        // sessions; sums are waited for before gradients are cleared, and a rank that ends otherwise ends its process.
+        unsafe { overlap.set_segments(segments) };
+    }
+
+    /// Whether gradients are being summed.
+    pub(super) fn is_summing(&self) -> bool {
+        self.overlap.as_ref().is_some_and(|o| o.is_under_way())
+    }
+
+    /// Waits until nothing is being summed.
+    ///
+    /// # Errors
+    /// The collective fails.
+    pub(super) fn wait_for_sums(&self) -> Result<()> {
+        match &self.overlap {
+            Some(overlap) if overlap.is_under_way() => Ok(overlap.wait()?),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Gives this rank the sum of all ranks' gradients; where they share the optimizer, of its own part.
     ///
     /// # Errors
     /// The collective or a copy fails.
-    pub(super) fn sum_gradients(&mut self) -> Result<Option<f32>> {
-        let shared = self.plan.shards > 1;
-        if self.collective.world_size() > 1 {
-            let ranks = std::sync::Arc::clone(&self.collective);
-            let sum = |gradients: &[Buffer]| {
-                // SAFETY: the vectors live, and the last step that wrote them is over: the host has its outputs.
-                unsafe {
-                    match shared {
-                        true => ranks.reduce_scatter(gradients),
-                        false => ranks.all_reduce(gradients, Reduction::Sum),
-                    }
-                }
-            };
-            if self.in_reach() {
-                let gradients = self.segments.iter().map(|s| &s.gradients.current);
-                let gradients: Vec<Buffer> = gradients.map(|v| v.buffer(self.memory())).collect();
-                sum(&gradients)?;
-            } else {
-                for index in 0..self.segments.len() {
-                    let mut values = self.fetch_gradients(index)?;
-                    sum(&[Buffer::of(&mut values)])?;
-                    let vector = &self.segments[index].gradients.current;
-                    upload(&mut self.copy, vector, 0, &values)
-                        .map_err(EngineError::runtime("write the gradients"))?;
-                }
+    pub(super) fn complete_sums(&mut self) -> Result<()> {
+        if let Some(overlap) = &self.overlap {
+            if !overlap.is_under_way() {
+                overlap.begin_rest()?;
             }
+            return Ok(overlap.wait()?);
         }
+        if self.collective.world_size() == 1 {
+            return Ok(());
+        }
+        for index in 0..self.segments.len() {
+            let name = &self.plan.segments[index].gradients.input;
+            let vector = &self.segments[index].gradients.current;
+            let mut values = download(&mut self.copy, vector, 0, vector.len(), name)?;
+            self.collective.sum(&mut values)?;
+            upload(&mut self.copy, vector, 0, &values)
+                .map_err(EngineError::runtime("write the gradients"))?;
+        }
+        Ok(())
+    }
+
+    /// The sum of squares of all gradients, to the bit the same on all ranks; none where the optimizer adds them up
+    /// itself.
+    ///
+    /// # Errors
+    /// The collective or a copy fails.
+    pub(super) fn sum_squares(&mut self) -> Result<Option<f32>> {
         let Some(squares) = &mut self.squares else {
             return Ok(None);
         };
@@ -94,18 +151,12 @@ impl SessionEngine {
             name: names::SQUARES.to_owned(),
             shape: Vec::new(),
         })?];
-        // Without shards each has summed up all of them, and a GPU does so in another order each time.
-        if !shared && self.collective.rank() > 0 {
+        // Without shards each has summed up all of them, and maybe in another order than the others.
+        if self.plan.shards == 1 && self.collective.rank() > 0 {
             sum = [0.0];
         }
         self.collective.sum(&mut sum)?;
         Ok(Some(sum[0]))
-    }
-
-    fn fetch_gradients(&mut self, segment: usize) -> Result<Vec<f32>> {
-        let name = &self.plan.segments[segment].gradients.input;
-        let vector = &self.segments[segment].gradients.current;
-        download(&mut self.copy, vector, 0, vector.len(), name)
     }
 
     /// Where ranks share the optimizer: gives each the parameters that the others have just updated.

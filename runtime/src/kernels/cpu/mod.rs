@@ -1,6 +1,7 @@
 //! Kernels for the processor, in f32: the reference of those for GPUs.
 
 mod adamw;
+mod add_gradient;
 mod attention;
 mod cross_entropy;
 mod elementwise;
@@ -14,7 +15,7 @@ use mpnet_plan::KernelId;
 use ort::value::TensorElementType;
 
 use super::attention::Pass;
-use super::{Registry, missing};
+use super::{Registry, Told, missing};
 use elementwise::{Elementwise, Kind};
 
 /// Adds the kernel of an operator for floats of the type `element`.
@@ -25,11 +26,13 @@ pub(super) fn add<R: Registry>(
     registry: R,
     kernel: KernelId,
     element: TensorElementType,
+    told: &Told,
 ) -> ort::Result<R> {
     if element != TensorElementType::Float32 {
         return Err(missing(kernel, element));
     }
     match kernel {
+        KernelId::AddGradient => registry.add(add_gradient::AddGradient(told.clone())),
         KernelId::AdamWUpdate => registry.add(adamw::AdamWUpdate),
         KernelId::CrossEntropy => registry.add(cross_entropy::CrossEntropy(Pass::Forward)),
         KernelId::CrossEntropyGrad => registry.add(cross_entropy::CrossEntropy(Pass::Backward)),
@@ -48,6 +51,7 @@ pub(super) fn add<R: Registry>(
         | KernelId::PackedAttention
         | KernelId::PackedAttentionGrad
         | KernelId::ResidualNorm
-        | KernelId::ResidualNormGrad => Err(missing(kernel, element)),
+        | KernelId::ResidualNormGrad
+        | KernelId::SumSquares => Err(missing(kernel, element)),
     }
 }

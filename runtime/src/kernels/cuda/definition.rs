@@ -10,6 +10,7 @@ use ort::operator::{
 };
 use ort::value::TensorElementType;
 
+use super::Told;
 use super::memory::{self, Pool};
 use super::module::{Kernel, Launch, compiled};
 
@@ -49,13 +50,15 @@ pub(super) trait Definition: Clone + Send + Sync + 'static {
 pub(in crate::kernels) struct Device {
     id: i32,
     pool: Arc<Pool>,
+    told: Told,
 }
 
 impl Device {
-    pub fn new(id: i32) -> Device {
+    pub fn new(id: i32, told: Told) -> Device {
         Device {
             id,
             pool: Arc::default(),
+            told,
         }
     }
 }
@@ -234,6 +237,14 @@ impl<'a> Call<'a> {
         };
         // SAFETY: the caller's promise.
         unsafe { kernel.launch(launch, self.stream, arguments) }.map_err(ort::Error::new)
+    }
+
+    /// Tells that a parameter's gradient in `segment` is there, once the node's stream has done what it was given.
+    ///
+    /// # Errors
+    /// The ranks cannot sum gradients.
+    pub fn wrote_gradient(&self, segment: i64) -> ort::Result<()> {
+        self.device.told.wrote(segment, self.stream)
     }
 
     /// Sums the `count` parts f32 `[count, outputs · width]` into vectors of `width`, at most three.

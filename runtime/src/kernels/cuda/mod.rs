@@ -7,6 +7,7 @@ mod compile;
 mod cross_entropy;
 mod definition;
 mod elementwise;
+mod gradients;
 mod memory;
 mod module;
 mod residual_norm;
@@ -15,7 +16,7 @@ use mpnet_plan::KernelId;
 use ort::value::TensorElementType;
 
 use super::attention::{Attributes, Pass};
-use super::{Registry, missing};
+use super::{Registry, Told, missing};
 use attention::{Attention, Layout};
 pub(super) use definition::Device;
 use definition::{Defined, Definition, RowDropout};
@@ -55,6 +56,7 @@ pub(super) fn add<R: Registry>(
         approximate: false,
     };
     match kernel {
+        KernelId::AddGradient => adding.with(gradients::AddGradient::default()),
         KernelId::AdamWUpdate => adding.with(adamw::AdamW::default()),
         KernelId::BiasCrossEntropy => adding.with(cross_entropy::CrossEntropy { element, ignored }),
         KernelId::BiasCrossEntropyGrad => {
@@ -77,6 +79,7 @@ pub(super) fn add<R: Registry>(
         KernelId::ResidualNormGrad => {
             adding.with(residual_norm::ResidualNormGrad { element, dropout })
         }
+        KernelId::SumSquares => adding.with(gradients::SumSquares),
         KernelId::TwoStreamAttention => adding.with(attention(Pass::Forward, Layout::Apart)),
         KernelId::TwoStreamAttentionGrad => adding.with(attention(Pass::Backward, Layout::Apart)),
         KernelId::CrossEntropy | KernelId::CrossEntropyGrad | KernelId::MaskDropout => {
