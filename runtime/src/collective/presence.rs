@@ -226,7 +226,9 @@ impl Presence {
     pub(super) fn excuse(&self, own: &Word) -> Option<String> {
         let mut excuses = Vec::new();
         for rank in (0..self.hosts.len()).filter(|&rank| rank != self.rank) {
-            let left = self.left(rank).filter(|left| !self.is_gone(&left.process))?;
+            let left = self
+                .left(rank)
+                .filter(|left| !self.is_gone(&left.process))?;
             match left.word.waits_for {
                 Some((what, seconds)) => excuses.push(format!(
                     "{} has waited for {what} for {seconds} s",
@@ -373,11 +375,16 @@ mod tests {
         fs::write(place.join("rank-7.json"), "half a w").unwrap();
         Presence::clear(&place, "key");
         assert!(place.join("failed.json").exists() && !place.join("rank-7.json").exists());
-        assert_eq!(zero.missing().as_deref(), Some("rank 1 on b failed: no text"));
+        assert_eq!(
+            zero.missing().as_deref(),
+            Some("rank 1 on b failed: no text")
+        );
         Presence::clear(&place, "later");
         let names = || {
             let files = fs::read_dir(&place).unwrap();
-            files.map(|file| file.unwrap().file_name()).collect::<Vec<_>>()
+            files
+                .map(|file| file.unwrap().file_name())
+                .collect::<Vec<_>>()
         };
         assert_eq!(names(), ["notes.txt"]);
         fs::remove_file(place.join("notes.txt")).unwrap();

@@ -95,15 +95,26 @@ impl Watch {
         bytes: usize,
         run: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let shared = &self.shared;
         let start = Instant::now();
-        *held(&shared.current) = Some((operation, start));
+        let result = self.guard_beside(operation, bytes, run);
+        let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.shared.nanoseconds.fetch_add(spent, Ordering::Relaxed);
+        result
+    }
+
+    /// The same for what takes no time from this rank, whose GPU has other work meanwhile.
+    fn guard_beside<T>(
+        &self,
+        operation: &'static str,
+        bytes: usize,
+        run: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let shared = &self.shared;
+        *held(&shared.current) = Some((operation, Instant::now()));
         let result = run();
         *held(&shared.current) = None;
-        let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         shared.calls.fetch_add(1, Ordering::Relaxed);
         shared.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        shared.nanoseconds.fetch_add(spent, Ordering::Relaxed);
         result.map_err(|source| CollectiveError::Failed {
             rank: shared.rank,
             world_size: shared.world_size,
@@ -150,7 +161,9 @@ impl Shared {
         if waited < self.timeout {
             return;
         }
-        let excuse = presence.as_ref().and_then(|presence| presence.excuse(&word));
+        let excuse = presence
+            .as_ref()
+            .and_then(|presence| presence.excuse(&word));
         if excuse.is_some_and(|excuse| self.accepts(excuse)) {
             return;
         }
@@ -179,7 +192,10 @@ impl Shared {
                 true
             }
             none => {
-                let text = format!("rank {} of {} goes on waiting: {excuse}", self.rank, self.world_size);
+                let text = format!(
+                    "rank {} of {} goes on waiting: {excuse}",
+                    self.rank, self.world_size
+                );
                 let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
                 *none = Some((excuse, Instant::now()));
                 true
@@ -301,11 +317,13 @@ impl Collective for Watched {
     }
 
     unsafe fn begin(&self, buffer: Buffer, summing: Summing, after: *mut c_void) -> Result<()> {
-        self.watch
-            .guard(summing.operation(), buffer.bytes(), || {
-                // SAFETY: the caller vouches for the buffer.
-                unsafe { self.inner.begin(buffer, summing, after) }
-            })
+        let (operation, bytes) = (summing.operation(), buffer.bytes());
+        // SAFETY: the caller vouches for the buffer.
+        let begin = || unsafe { self.inner.begin(buffer, summing, after) };
+        match buffer.memory {
+            Memory::Host => self.watch.guard(operation, bytes, begin),
+            Memory::Device => self.watch.guard_beside(operation, bytes, begin),
+        }
     }
 
     fn wait(&self) -> Result<()> {

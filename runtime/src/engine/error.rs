@@ -124,7 +124,9 @@ pub enum EngineError {
     #[error("an optimizer step needs a training step before it: there are no gradients")]
     NoGradients,
     /// A training step after the gradients of the update were given to the other ranks.
-    #[error("the ranks are summing their gradients: an update has to be made, or they have to be forgotten, before the next training step")]
+    #[error(
+        "the ranks are summing their gradients: an update has to be made, or they have to be forgotten, before the next training step"
+    )]
     Summed,
     /// A name that is no parameter of the model.
     #[error("the model has no parameter '{name}'")]

@@ -61,7 +61,9 @@ impl Layout {
     /// The segment of each parameter, by its name.
     pub fn segment_of_each(&self) -> HashMap<String, usize> {
         let slots = self.slots.iter();
-        slots.map(|slot| (slot.name.clone(), slot.segment)).collect()
+        slots
+            .map(|slot| (slot.name.clone(), slot.segment))
+            .collect()
     }
 }
 

@@ -250,7 +250,11 @@ fn converted(pipeline: Pipeline, precision: Precision) -> Pipeline {
 /// The passes that make a training step from the graph of a model with its loss and its figures.
 ///
 /// `segments` says in which segment each gradient is gathered.
-fn step_pipeline(options: Options, sites: &[DropoutSite], segments: HashMap<String, usize>) -> Pipeline {
+fn step_pipeline(
+    options: Options,
+    sites: &[DropoutSite],
+    segments: HashMap<String, usize>,
+) -> Pipeline {
     let sites = sites.to_vec();
     let pipeline = Pipeline::default()
         .when(options.fuses(), |pipeline| {
@@ -272,7 +276,9 @@ fn step_pipeline(options: Options, sites: &[DropoutSite], segments: HashMap<Stri
         });
     let pipeline = simplified(pipeline, options);
     converted(pipeline, options.precision)
-        .pass("accumulate", move |graph| accumulate(graph, &options, &segments))
+        .pass("accumulate", move |graph| {
+            accumulate(graph, &options, &segments)
+        })
         .stage("tidy_step", tidy())
 }
 

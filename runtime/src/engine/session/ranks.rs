@@ -45,9 +45,8 @@ pub(super) fn overlap(plan: &Plan, ranks: &Arc<dyn Collective>) -> Option<Arc<Ov
         1 => Summing::Whole,
         _ => Summing::OwnPart,
     };
-    let possible = ranks.world_size() > 1
-        && reach(plan, &**ranks)
-        && plan.provider.info().updates_in_place;
+    let possible =
+        ranks.world_size() > 1 && reach(plan, &**ranks) && plan.provider.info().updates_in_place;
     possible.then(|| Arc::new(Overlap::new(Arc::clone(ranks), summing)))
 }
 

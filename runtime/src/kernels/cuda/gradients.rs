@@ -112,10 +112,20 @@ impl Definition for SumSquares {
         let mut arguments = arguments![parts, x, length, aligned];
         // SAFETY: the parameters of `sum_squares`; x has `count` elements, the scratch room for each block's sum.
         unsafe {
-            call.launch(&source("sum_squares"), grid([blocks, 1], THREADS), &mut arguments)?;
+            call.launch(
+                &source("sum_squares"),
+                grid([blocks, 1], THREADS),
+                &mut arguments,
+            )?;
         }
         let mut arguments = arguments![total, parts, of_parts];
         // SAFETY: the parameters of `sum_of_parts`; each block has left a sum behind.
-        unsafe { call.launch(&source("sum_of_parts"), grid([1, 1], THREADS), &mut arguments) }
+        unsafe {
+            call.launch(
+                &source("sum_of_parts"),
+                grid([1, 1], THREADS),
+                &mut arguments,
+            )
+        }
     }
 }
