@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use mpnet_plan::{Precision, Provider};
-use mpnet_runtime::device::nvidia_name;
+use mpnet_runtime::device::{nvidia_name, processor_threads};
+use mpnet_runtime::processor::Capability;
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// This machine's name, as the system has it.
@@ -139,12 +140,27 @@ const PEAKS: &[(&str, f64, f64)] = &[
     ("RTX 3090", 71.0, 35.6),
 ];
 
-/// Arithmetic operations a second that the device can do at most, where that is known.
-pub fn peak(provider: Provider, device_id: i32, precision: Precision) -> Option<f64> {
-    if provider != Provider::Cuda {
-        return None;
+/// Arithmetic operations a second that the device can do at most, where that is known; a processor with `threads` of
+/// its cores, all where that is left open.
+pub fn peak(
+    provider: Provider,
+    device_id: i32,
+    precision: Precision,
+    threads: Option<usize>,
+) -> Option<f64> {
+    match provider {
+        Provider::Cuda => peak_of(&nvidia_name(device_id)?, precision),
+        Provider::Cpu => {
+            let cores = processor_threads();
+            let used = threads.map_or(cores, |threads| threads.min(cores));
+            Capability::here().peak(precision, used)
+        }
+        Provider::Rocm
+        | Provider::MigraphX
+        | Provider::DirectMl
+        | Provider::OpenVino
+        | Provider::WebGpu => None,
     }
-    peak_of(&nvidia_name(device_id)?, precision)
 }
 
 fn peak_of(name: &str, precision: Precision) -> Option<f64> {

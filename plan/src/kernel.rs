@@ -45,6 +45,8 @@ kernels! {
     BiasGelu,
     /// Its derivative.
     BiasGeluGrad,
+    /// Matrix product of f32 tensors in blocks of fixed sizes, whose operands may be rounded to bf16.
+    BlockedMatMul,
     /// Cross entropy of logits.
     CrossEntropy,
     /// Its derivative.
@@ -55,7 +57,9 @@ kernels! {
     FastGeluGrad,
     /// The derivative of GELU.
     GeluGrad,
-    /// The derivative of layer normalization.
+    /// Layer normalization.
+    LayerNormalization,
+    /// Its derivative.
     LayerNormalizationGrad,
     /// Dropout by a mask of bytes.
     MaskDropout,
@@ -84,6 +88,8 @@ impl KernelId {
         match self {
             Self::AdamWUpdate
             | Self::AddGradient
+            | Self::BlockedMatMul
+            | Self::LayerNormalization
             | Self::LayerNormalizationGrad
             | Self::SumSquares => Precision::F32,
             Self::BiasCrossEntropy

@@ -11,6 +11,7 @@ use clap::Args;
 use mpnet_plan::Provider;
 use mpnet_runtime::doctor::{self, Failure, ProviderReport, ProviderState, Report};
 use mpnet_runtime::library::{Installed, LocateOptions, Origin, default_wheel, wheel_of};
+use mpnet_runtime::processor::Capability;
 
 /// Arguments of `mpnet doctor`.
 #[derive(Debug, Args)]
@@ -57,6 +58,7 @@ pub fn run(arguments: &DoctorArgs) -> Result<()> {
         say!("{}", serde_json::to_string(&answer)?)?;
         return Ok(());
     }
+    say!("processor  {}", Capability::here())?;
     print_cache(&report)?;
     print_build(&report)?;
     print_providers(&report, &elsewhere(&report))?;

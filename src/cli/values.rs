@@ -143,7 +143,7 @@ fn precision_names(precision: Precision) -> PossibleValue {
         Precision::F32 => value.alias("float32").help("f32 throughout"),
         Precision::BF16 => value
             .alias("bfloat16")
-            .help("Matrix products and activations in bf16"),
+            .help("Matrix products and activations in bf16; on a processor with AMX or AVX512-BF16 products alone"),
         Precision::F16 => value.alias("float16").help(
             "Matrix products and activations in fp16, with loss scaling where it is trained in",
         ),

@@ -43,6 +43,7 @@ pub fn dry_run(
 
     // Whole updates would change nothing more: gradients are what costs.
     let (mut tokens, mut measured, mut took) = (0, 0, Duration::ZERO);
+    let mut done = 0;
     let mut batches = VecDeque::new();
     for index in 0..=MEASURED {
         while batches.is_empty() {
@@ -75,6 +76,7 @@ pub fn dry_run(
         } else {
             took += started.elapsed();
             tokens += batch.tokens;
+            done += running.step_cost(&batch.sizes())?;
             measured += 1;
             if took > LONGEST {
                 break;
@@ -175,6 +177,18 @@ pub fn dry_run(
             ),
         }
     )?;
+    if let Some(peak) = running.placement.peak() {
+        let done = done as f64 / f64::from(measured.max(1)) * per_rank as f64;
+        say!(
+            "peak         {:.1} % of the {:.2} TFLOP/s that there are at most{}",
+            100.0 * done / per_update.max(1e-9) / peak,
+            peak / 1e12,
+            match world {
+                1 => "",
+                _ => " on a rank",
+            }
+        )?;
+    }
     Ok(())
 }
 

@@ -2,12 +2,14 @@
 //! here and nowhere else, and the GPU's driver is asked once.
 
 use super::execution::{AttentionKind, EngineKind, Execution};
+use crate::machine;
 use anyhow::{Result, bail};
 use mpnet_graphs::lower::portable::attends;
 use mpnet_graphs::model::Task;
 use mpnet_plan::{Bindings, Precision, Provider};
 use mpnet_runtime::device::nvidia_capability;
 use mpnet_runtime::library::{self, Loaded, LocateOptions};
+use mpnet_runtime::processor::Capability;
 use mpnet_runtime::provider;
 use std::fmt;
 use std::path::PathBuf;
@@ -86,6 +88,11 @@ impl Placement {
     /// on a GPU its builds are old and know f32 alone.
     fn suits_training_api(&self) -> bool {
         self.provider == Provider::Cpu && self.precision == Precision::F32
+    }
+
+    /// Arithmetic operations a second that there are at most, where that is known.
+    pub fn peak(&self) -> Option<f64> {
+        machine::peak(self.provider, self.device_id, self.precision, self.threads)
     }
 
     /// The build to run it on: `requested`, else one from the cache or fetched now.
@@ -172,7 +179,14 @@ impl fmt::Display for Placement {
         } else {
             "expanded"
         };
-        write!(f, " in {}, attention {attention}", self.precision)?;
+        write!(f, " in {}", self.precision)?;
+        if self.precision == Precision::BF16
+            && self.provider.info().rounds_products
+            && let Ok(instructions) = Capability::here().bf16()
+        {
+            write!(f, " by {instructions}")?;
+        }
+        write!(f, ", attention {attention}")?;
         if !self.own_kernels {
             write!(f, ", without own kernels")?;
         }

@@ -165,7 +165,7 @@ fn run_among(
         !resumed,
         writes,
     );
-    let peak = machine::peak(placement.provider, placement.device_id, placement.precision);
+    let peak = placement.peak();
     let mut trainer = Trainer::new(config, prepared, running, ranks, log, peak, stop);
     let ended = trainer.run();
     if let Err(error) = &ended {

@@ -14,7 +14,7 @@ use crate::optimizer::adamw::{NORM_CARRIER, NORM_EPSILON, NORM_WEIGHT, optimizer
 use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
 use crate::passes::{Pipeline, tidy};
-use mpnet_plan::{AdamW, Dim, DropoutSite, Provider, Randomness, names};
+use mpnet_plan::{AdamW, Dim, DropoutSite, KernelId, Precision, Provider, Randomness, names};
 
 /// What to compile beside the model itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,14 +59,32 @@ pub fn compile(
     // The training API gives every parameter of the training model to the evaluation model as well.
     eval.parameter(NORM_CARRIER, Type::f32([Dim::from(1)]));
     let eval_inputs = [eval.inputs(), eval.parameters()].concat();
+    let emit = |graph: &Graph, name: &str, inputs: &[ValueId]| {
+        to_onnx(
+            graph,
+            name,
+            inputs,
+            &|_| Ok(()),
+            kernels(provider, attention),
+        )
+    };
     Ok(Artifacts {
-        training: to_onnx(&training, "mpnet_training", &inputs, &|_| Ok(()))?,
-        eval: to_onnx(&eval, "mpnet_eval", &eval_inputs, &|_| Ok(()))?,
+        training: emit(&training, "mpnet_training", &inputs)?,
+        eval: emit(&eval, "mpnet_eval", &eval_inputs)?,
         optimizer: optimizer_model(&options.optimizer)?,
         hidden: vec![NORM_CARRIER.to_owned()],
         dropout,
         step_graph: training,
     })
+}
+
+/// The runtime's kernels in artifacts that only its own engine runs anyway.
+fn kernels(provider: Provider, attention: AttentionForm) -> Vec<KernelId> {
+    let norm = KernelId::LayerNormalization;
+    match attention {
+        AttentionForm::Fused if provider.has_kernel(norm, Precision::F32) => vec![norm],
+        AttentionForm::Fused | AttentionForm::Expanded => Vec::new(),
+    }
 }
 
 /// The optimised training graph, its inputs in the order of the training API, and what it takes

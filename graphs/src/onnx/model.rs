@@ -18,7 +18,7 @@ pub const OPSET: i64 = 18;
 /// Version of the ONNX file format; 1.19.2, the last training build, reads up to 10.
 pub const IR_VERSION: i64 = 8;
 
-/// Serialises `graph` as an ONNX model whose inputs are `inputs`, in that order.
+/// Serialises `graph` as an ONNX model whose inputs are `inputs`, in that order; nodes may use the runtime's `kernels`.
 ///
 /// # Errors
 /// Where the graph is invalid, or has a node that `check` refuses.
@@ -27,8 +27,11 @@ pub fn to_onnx<O: Emit>(
     name: &str,
     inputs: &[ValueId],
     check: &dyn Fn(&O) -> Result<(), String>,
+    kernels: Vec<KernelId>,
 ) -> Result<Vec<u8>, GraphError> {
-    Ok(emit(graph, name, inputs, check, Emitter::new(graph))?.bytes)
+    let mut emitter = Emitter::new(graph);
+    emitter.kernels = kernels;
+    Ok(emit(graph, name, inputs, check, emitter)?.bytes)
 }
 
 /// A serialised model and what a caller has to know of it.
@@ -40,8 +43,7 @@ pub struct Emitted {
     pub operators: BTreeMap<OperatorUse, usize>,
 }
 
-/// [`to_onnx`] with symbolic sizes as further inputs, behind `inputs`; nodes may use the runtime's
-/// `kernels`.
+/// [`to_onnx`] with symbolic sizes as further inputs, behind `inputs`.
 ///
 /// # Errors
 /// Where the graph is invalid, or has a node that `check` refuses.
@@ -257,7 +259,7 @@ mod tests {
     use crate::ops::Graph;
 
     fn emit(graph: &Graph) -> Result<Vec<u8>, GraphError> {
-        to_onnx(graph, "test", graph.inputs(), &|_| Ok(()))
+        to_onnx(graph, "test", graph.inputs(), &|_| Ok(()), Vec::new())
     }
 
     #[test]

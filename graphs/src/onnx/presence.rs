@@ -362,7 +362,7 @@ mod tests {
         let x = graph.input("x", Type::f32([Dim::from(2), Dim::from(3)]));
         let parts = graph.concat(0, &[x, x])?;
         graph.output("y", parts);
-        let model = to_onnx(&graph, "g", graph.inputs(), &|_| Ok(()))?;
+        let model = to_onnx(&graph, "g", graph.inputs(), &|_| Ok(()), Vec::new())?;
         check(&model);
         // `axis` of type INT with i = 0, and the same without `i`.
         let whole = b"\x0a\x04axis\x18\x00\xa0\x01\x02";

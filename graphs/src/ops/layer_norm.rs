@@ -65,7 +65,10 @@ impl Operator for LayerNorm {
     }
 
     fn kernels(&self) -> Vec<Kernel> {
-        vec![Kernel::Feature(Feature::LayerNormStatistics)]
+        vec![
+            Kernel::Own(KernelId::LayerNormalization),
+            Kernel::Feature(Feature::LayerNormStatistics),
+        ]
     }
 
     fn arithmetic(&self) -> Arithmetic {
@@ -95,16 +98,18 @@ impl Operator for LayerNorm {
     }
 
     fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
-        emitter.standard_with(
-            "LayerNormalization",
-            inputs,
-            outputs,
-            [
+        let kernel = KernelId::LayerNormalization;
+        let epsilon = ("epsilon", Attribute::Float(self.epsilon));
+        if emitter.has(kernel) {
+            emitter.own(kernel, &inputs[0], inputs, outputs, [epsilon]);
+        } else {
+            let rest = [
                 ("axis", Attribute::Int(-1)),
-                ("epsilon", Attribute::Float(self.epsilon)),
+                epsilon,
                 ("stash_type", Attribute::Int(1)),
-            ],
-        );
+            ];
+            emitter.standard_with(kernel.op_type(), inputs, outputs, rest);
+        }
         Ok(())
     }
 
@@ -164,7 +169,7 @@ impl Operator for LayerNormOutput {
     }
 
     fn kernels(&self) -> Vec<Kernel> {
-        vec![Kernel::Standard]
+        vec![Kernel::Own(KernelId::LayerNormalization), Kernel::Standard]
     }
 
     fn arithmetic(&self) -> Arithmetic {

@@ -4,6 +4,7 @@ use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp, exa
 use crate::ir::{Array, Bindings, Cost, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use crate::ops::Graph;
+use mpnet_plan::KernelId;
 use ndarray::{Axis, Ix2, IxDyn};
 
 /// `alpha · op(A) · op(B)`: batch dimensions equal, or B a plain matrix.
@@ -16,6 +17,17 @@ pub struct MatMul {
     /// Likewise for B.
     pub trans_batch_b: bool,
     pub alpha: f32,
+    /// By a kernel of ours, in f32 tensors.
+    pub blocked: Option<Blocked>,
+}
+
+/// What the kernel of ours does beside the product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocked {
+    /// It rounds operands to bf16; sums are f32.
+    pub in_bf16: bool,
+    /// It adds a third input, of the result's type.
+    pub adds: bool,
 }
 
 impl Default for MatMul {
@@ -26,6 +38,7 @@ impl Default for MatMul {
             trans_batch_a: false,
             trans_batch_b: false,
             alpha: 1.0,
+            blocked: None,
         }
     }
 }
@@ -33,6 +46,10 @@ impl Default for MatMul {
 impl MatMul {
     fn is_plain(&self) -> bool {
         *self == MatMul::default()
+    }
+
+    fn adds(&self) -> bool {
+        self.blocked.is_some_and(|blocked| blocked.adds)
     }
 
     /// The dimension that both operands are summed over.
@@ -99,10 +116,19 @@ impl Operator for MatMul {
         if self.alpha != 1.0 {
             text.push_str(&format!(" alpha={}", self.alpha));
         }
+        match self.blocked {
+            Some(Blocked { in_bf16: true, .. }) => text.push_str(" blocked in_bf16"),
+            Some(Blocked { in_bf16: false, .. }) => text.push_str(" blocked"),
+            None => {}
+        }
         text
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let (inputs, added) = match self.adds() {
+            true => (inputs.get(..2).unwrap_or(inputs), inputs.get(2)),
+            false => (inputs, None),
+        };
         let [a, b] = exactly(inputs)?;
         if a.dtype != b.dtype || !a.dtype.is_float() {
             return Err("takes floats of one type".to_owned());
@@ -134,14 +160,19 @@ impl Operator for MatMul {
         }
         let mut shape = batch.to_vec();
         shape.extend([m, n]);
-        Ok(vec![Type::new(dtype, shape)])
+        let result = Type::new(dtype, shape);
+        match added {
+            Some(added) if **added != result => Err(format!("adds {added} to {result}")),
+            None if self.adds() => Err("lacks what it adds".to_owned()),
+            Some(_) | None => Ok(vec![result]),
+        }
     }
 
     fn vjp(&self, graph: &mut Graph, at: &Vjp) -> Result<Vec<Option<ValueId>>, GraphError> {
-        if self.trans_batch_a || self.trans_batch_b {
+        if self.trans_batch_a || self.trans_batch_b || self.blocked.is_some() {
             return Err(GraphError::Derivative {
                 op: self.name(),
-                reason: "differentiate before transpositions are absorbed".to_owned(),
+                reason: "differentiate before products are made ready for a kernel".to_owned(),
             });
         }
         let (mut a, b, mut dy) = (at.input(0), at.input(1), at.grad()?);
@@ -170,7 +201,9 @@ impl Operator for MatMul {
     }
 
     fn kernels(&self) -> Vec<Kernel> {
-        if self.is_plain() {
+        if self.blocked.is_some() {
+            vec![Kernel::Own(KernelId::BlockedMatMul)]
+        } else if self.is_plain() {
             vec![Kernel::Standard]
         } else {
             vec![Kernel::Contrib("FusedMatMul")]
@@ -224,26 +257,29 @@ impl Operator for MatMul {
         let out = out
             .into_shape_with_order(IxDyn(&shape))
             .map_err(|e| e.to_string())?;
-        Ok(vec![out])
+        Ok(vec![match self.adds() {
+            true => out + inputs[2],
+            false => out,
+        }])
     }
 
     fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
-        if self.is_plain() {
+        let flag = |name, on| (name, Attribute::Int(i64::from(on)));
+        let attributes = [
+            flag("transA", self.trans_a),
+            flag("transB", self.trans_b),
+            flag("transBatchA", self.trans_batch_a),
+            flag("transBatchB", self.trans_batch_b),
+            ("alpha", Attribute::Float(self.alpha)),
+        ];
+        if let Some(Blocked { in_bf16, .. }) = self.blocked {
+            let kernel = KernelId::BlockedMatMul;
+            let attributes = attributes.into_iter().chain([flag("bf16", in_bf16)]);
+            emitter.own(kernel, &inputs[0], inputs, outputs, attributes);
+        } else if self.is_plain() {
             emitter.product(inputs, outputs);
         } else {
-            let flag = |name, on| (name, Attribute::Int(i64::from(on)));
-            emitter.contrib(
-                "FusedMatMul",
-                inputs,
-                outputs,
-                [
-                    flag("transA", self.trans_a),
-                    flag("transB", self.trans_b),
-                    flag("transBatchA", self.trans_batch_a),
-                    flag("transBatchB", self.trans_batch_b),
-                    ("alpha", Attribute::Float(self.alpha)),
-                ],
-            );
+            emitter.contrib("FusedMatMul", inputs, outputs, attributes);
         }
         Ok(())
     }

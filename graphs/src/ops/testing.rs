@@ -437,7 +437,7 @@ impl Example {
         let own = KernelId::ALL.to_vec();
         let preferred = to_onnx_with_sizes(graph, "example", &inputs, &any, own);
         let preferred = preferred.expect("an ONNX model").bytes;
-        let plain = to_onnx(graph, "example", &inputs, &any).expect("an ONNX model");
+        let plain = to_onnx(graph, "example", &inputs, &any, Vec::new()).expect("an ONNX model");
         for (model, kernel) in [(preferred, first), (plain, last)] {
             conformance::check(&model, &[*kernel]);
             let named = match kernel {
@@ -449,7 +449,7 @@ impl Example {
             assert!(nodes.iter().any(|n| n.op_type == named), "{:?}", self.op);
         }
         let refuse = |_: &Op| Err("no kernel".to_owned());
-        match to_onnx(graph, "example", &inputs, &refuse) {
+        match to_onnx(graph, "example", &inputs, &refuse, Vec::new()) {
             Err(GraphError::Emit { op, .. }) => assert_eq!(op, self.op.operator().name()),
             other => panic!("{:?}: {other:?}", self.op),
         }

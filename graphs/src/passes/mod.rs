@@ -1,6 +1,7 @@
 //! Graph rewrites, one a file, and pipelines of them.
 
 pub mod absorb_scale;
+pub mod block_products;
 mod common_subexpressions;
 mod constant_folding;
 mod dead_code;

@@ -3,8 +3,9 @@
 use super::{Coverage, ProviderInfo};
 use crate::{KernelId, Precision};
 
-/// What its kernels compute in, but for the optimizer, which is f32 in every step.
-const F32: &[Precision] = &[Precision::F32];
+/// Steps in which its kernels serve, whose tensors are f32 in both; but for the optimizer, which is f32 in every
+/// step.
+const STEPS: &[Precision] = &[Precision::F32, Precision::BF16];
 
 pub(super) const INFO: ProviderInfo = ProviderInfo {
     name: "cpu",
@@ -13,6 +14,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     training_package: Some("onnxruntime-training-cpu"),
     needs: "nothing",
     precision: Precision::F32,
+    rounds_products: true,
     memory: None,
     updates_in_place: true,
     addresses: true,
@@ -25,14 +27,17 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     kernels: &[
         (KernelId::AddGradient, Precision::ALL),
         (KernelId::AdamWUpdate, Precision::ALL),
-        (KernelId::CrossEntropy, F32),
-        (KernelId::CrossEntropyGrad, F32),
-        (KernelId::FastGeluGrad, F32),
-        (KernelId::GeluGrad, F32),
-        (KernelId::LayerNormalizationGrad, F32),
-        (KernelId::MaskDropout, F32),
-        (KernelId::TwoStreamAttention, F32),
-        (KernelId::TwoStreamAttentionGrad, F32),
+        (KernelId::BlockedMatMul, STEPS),
+        (KernelId::CrossEntropy, STEPS),
+        (KernelId::CrossEntropyGrad, STEPS),
+        (KernelId::FastGeluGrad, STEPS),
+        (KernelId::GeluGrad, STEPS),
+        (KernelId::LayerNormalization, STEPS),
+        (KernelId::LayerNormalizationGrad, STEPS),
+        (KernelId::MaskDropout, STEPS),
+        (KernelId::SumSquares, Precision::ALL),
+        (KernelId::TwoStreamAttention, STEPS),
+        (KernelId::TwoStreamAttentionGrad, STEPS),
     ],
     coverage: Coverage {
         source: "docs/OperatorKernels.md of ONNX Runtime (at 001d12d, 2026) and its build 1.32.0 (fab30a4)",

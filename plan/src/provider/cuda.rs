@@ -10,6 +10,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     training_package: Some("onnxruntime-training"),
     needs: "an NVIDIA GPU and driver; CUDA 13 and cuDNN 9, or CUDA 11.8 and cuDNN 8 for the training build",
     precision: Precision::BF16,
+    rounds_products: false,
     memory: Some("Cuda"),
     updates_in_place: true,
     addresses: true,

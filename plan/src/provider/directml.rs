@@ -10,6 +10,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     training_package: None,
     needs: "Windows and a GPU with DirectX 12",
     precision: Precision::F32,
+    rounds_products: false,
     memory: Some("DML"),
     updates_in_place: false,
     addresses: false,

@@ -10,6 +10,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     training_package: None,
     needs: "an AMD GPU, ROCm and MIGraphX",
     precision: Precision::BF16,
+    rounds_products: false,
     memory: Some("Hip"),
     updates_in_place: true,
     addresses: true,

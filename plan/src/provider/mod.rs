@@ -68,6 +68,8 @@ pub struct ProviderInfo {
     pub needs: &'static str,
     /// The arithmetic that its devices are fast and safe at.
     pub precision: Precision,
+    /// Whether in steps in bf16 all tensors stay f32 and only matrix products round what they read.
+    pub rounds_products: bool,
     /// ONNX Runtime's name for the memory in which it works; none where that is the processor's.
     pub memory: Option<&'static str>,
     /// Whether a graph may write over memory that it reads; otherwise what it writes lies beside.
@@ -132,12 +134,20 @@ impl Provider {
             .any(|(id, precisions)| *id == kernel && precisions.contains(&precision))
     }
 
+    /// The float type of `kernel` in steps of that precision.
+    fn element(self, kernel: KernelId, step: Precision) -> Precision {
+        match step {
+            Precision::BF16 if self.info().rounds_products => Precision::F32,
+            Precision::F32 | Precision::BF16 | Precision::F16 => kernel.element(step),
+        }
+    }
+
     /// Kernels of this project with each float type by which one is chosen: what a runtime has to register.
     pub fn registrations(self) -> Vec<(KernelId, Precision)> {
         let mut found = Vec::new();
         for (kernel, precisions) in self.info().kernels {
             for precision in *precisions {
-                let registration = (*kernel, kernel.element(*precision));
+                let registration = (*kernel, self.element(*kernel, *precision));
                 if !found.contains(&registration) {
                     found.push(registration);
                 }

@@ -11,6 +11,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     training_package: None,
     needs: "an Intel processor and OpenVINO's libraries",
     precision: Precision::F32,
+    rounds_products: false,
     memory: None,
     updates_in_place: true,
     addresses: true,

@@ -11,6 +11,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     training_package: None,
     needs: "a GPU with a Vulkan, Metal or DirectX 12 driver",
     precision: Precision::F32,
+    rounds_products: false,
     memory: Some("WebGPU_Buffer"),
     updates_in_place: false,
     addresses: false,

@@ -7,6 +7,7 @@ use mpnet_plan::Provider;
 use crate::checkpoint_file::CheckpointFileError;
 use crate::collective::CollectiveError;
 use crate::library::LibraryError;
+use crate::processor::NoBf16;
 
 /// An error of [`crate::engine`].
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum EngineError {
         /// The provider asked for.
         provider: Provider,
     },
+    /// The processor cannot multiply in the arithmetic of the models.
+    #[error(transparent)]
+    NoBf16(#[from] NoBf16),
     /// The build lacks the provider, or it cannot be set up on this machine.
     #[error(
         "this build of ONNX Runtime cannot run on {provider}; `mpnet doctor` says what is missing"

@@ -30,6 +30,7 @@ use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
 use crate::collective::{self, Collective, Overlap};
 use crate::device::processor_threads;
 use crate::library::Loaded;
+use crate::processor::Capability;
 
 use scaling::LossScaler;
 
@@ -171,6 +172,18 @@ impl SegmentMemory {
     }
 }
 
+/// Whether a processor of that capability has the arithmetic of the models.
+fn check_arithmetic(
+    provider: Provider,
+    precision: Precision,
+    capability: Capability,
+) -> Result<()> {
+    if precision == Precision::BF16 && provider.info().rounds_products {
+        capability.bf16()?;
+    }
+    Ok(())
+}
+
 impl SessionEngine {
     /// Loads the models and gives the parameters their values; moments are zero.
     ///
@@ -185,6 +198,7 @@ impl SessionEngine {
     ) -> Result<Self> {
         let provider = plan.provider;
         ranks::check(&plan, &*options.collective)?;
+        check_arithmetic(provider, plan.precision, Capability::here())?;
         if provider == Provider::Cuda {
             crate::library::preload_cuda(&loaded.path)?;
             arena::share(loaded.environment(), options.device_id)
@@ -788,4 +802,26 @@ fn allocator(session: &Session, provider: Provider, device_id: i32) -> ort::Resu
         MemoryType::Default,
     )?;
     Allocator::new(session, info).map(Rc::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_without_instructions_for_bf16_is_refused_with_the_reason() {
+        let check =
+            |provider, precision| check_arithmetic(provider, precision, Capability::default());
+        let refused = check(Provider::Cpu, Precision::BF16).unwrap_err();
+        assert!(refused.to_string().contains("avx512_bf16"), "{refused}");
+        assert!(check(Provider::Cpu, Precision::F32).is_ok());
+        // The GPU multiplies.
+        assert!(check(Provider::Cuda, Precision::BF16).is_ok());
+        let able = Capability {
+            avx512_bf16: true,
+            ..Capability::default()
+        };
+        let bf16 = check_arithmetic(Provider::Cpu, Precision::BF16, able);
+        assert_eq!(bf16.is_ok(), cfg!(target_arch = "x86_64"));
+    }
 }

@@ -21,6 +21,7 @@ use crate::ops::matmul::MatMul;
 use crate::ops::softmax::SoftmaxGrad;
 use crate::ops::{Feature, Graph, Kernel, Op};
 use crate::passes::absorb_scale::absorb_scale;
+use crate::passes::block_products::{add_into_products, block_products};
 use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
 use crate::passes::precision::lower_precision;
@@ -61,13 +62,15 @@ pub struct Options {
 impl Options {
     /// Whether the models may use the runtime's kernel.
     fn may_use(&self, kernel: KernelId) -> bool {
-        // Where a model has attention as one operator, it was asked for: `form` looks after that.
+        // Where a model has attention as one operator, it was asked for: `form` looks after that. So was the
+        // arithmetic of its products.
         let attention = [
             KernelId::TwoStreamAttention,
             KernelId::TwoStreamAttentionGrad,
         ];
-        (self.own_kernels || attention.contains(&kernel))
-            && self.provider.has_kernel(kernel, self.precision)
+        let asked_for = attention.contains(&kernel)
+            || (kernel == KernelId::BlockedMatMul && self.precision == Precision::BF16);
+        (self.own_kernels || asked_for) && self.provider.has_kernel(kernel, self.precision)
     }
 
     /// The runtime's kernels that the models may use.
@@ -110,6 +113,11 @@ impl Options {
     fn layout(&self, task: &dyn Task) -> Layout {
         let shared = self.provider.info().addresses;
         Layout::new(&task.parameters(), shared, self.expose, self.shards.max(1))
+    }
+
+    /// Whether matrix products are by the runtime's kernel.
+    fn blocks_products(&self) -> bool {
+        self.may_use(KernelId::BlockedMatMul)
     }
 
     /// How attention is written down for `task`.
@@ -238,9 +246,17 @@ fn simplified(pipeline: Pipeline, options: Options) -> Pipeline {
 }
 
 /// `pipeline`, and then into the arithmetic of the step.
-fn converted(pipeline: Pipeline, precision: Precision) -> Pipeline {
-    let low = match precision {
+fn converted(pipeline: Pipeline, options: Options) -> Pipeline {
+    let blocked = options.blocks_products();
+    let in_bf16 = options.precision == Precision::BF16;
+    let pipeline = pipeline.when(blocked, |pipeline| {
+        pipeline.pass("block_products", move |graph| {
+            block_products(graph, in_bf16)
+        })
+    });
+    let low = match options.precision {
         Precision::F32 => return pipeline,
+        Precision::BF16 if blocked => return pipeline,
         Precision::BF16 => DType::BF16,
         Precision::F16 => DType::F16,
     };
@@ -275,9 +291,12 @@ fn step_pipeline(
             pipeline.pass("device_dropout", move |graph| device_dropout(graph, &sites))
         });
     let pipeline = simplified(pipeline, options);
-    converted(pipeline, options.precision)
+    converted(pipeline, options)
         .pass("accumulate", move |graph| {
             accumulate(graph, &options, &segments)
+        })
+        .when(options.blocks_products(), |pipeline| {
+            pipeline.pass("add_into_products", add_into_products)
         })
         .stage("tidy_step", tidy())
 }
@@ -288,7 +307,7 @@ pub fn eval_passes(options: Options) -> Pipeline {
         pipeline.stage("fuse", fusions())
     });
     let pipeline = simplified(pipeline, options);
-    converted(pipeline, options.precision).stage("tidy_evaluation", tidy())
+    converted(pipeline, options).stage("tidy_evaluation", tidy())
 }
 
 /// The passes that make the step of `task`.

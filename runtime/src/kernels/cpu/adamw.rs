@@ -3,9 +3,9 @@
 use ort::operator::{
     ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput,
 };
-use ort::value::{DynTensorValueType, TensorElementType};
+use ort::value::TensorElementType;
 
-use super::memory::{Shared, chunks, input, output};
+use super::memory::{chunks, input, output, tensor};
 use super::vector::widest;
 
 /// Elements that are copied out before any is written: new vectors may lie where old ones do.
@@ -68,15 +68,6 @@ struct Numbers {
     second_correction: f32,
 }
 
-/// A vector that may be the one that is written.
-fn vector(context: &ComputeContext, index: usize) -> ort::Result<(Shared, Vec<i64>)> {
-    let value = context.input(index)?;
-    let value = value.ok_or_else(|| ort::Error::new("an input is missing"))?;
-    let shape = value.shape().to_vec();
-    let pointer = value.downcast::<DynTensorValueType>()?.data_ptr();
-    Ok((Shared(pointer.cast_mut().cast()), shape))
-}
-
 impl Kernel for Node {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
         let scalar = |index: usize| -> ort::Result<f32> {
@@ -96,10 +87,10 @@ impl Kernel for Node {
             decay: scalar(3)?,
             second_correction: scalar(4)?,
         };
-        let (parameter, shape) = vector(context, 0)?;
-        let (first, of_first) = vector(context, 1)?;
-        let (second, of_second) = vector(context, 2)?;
-        let (gradient, of_gradient) = vector(context, 3)?;
+        let (parameter, shape) = tensor(context, 0)?;
+        let (first, of_first) = tensor(context, 1)?;
+        let (second, of_second) = tensor(context, 2)?;
+        let (gradient, of_gradient) = tensor(context, 3)?;
         if of_gradient != shape || of_first != shape || of_second != shape {
             return Err(ort::Error::new("the vectors have different sizes"));
         }

@@ -5,12 +5,8 @@ use ort::operator::{
 };
 use ort::value::TensorElementType;
 
-use super::memory::{Shared, chunks, input, output};
+use super::memory::{chunks, input, output, shape};
 use super::vector::{exp, gaussian, widest};
-
-/// Rows whose sums for scale and bias are gathered together: the order of additions is the same on any number of
-/// threads.
-const NORM_ROWS: usize = 64;
 
 /// Which operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +14,6 @@ pub(super) enum Kind {
     Dropout,
     GeluGrad,
     FastGeluGrad,
-    LayerNormGrad,
 }
 
 /// The operator, in f32.
@@ -32,7 +27,6 @@ impl Operator for Elementwise {
             Kind::Dropout => "MaskDropout",
             Kind::GeluGrad => "GeluGrad",
             Kind::FastGeluGrad => "FastGeluGrad",
-            Kind::LayerNormGrad => "LayerNormalizationGrad",
         }
     }
 
@@ -41,17 +35,12 @@ impl Operator for Elementwise {
         let types = match self.0 {
             Kind::Dropout => vec![Float32, Uint8],
             Kind::GeluGrad | Kind::FastGeluGrad => vec![Float32; 2],
-            Kind::LayerNormGrad => vec![Float32; 5],
         };
         types.into_iter().map(OperatorInput::required)
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        let count = match self.0 {
-            Kind::Dropout | Kind::GeluGrad | Kind::FastGeluGrad => 1,
-            Kind::LayerNormGrad => 3,
-        };
-        std::iter::repeat_n(TensorElementType::Float32, count).map(OperatorOutput::required)
+        [OperatorOutput::required(TensorElementType::Float32)]
     }
 
     fn create_kernel<'attr>(&self, node: &KernelContext<'attr>) -> ort::Result<Node> {
@@ -59,7 +48,7 @@ impl Operator for Elementwise {
             Kind::Dropout => node
                 .get("ratio")
                 .ok_or_else(|| ort::Error::new("the node has no attribute 'ratio'"))?,
-            Kind::GeluGrad | Kind::FastGeluGrad | Kind::LayerNormGrad => 0.0,
+            Kind::GeluGrad | Kind::FastGeluGrad => 0.0,
         };
         Ok(Node {
             kind: self.0,
@@ -80,16 +69,8 @@ impl Kernel for Node {
             Kind::Dropout => dropout(context, self.ratio),
             Kind::GeluGrad => by_elements(context, gelu_grad),
             Kind::FastGeluGrad => by_elements(context, fast_gelu_grad),
-            Kind::LayerNormGrad => layer_norm_grad(context),
         }
     }
-}
-
-/// The shape of an input.
-fn shape(context: &ComputeContext, index: usize) -> ort::Result<Vec<i64>> {
-    let value = context.input(index)?;
-    let value = value.ok_or_else(|| ort::Error::new("an input is missing"))?;
-    Ok(value.shape().to_vec())
 }
 
 fn dropout(context: &ComputeContext, ratio: f32) -> ort::Result<()> {
@@ -164,92 +145,6 @@ widest! {
     }
 }
 
-fn layer_norm_grad(context: &ComputeContext) -> ort::Result<()> {
-    let [dy, x, scale, mean, inverse] = [0, 1, 2, 3, 4].map(|i| input::<f32>(context, i));
-    let (dy, x, scale, mean, inverse) = (dy?, x?, scale?, mean?, inverse?);
-    let width = scale.len();
-    let rows = mean.len();
-    if dy.len() != x.len() || x.len() != rows * width || inverse.len() != rows {
-        return Err(ort::Error::new("gradient, input and statistics do not fit"));
-    }
-    let dx = output(context, 0, shape(context, 1)?)?;
-    let d_scale = output(context, 1, vec![width as i64])?;
-    let d_bias = output(context, 2, vec![width as i64])?;
-    let blocks = rows.div_ceil(NORM_ROWS);
-    let mut parts = vec![0.0f32; blocks * 2 * width];
-    let shared = Shared(parts.as_mut_ptr());
-    context.par_for(blocks, 0, |block| {
-        // SAFETY: every block has its own part of the sums, which nothing else refers to meanwhile.
-        let sums = unsafe { shared.part(block * 2 * width..(block + 1) * 2 * width) };
-        let (d_scale, d_bias) = sums.split_at_mut(width);
-        for row in block * NORM_ROWS..((block + 1) * NORM_ROWS).min(rows) {
-            let range = row * width..(row + 1) * width;
-            // SAFETY: the output has as many elements as the input, and every row is written once.
-            let dx = unsafe { dx.part(range.clone()) };
-            let (dy, x) = (&dy[range.clone()], &x[range]);
-            norm_row(dx, d_scale, d_bias, dy, x, scale, [mean[row], inverse[row]]);
-        }
-    })?;
-    // SAFETY: both outputs have a row's width, and the threads are done.
-    let (d_scale, d_bias) = unsafe { (d_scale.part(0..width), d_bias.part(0..width)) };
-    d_scale.fill(0.0);
-    d_bias.fill(0.0);
-    for part in parts.chunks_exact((2 * width).max(1)) {
-        let (of_scale, of_bias) = part.split_at(width);
-        d_scale.iter_mut().zip(of_scale).for_each(|(s, x)| *s += x);
-        d_bias.iter_mut().zip(of_bias).for_each(|(s, x)| *s += x);
-    }
-    Ok(())
-}
-
-widest! {
-    /// One row: its gradient, and what it adds to those of scale and bias.
-    fn norm_row(
-        dx: &mut [f32],
-        d_scale: &mut [f32],
-        d_bias: &mut [f32],
-        dy: &[f32],
-        x: &[f32],
-        scale: &[f32],
-        statistics: [f32; 2],
-    ) {
-        const LANES: usize = 16;
-        let [mean, inverse] = statistics;
-        let width = dx.len();
-        let (dy, x, scale) = (&dy[..width], &x[..width], &scale[..width]);
-        let (d_scale, d_bias) = (&mut d_scale[..width], &mut d_bias[..width]);
-        let (mut sums, mut products) = ([0.0f32; LANES], [0.0f32; LANES]);
-        let whole = width - width % LANES;
-        for start in (0..whole).step_by(LANES) {
-            for lane in 0..LANES {
-                let i = start + lane;
-                let normal = (x[i] - mean) * inverse;
-                let g = dy[i] * scale[i];
-                d_scale[i] += dy[i] * normal;
-                d_bias[i] += dy[i];
-                sums[lane] += g;
-                products[lane] += g * normal;
-                dx[i] = g;
-            }
-        }
-        for i in whole..width {
-            let normal = (x[i] - mean) * inverse;
-            let g = dy[i] * scale[i];
-            d_scale[i] += dy[i] * normal;
-            d_bias[i] += dy[i];
-            sums[0] += g;
-            products[0] += g * normal;
-            dx[i] = g;
-        }
-        let a = sums.iter().sum::<f32>() / width as f32;
-        let b = products.iter().sum::<f32>() / width as f32;
-        for (dx, x) in dx.iter_mut().zip(x) {
-            let normal = (x - mean) * inverse;
-            *dx = (*dx - a - normal * b) * inverse;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rand::{RngExt as _, SeedableRng as _};
@@ -289,53 +184,6 @@ mod tests {
                 let expected = f64::from(*dy) * [exact, fast][which];
                 let off = (f64::from(*dx) - expected).abs();
                 assert!(off < 1e-6, "{which}: {dx} at {x}, not {expected}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_row_of_layer_normalization_has_the_derivative_of_its_formula() {
-        for width in [1, 2, 16, 37, 256] {
-            let (dy, x, scale) = (floats(3, width), floats(4, width), floats(5, width));
-            let wide: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
-            let n = width as f64;
-            let mean = wide.iter().sum::<f64>() / n;
-            let variance = wide.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
-            let inverse = 1.0 / (variance + 1e-5).sqrt();
-            let normal: Vec<f64> = wide.iter().map(|v| (v - mean) * inverse).collect();
-            let g: Vec<f64> = dy
-                .iter()
-                .zip(&scale)
-                .map(|(a, b)| f64::from(*a) * f64::from(*b))
-                .collect();
-            let a = g.iter().sum::<f64>() / n;
-            let b = g.iter().zip(&normal).map(|(g, x)| g * x).sum::<f64>() / n;
-            let mut dx = vec![f32::NAN; width];
-            let (mut d_scale, mut d_bias) = (vec![1.0; width], vec![2.0; width]);
-            let statistics = [mean as f32, inverse as f32];
-            norm_row(
-                &mut dx,
-                &mut d_scale,
-                &mut d_bias,
-                &dy,
-                &x,
-                &scale,
-                statistics,
-            );
-            for i in 0..width {
-                let dy = f64::from(dy[i]);
-                for (found, expected) in [
-                    (dx[i], (g[i] - a - normal[i] * b) * inverse),
-                    (d_scale[i], 1.0 + dy * normal[i]),
-                    (d_bias[i], 2.0 + dy),
-                ] {
-                    let off = (f64::from(found) - expected).abs();
-                    // One element alone is normalised to nothing, times the root of 1 / 1e-5.
-                    assert!(
-                        off < 2e-5 * (1.0 + expected.abs()),
-                        "{found}, not {expected}"
-                    );
-                }
             }
         }
     }

@@ -18,6 +18,11 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
+    /// The same without so many elements at its beginning.
+    pub(super) fn from(&self, start: usize) -> Self {
+        Self(self.0.wrapping_add(start))
+    }
+
     /// Some of the elements, to be written.
     ///
     /// # Safety
@@ -41,6 +46,22 @@ pub(super) fn input<'a, T: ort::value::PrimitiveTensorElementType + 'a>(
     // SAFETY: ONNX Runtime keeps its inputs for as long as the kernel runs, which the context's borrow does not
     // outlast; the value that was made for this call only refers to them.
     Ok(unsafe { std::slice::from_raw_parts(elements.as_ptr(), count) })
+}
+
+/// The shape of an input.
+pub(super) fn shape(context: &ComputeContext, index: usize) -> ort::Result<Vec<i64>> {
+    let value = context.input(index)?;
+    let value = value.ok_or_else(|| ort::Error::new("an input is missing"))?;
+    Ok(value.shape().to_vec())
+}
+
+/// An input's elements where they may be those of an output, and its shape.
+pub(super) fn tensor(context: &ComputeContext, index: usize) -> ort::Result<(Shared, Vec<i64>)> {
+    let value = context.input(index)?;
+    let value = value.ok_or_else(|| ort::Error::new("an input is missing"))?;
+    let shape = value.shape().to_vec();
+    let pointer = value.downcast::<DynTensorValueType>()?.data_ptr();
+    Ok((Shared(pointer.cast_mut().cast()), shape))
 }
 
 /// An output's elements, to be written.

@@ -3,12 +3,15 @@
 mod adamw;
 mod add_gradient;
 mod attention;
+mod blocked;
 mod cross_entropy;
 mod elementwise;
 mod head;
+mod layer_norm;
 mod memory;
 mod product;
 mod rows;
+mod sum_squares;
 mod vector;
 
 use mpnet_plan::KernelId;
@@ -17,6 +20,7 @@ use ort::value::TensorElementType;
 use super::attention::Pass;
 use super::{Registry, Told, missing};
 use elementwise::{Elementwise, Kind};
+use layer_norm::LayerNorm;
 
 /// Adds the kernel of an operator for floats of the type `element`.
 ///
@@ -34,12 +38,15 @@ pub(super) fn add<R: Registry>(
     match kernel {
         KernelId::AddGradient => registry.add(add_gradient::AddGradient(told.clone())),
         KernelId::AdamWUpdate => registry.add(adamw::AdamWUpdate),
+        KernelId::BlockedMatMul => registry.add(blocked::MatMul),
         KernelId::CrossEntropy => registry.add(cross_entropy::CrossEntropy(Pass::Forward)),
         KernelId::CrossEntropyGrad => registry.add(cross_entropy::CrossEntropy(Pass::Backward)),
         KernelId::FastGeluGrad => registry.add(Elementwise(Kind::FastGeluGrad)),
         KernelId::GeluGrad => registry.add(Elementwise(Kind::GeluGrad)),
-        KernelId::LayerNormalizationGrad => registry.add(Elementwise(Kind::LayerNormGrad)),
+        KernelId::LayerNormalization => registry.add(LayerNorm(Pass::Forward)),
+        KernelId::LayerNormalizationGrad => registry.add(LayerNorm(Pass::Backward)),
         KernelId::MaskDropout => registry.add(Elementwise(Kind::Dropout)),
+        KernelId::SumSquares => registry.add(sum_squares::SumSquares),
         KernelId::TwoStreamAttention => registry.add(attention::Attention::new(Pass::Forward)),
         KernelId::TwoStreamAttentionGrad => registry.add(attention::Attention::new(Pass::Backward)),
         KernelId::BiasCrossEntropy
@@ -51,7 +58,6 @@ pub(super) fn add<R: Registry>(
         | KernelId::PackedAttention
         | KernelId::PackedAttentionGrad
         | KernelId::ResidualNorm
-        | KernelId::ResidualNormGrad
-        | KernelId::SumSquares => Err(missing(kernel, element)),
+        | KernelId::ResidualNormGrad => Err(missing(kernel, element)),
     }
 }

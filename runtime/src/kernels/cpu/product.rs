@@ -11,6 +11,11 @@ pub(super) struct Matrix {
     pub column: usize,
 }
 
+// SAFETY: it is only read, and every use promises that its elements are there.
+unsafe impl Send for Matrix {}
+// SAFETY: as above.
+unsafe impl Sync for Matrix {}
+
 impl Matrix {
     /// Rows of `row` elements, from `start` on.
     pub(super) fn rows(start: *const f32, row: usize) -> Self {

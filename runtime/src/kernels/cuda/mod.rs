@@ -82,9 +82,11 @@ pub(super) fn add<R: Registry>(
         KernelId::SumSquares => adding.with(gradients::SumSquares),
         KernelId::TwoStreamAttention => adding.with(attention(Pass::Forward, Layout::Apart)),
         KernelId::TwoStreamAttentionGrad => adding.with(attention(Pass::Backward, Layout::Apart)),
-        KernelId::CrossEntropy | KernelId::CrossEntropyGrad | KernelId::MaskDropout => {
-            Err(missing(kernel, element))
-        }
+        KernelId::BlockedMatMul
+        | KernelId::CrossEntropy
+        | KernelId::CrossEntropyGrad
+        | KernelId::LayerNormalization
+        | KernelId::MaskDropout => Err(missing(kernel, element)),
     }
 }
 
