@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, sink};
 use std::path::{Path, PathBuf};
 
 use bzip2::bufread::MultiBzDecoder;
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use lz4_flex::frame::FrameDecoder;
 use lzma_rust2::XzReader;
 
@@ -31,7 +31,7 @@ pub fn decompressed(
     }
     Ok(match compression {
         Compression::None => Box::new(plain),
-        Compression::Gzip => buffered(MultiGzDecoder::new(plain)),
+        Compression::Gzip => buffered(GzipMembers(Some(GzDecoder::new(plain)))),
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(plain)?;
             decoder.window_log_max(LARGEST_WINDOW)?;
@@ -41,6 +41,35 @@ pub fn decompressed(
         Compression::Bzip2 => buffered(MultiBzDecoder::new(plain)),
         Compression::Lz4 => buffered(Lz4Frames(FrameDecoder::new(plain))),
     })
+}
+
+/// Members of gzip one after the other, up to the end or the zeros that tapes and block devices leave behind the
+/// last, which `gzip` passes over as well.
+struct GzipMembers<R: BufRead>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.0 {
+            let count = member.read(into)?;
+            if count > 0 || into.is_empty() {
+                return Ok(count);
+            }
+            let mut behind = self.0.take().map(GzDecoder::into_inner);
+            while let Some(rest) = &mut behind {
+                let bytes = rest.fill_buf()?;
+                if bytes.is_empty() {
+                    return Ok(0);
+                }
+                let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+                if zeros == 0 {
+                    self.0 = behind.take().map(GzDecoder::new);
+                } else {
+                    rest.consume(zeros);
+                }
+            }
+        }
+        Ok(0)
+    }
 }
 
 /// LZ4 frames one after the other: the decoder ends at each.

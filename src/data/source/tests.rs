@@ -128,6 +128,21 @@ fn said(name: &str, content: &[u8]) -> String {
     rows_of(name, content).unwrap_err().to_string()
 }
 
+/// `gzip -d` takes such a file too; GNU's manual speaks of tapes, whose blocks are filled up with zeros.
+#[test]
+fn zeros_behind_gzip_are_passed_over() {
+    let mut padded = compress(Compression::Gzip, b"some text\nmore text\n");
+    padded.resize(padded.len() + 200_000, 0);
+    let read = rows_of("a.txt.gz", &padded).unwrap();
+    assert_eq!(read, ["some text", "more text"]);
+    padded.push(b'x');
+    let text = format!(
+        "{:#}",
+        anyhow::Error::from(rows_of("a.txt.gz", &padded).unwrap_err())
+    );
+    assert!(text.contains("a.txt.gz"), "{text}");
+}
+
 #[test]
 fn every_source_gives_the_same_texts_and_goes_on_at_every_position() {
     let texts: Vec<String> = (0..130)
