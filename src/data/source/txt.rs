@@ -28,6 +28,22 @@ fn ends_line(c: char) -> bool {
     )
 }
 
+/// Where the first line of `text` ends and the next one begins; none where it is one line.
+fn end_of_line(text: &str) -> Option<(usize, usize)> {
+    // The first bytes in UTF-8 of the characters that end a line: others are passed over without being decoded.
+    let may_end = |byte: &u8| *byte < b' ' || *byte == 0xc2 || *byte == 0xe2;
+    let mut at = 0;
+    loop {
+        at += text.as_bytes()[at..].iter().position(may_end)?;
+        let c = text[at..].chars().next()?;
+        let next = at + c.len_utf8();
+        if ends_line(c) {
+            return Some((at, next));
+        }
+        at = next;
+    }
+}
+
 /// The rows of a text file.
 pub struct Lines {
     bytes: Bytes,
@@ -57,10 +73,8 @@ impl Rows for Lines {
         loop {
             while self.used < self.line.len() {
                 let rest = &self.line[self.used..];
-                let (text, next) = match rest.char_indices().find(|&(_, c)| ends_line(c)) {
-                    Some((end, c)) => (&rest[..end], end + c.len_utf8()),
-                    None => (rest, rest.len()),
-                };
+                let (end, next) = end_of_line(rest).unwrap_or((rest.len(), rest.len()));
+                let text = &rest[..end];
                 self.used += next;
                 if !is_blank(text) {
                     self.rows += 1;
@@ -71,8 +85,9 @@ impl Rows for Lines {
             let start = self.bytes.offset();
             let more = self.bytes.line(&mut bytes)?;
             self.used = 0;
-            if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
-                let at = start + at as u64;
+            if bytes.contains(&0) {
+                let before = bytes.iter().take_while(|byte| **byte != 0).count();
+                let at = start + before as u64;
                 return Err(DataError::Row {
                     name: self.bytes.path().display().to_string(),
                     place: format!("line {}", self.bytes.line_of(at)?),
@@ -94,5 +109,21 @@ impl Rows for Lines {
             row: self.rows,
             byte: self.bytes.offset() - (self.line.len() - self.used) as u64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_at_every_character_that_ends_one_and_at_no_other() {
+        for c in (0..0x3000).filter_map(char::from_u32) {
+            let text = format!("äÂ\u{80}€ {c}x\n");
+            let end = text.find(ends_line).unwrap();
+            let next = end + text[end..].chars().next().unwrap().len_utf8();
+            assert_eq!(end_of_line(&text), Some((end, next)), "{c:?}");
+        }
+        assert_eq!(end_of_line("one line â€"), None);
     }
 }
