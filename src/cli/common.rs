@@ -25,6 +25,13 @@ pub struct ReadArgs {
     #[arg(long, value_name = "NAME", default_value = DEFAULT_FIELD,
         add = Effect::Updates(&["batching.text_field"]))]
     pub text_field: Vec<String>,
+    #[command(flatten)]
+    pub bad_rows: BadRowArgs,
+}
+
+/// What is done about rows that can't be read.
+#[derive(Debug, Clone, Args)]
+pub struct BadRowArgs {
     /// Pass over so many rows that can't be read, in one pass over the text, before the next one ends the
     /// run
     #[arg(long, value_name = "N", default_value_t = 0, add = Effect::Surroundings(&[]))]
@@ -36,7 +43,7 @@ impl ReadArgs {
     pub fn options(&self) -> ReadOptions {
         ReadOptions {
             fields: self.text_field.clone().into(),
-            max_bad_rows: self.max_bad_rows,
+            max_bad_rows: self.bad_rows.max_bad_rows,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::output::{complain, say};
 use crate::stop::StopSignal;
 use crate::train::engine::start;
 use crate::train::evaluate::evaluate;
+use crate::train::log::record::LossUnit;
 use crate::train::ranks::Ranks;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -96,8 +97,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let parameters = source.read_all()?;
     let mut running = start(&loaded, model, &graph, &parameters, &placement)?;
     drop(parameters);
-    let stop = StopSignal::unheard();
-    let Some(found) = evaluate(&mut running, &set, &Ranks::alone(), &stop)? else {
+    let (stop, unit) = (StopSignal::unheard(), LossUnit::BitsPerToken);
+    let Some(found) = evaluate(&mut running, &set, &Ranks::alone(), &stop, unit)? else {
         bail!("the evaluation ended early");
     };
     for note in source.notes_of_checkpoint() {
@@ -110,9 +111,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             json!({ "loss": loss, "accuracy": accuracy, "texts": set.rows() })
         )?,
         false => say!(
-            "{} | {} texts | loss {loss:.4} bits per token | acc {accuracy:.4}",
+            "{} | {} texts | loss {loss:.4} {} | acc {accuracy:.4}",
             source.path.display(),
-            set.rows()
+            set.rows(),
+            unit.name()
         )?,
     }
     Ok(())

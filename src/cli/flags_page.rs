@@ -164,11 +164,11 @@ fn resumed(argument: &Arg) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::verbs::Arguments;
+    use crate::cli::verbs::command;
 
     #[test]
     fn the_page_is_what_the_declarations_say() {
-        let page = page(&Arguments::command());
+        let page = page(&command());
         let there = include_str!("../../docs/flags.md");
         assert!(
             page == there,
@@ -185,11 +185,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_every_command_has_a_help_and_a_name_for_its_value() {
-        for root in [
-            PretrainArgs::command(),
-            ConvertArgs::command(),
-            Arguments::command(),
-        ] {
+        for root in [PretrainArgs::command(), ConvertArgs::command(), command()] {
             for command in all(&root) {
                 let name = command.get_name();
                 for argument in command.get_arguments() {

@@ -2,7 +2,7 @@
 
 use super::convert::ConvertArgs;
 use super::pretrain::PretrainArgs;
-use super::verbs::Arguments;
+use super::verbs::command;
 use crate::output::say;
 use anyhow::{Context, Result};
 use clap::{Args, Command, CommandFactory};
@@ -45,7 +45,7 @@ fn programs() -> [Command; 3] {
     [
         PretrainArgs::command(),
         ConvertArgs::command(),
-        Arguments::command(),
+        command(),
     ]
 }
 

@@ -1,12 +1,12 @@
 //! `mpnet`: the verbs, one file each.
 
 use super::{
-    compile, doctor, eval, exit, export, flags_page, graph, import, manual, plan, report, runtime,
-    tokenizer, verify,
+    compile, doctor, eval, exit, export, finetune, flags_page, graph, import, manual, plan, report,
+    runtime, tokenizer, verify,
 };
 use crate::output::say;
 use anyhow::Result;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 
 /// What follows the list of verbs.
@@ -47,6 +47,8 @@ enum Verb {
     Export(export::ExportArgs),
     /// Measure loss and accuracy of a model, in any format, on text
     Eval(eval::EvalArgs),
+    /// Train a model for a task: sentence embeddings, for sentence-transformers
+    Finetune(Box<finetune::FinetuneArgs>),
     /// Write one HTML page of a run: curves, events, settings
     Report(report::ReportArgs),
     /// Reckon what a run would come to on many GPUs
@@ -62,12 +64,26 @@ enum Verb {
     Flags,
 }
 
+/// The verb whose arguments are a run's.
+const FINETUNE: &str = "finetune";
+
+/// The command with all verbs.
+pub fn command() -> Command {
+    Arguments::command().mut_subcommand(FINETUNE, finetune::with_defaults)
+}
+
 /// Parses `arguments` and does what the verb says. Returns the exit code.
 ///
 /// # Errors
 /// Where anything fails.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
-    let arguments = Arguments::parse_from(arguments);
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Its flags may come from a file, and are those of a run.
+    if arguments.get(1).is_some_and(|verb| verb == FINETUNE) {
+        return finetune::main(arguments.into_iter().skip(1));
+    }
+    let matches = command().get_matches_from(arguments);
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     exit::init_logging(false)?;
     match &arguments.verb {
         Verb::Doctor(args) => doctor::run(args)?,
@@ -78,12 +94,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
         Verb::Import(args) => import::run(args)?,
         Verb::Export(args) => export::run(args)?,
         Verb::Eval(args) => eval::run(args)?,
+        Verb::Finetune(_) => {
+            let first = "finetune is to be the first word behind mpnet";
+            return Err(exit::UsageError(first.into()).into());
+        }
         Verb::Report(args) => report::run(args)?,
         Verb::Plan(args) => plan::run(args)?,
         Verb::Tokenizer(args) => return tokenizer::run(args),
         Verb::Completions(args) => manual::completions(args)?,
         Verb::Man(args) => manual::man(args)?,
-        Verb::Flags => say!("{}", flags_page::page(&Arguments::command()).trim_end())?,
+        Verb::Flags => say!("{}", flags_page::page(&command()).trim_end())?,
     }
     Ok(exit::DONE)
 }

@@ -39,7 +39,7 @@ pub fn write_hf_folder(
         (true, Some(tokenizer)) => Some(tokenizer),
         (true, None) => return Err(ConvertError::NoTokenizer),
     };
-    refuse_strangers(target)?;
+    check_target(target)?;
     let folder =
         Staging::new(target).map_err(ConvertError::io("create a folder beside", target))?;
 
@@ -89,8 +89,11 @@ fn known(name: &OsStr) -> bool {
             .is_some_and(|name| shard(name) || is_module_file(name))
 }
 
-/// A folder with anything else in it is not replaced.
-fn refuse_strangers(target: &Path) -> Result<(), ConvertError> {
+/// Whether a model could be written to `target`. A folder with anything else in it is not replaced.
+///
+/// # Errors
+/// Where there is such a folder, or a file.
+pub fn check_target(target: &Path) -> Result<(), ConvertError> {
     if !target.exists() {
         return Ok(());
     }

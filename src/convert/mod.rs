@@ -19,7 +19,7 @@ pub(crate) mod testing;
 pub mod weight_map;
 
 pub use hf_config::{HfConfig, unrepresentable};
-pub use hf_folder::write_hf_folder;
+pub use hf_folder::{check_target, write_hf_folder};
 pub use options::{HfOptions, OutputHead};
 pub use positions::resize_positions;
 pub use source::{OtherKind, Source};

@@ -11,6 +11,7 @@ pub(crate) mod fixture;
 pub mod hub;
 pub mod loader;
 pub mod masking;
+pub mod pairs;
 pub mod rng;
 pub mod source;
 pub mod synthetic;

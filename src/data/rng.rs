@@ -24,6 +24,8 @@ pub enum Purpose {
     Groups = 6,
     /// Which part of a mixture the next text comes from.
     Mixture = 7,
+    /// Order of the rows of one epoch, and of its batches.
+    Rows = 8,
 }
 
 /// The generator of key (`seed`, `purpose`, `major`, `minor`).

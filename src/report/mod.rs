@@ -101,20 +101,14 @@ fn gather(records: Vec<Record>) -> Option<Run> {
         }
     }
     let chart = Chart::new;
+    let start = start?;
+    let [losses, accuracies] = start.unit.titles();
     Some(Run {
-        start: start?,
+        start,
         starts,
         charts: vec![
-            chart(
-                "Loss, bits per predicted token",
-                Floor::Lowest,
-                vec![loss, valid_loss],
-            ),
-            chart(
-                "Accuracy, share of predicted tokens",
-                Floor::Zero,
-                vec![acc, valid_acc],
-            ),
+            chart(losses, Floor::Lowest, vec![loss, valid_loss]),
+            chart(accuracies, Floor::Zero, vec![acc, valid_acc]),
             chart("Learning rate", Floor::Zero, vec![lr]),
             chart("Gradient norm before clipping", Floor::Zero, vec![gnorm]),
             chart(
@@ -141,7 +135,7 @@ fn gather(records: Vec<Record>) -> Option<Run> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::log::record::{RankFigures, Train, Valid};
+    use crate::train::log::record::{LossUnit, RankFigures, Train, Valid};
     use std::fmt::Write;
 
     fn records() -> Vec<Record> {
@@ -157,6 +151,7 @@ mod tests {
             system: "linux".into(),
             processors: 2,
             text: Vec::new(),
+            unit: LossUnit::BitsPerToken,
             config: serde_json::json!({"tokenizer": "</script><script>alert(1)</script>"}),
         };
         let mut records = vec![Record::Start(start)];
@@ -185,6 +180,7 @@ mod tests {
             loss: 2.0,
             acc: 0.2,
             best_loss: Some(2.0),
+            unit: LossUnit::BitsPerToken,
         }));
         records.push(Record::Event(Event {
             step: 7,
@@ -239,6 +235,7 @@ mod tests {
             time: 9.0,
             loss: 1.5,
             acc: 0.3,
+            unit: LossUnit::BitsPerToken,
         }));
         write(folder.path(), &all);
         let page = html(folder.path(), Some(5)).unwrap();

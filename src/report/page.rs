@@ -36,7 +36,10 @@ pub fn page(run: &Run, name: &str, refresh: Option<u64>) -> String {
         ),
     ];
     if let Some(test) = &run.test {
-        tiles.push(("test loss", format!("{:.4} bits", test.loss)));
+        tiles.push((
+            "test loss",
+            format!("{:.4} {}", test.loss, test.unit.name()),
+        ));
         tiles.push(("test accuracy", format!("{:.4}", test.acc)));
     }
     tiles.push((

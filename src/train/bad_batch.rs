@@ -1,7 +1,6 @@
 //! The batches of an update that gave no finite numbers, saved for inspection.
 
-use super::micro_batch::MicroBatch;
-use crate::data::Batch;
+use super::feed::AnyBatch;
 use crate::launch::Share;
 use crate::staging::replace_file;
 use anyhow::{Context, Result};
@@ -21,7 +20,7 @@ pub fn save(
     dir: &Path,
     step: u64,
     share: Share,
-    batches: &[(usize, Batch)],
+    batches: &[(usize, AnyBatch)],
     figures: &str,
 ) -> Result<PathBuf> {
     let rank = match share.world {

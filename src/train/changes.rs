@@ -41,8 +41,9 @@ pub fn changes(
     }
     if let Some(before) = saved.get("text")
         && let Ok(before) = serde_json::from_value::<Text>(before.clone())
+        && let Some(task) = config.task.pretraining()
     {
-        found.extend(other_kind_of_text(&before, &config.text, flags));
+        found.extend(other_kind_of_text(&before, &task.text, flags));
     }
     if let Some(before) = saved.get("schedule")
         && let Ok(schedule) = serde_json::from_value::<Schedule>(before.clone())

@@ -1,14 +1,16 @@
 //! Everything that determines a training run, resolved and checked.
 
+use super::embeddings::Embeddings;
 use super::execution::Execution;
 use super::log::LogConfig;
+use super::log::record::LossUnit;
 use super::schedule::Schedule;
 use crate::data::hub::DatasetName;
 use crate::data::source::{Fields, ReadOptions};
 use crate::data::tokenizer::Vocabulary;
 use crate::data::{BreakMode, Masking};
 use crate::launch::{Launch, WORLD_SIZE};
-use mpnet_graphs::ir::Bindings;
+use mpnet_graphs::ir::{Bindings, Symbol};
 use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
@@ -141,20 +143,70 @@ pub struct Batching {
     pub max_batch_tokens: Option<usize>,
 }
 
-/// A whole run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrainConfig {
+/// What is trained, and on what. In files its settings stand beside those of the run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum TaskConfig {
+    Pretraining(Pretraining),
+    Embeddings(Embeddings),
+}
+
+/// Pretraining on text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pretraining {
     pub architecture: Architecture,
+    pub text: Text,
+    pub batching: Batching,
+    /// What is predicted, and from what; checkpoints that don't say trained as MPNet.
+    pub masking: Masking,
+}
+
+impl TaskConfig {
+    /// The settings of pretraining, where it is that.
+    pub fn pretraining(&self) -> Option<&Pretraining> {
+        match self {
+            TaskConfig::Pretraining(task) => Some(task),
+            TaskConfig::Embeddings(_) => None,
+        }
+    }
+
+    /// The sizes of a batch of so many rows of that length.
+    pub fn batch_sizes(&self, rows: usize, length: usize) -> Bindings {
+        match self {
+            TaskConfig::Pretraining(task) => task.masking.batch_sizes(rows, length),
+            TaskConfig::Embeddings(_) => {
+                Bindings::new([(Symbol::BATCH, rows), (Symbol::LENGTH, length)])
+            }
+        }
+    }
+
+    /// Tokens of a micro-batch at most, where they decide how many rows it has.
+    pub fn max_batch_tokens(&self) -> Option<usize> {
+        match self {
+            TaskConfig::Pretraining(task) => task.batching.max_batch_tokens,
+            TaskConfig::Embeddings(_) => None,
+        }
+    }
+
+    /// What its losses are told in.
+    pub fn unit(&self) -> LossUnit {
+        match self {
+            TaskConfig::Pretraining(_) => LossUnit::BitsPerToken,
+            TaskConfig::Embeddings(_) => LossUnit::NatsPerRow,
+        }
+    }
+}
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrainConfig {
+    #[serde(flatten)]
+    pub task: TaskConfig,
     /// The tokenizer that was asked for; without one, that of the model to start from or of the
     /// checkpoint to resume, else microsoft/mpnet-base's.
     pub tokenizer: Option<String>,
-    pub text: Text,
-    pub batching: Batching,
     /// Longest row, special tokens included.
     pub max_tokens: usize,
-    /// What is predicted, and from what; checkpoints that don't say trained as MPNet.
-    #[serde(default)]
-    pub masking: Masking,
     /// Rows of a micro-batch.
     pub batch_size: usize,
     /// Micro-batches of an update, those of all ranks together.
@@ -174,7 +226,6 @@ pub struct TrainConfig {
     /// Updates between two log lines.
     pub logging_steps: u64,
     /// Start from the weights of this model.
-    #[serde(default)]
     pub start_from: Option<PathBuf>,
     /// Go on from this checkpoint, or from the latest of `checkpoint_dir` where the path is empty. Not
     /// saved, so that a resumed run leaves the checkpoints of one that was not stopped.
@@ -232,10 +283,10 @@ impl Default for Operation {
 }
 
 impl TrainConfig {
-    /// How the run's text is read.
-    pub fn reading(&self) -> ReadOptions {
+    /// How rows are read, of which these fields are the text.
+    pub fn reading(&self, fields: &Fields) -> ReadOptions {
         ReadOptions {
-            fields: self.batching.text_field.clone(),
+            fields: fields.clone(),
             max_bad_rows: self.operation.max_bad_rows,
         }
     }
@@ -255,10 +306,10 @@ impl TrainConfig {
 
     /// The sizes of the largest micro-batch.
     pub fn largest_batch(&self) -> Bindings {
-        let rows = match self.batching.max_batch_tokens {
+        let rows = match self.task.max_batch_tokens() {
             Some(limit) => (limit / self.max_tokens.max(1)).max(1),
             None => self.batch_size,
         };
-        self.masking.batch_sizes(rows, self.max_tokens)
+        self.task.batch_sizes(rows, self.max_tokens)
     }
 }

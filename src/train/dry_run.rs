@@ -3,15 +3,12 @@
 use super::config::TrainConfig;
 use super::engine::Running;
 use super::feeder::{Feeder, stalled};
-use super::micro_batch::MicroBatch;
 use super::ranks::Ranks;
 use crate::data::dropout::MaskKey;
 use crate::machine;
 use crate::output::{complain, say};
 use crate::stop::StopSignal;
 use anyhow::{Context, Result};
-use mpnet_graphs::model::config::ModelConfig;
-use mpnet_graphs::model::parameters::parameters;
 use mpnet_plan::Symbol;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -28,14 +25,18 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Where a batch cannot be read or trained on.
 pub fn dry_run(
     config: &TrainConfig,
-    model: &ModelConfig,
     running: &mut Running,
     feeder: &mut Feeder,
     ranks: &Ranks,
     step: u64,
     stop: &StopSignal,
 ) -> Result<()> {
-    let count: u64 = parameters(model).iter().map(|p| p.len() as u64).sum();
+    let count: u64 = running
+        .task
+        .parameters()
+        .iter()
+        .map(|p| p.len() as u64)
+        .sum();
     let sizes = config.largest_batch();
     let rows = sizes.get(Symbol::BATCH).unwrap_or_default();
     let activations = running.step_memory(&sizes);
@@ -65,7 +66,7 @@ pub fn dry_run(
         };
         let started = Instant::now();
         running
-            .train_step(&batch, batch.items(), key)
+            .train_step(batch.as_ref(), batch.items(), key)
             .context("measuring a step")?;
         // The first one allocates, and ranks connect when they first add up gradients.
         if index == 0 {
@@ -75,7 +76,7 @@ pub fn dry_run(
                 .context("making a first update")?;
         } else {
             took += started.elapsed();
-            tokens += batch.tokens;
+            tokens += batch.tokens();
             done += running.step_cost(&batch.sizes())?;
             measured += 1;
             if took > LONGEST {

@@ -1,19 +1,20 @@
 //! Loss and accuracy over an evaluation set.
 
 use super::engine::Running;
-use super::micro_batch::{MicroBatch, Outputs};
+use super::feed::HeldOut;
+use super::log::record::LossUnit;
+use super::micro_batch::Outputs;
 use super::ranks::{Ranks, Said};
-use crate::data::EvaluationSet;
 use crate::stop::StopSignal;
 use anyhow::Result;
 use mpnet_graphs::model::task::{CORRECT, LOSS_SUM};
 
-/// Averages over predicted tokens.
+/// Averages over items: predicted tokens or rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluation {
-    /// Bits per predicted token.
+    /// In the unit that was asked for.
     pub loss: f64,
-    /// Share of the predicted tokens that were right.
+    /// Share of the items that were right.
     pub accuracy: f64,
 }
 
@@ -24,15 +25,16 @@ pub struct Evaluation {
 /// Where the engine fails, or another rank is gone.
 pub fn evaluate(
     running: &mut Running,
-    set: &EvaluationSet,
+    set: &dyn HeldOut,
     ranks: &Ranks,
     stop: &StopSignal,
+    unit: LossUnit,
 ) -> Result<Option<Evaluation>> {
     let mut totals = Totals::new(set.batch_count());
     let mut said = Said::default();
     for (index, batch) in set.batches(ranks.share()) {
         let batch = batch?;
-        let outputs = running.eval_step(&batch)?;
+        let outputs = running.eval_step(batch.as_ref())?;
         totals.add(index, &outputs, batch.items())?;
         if let Some(signal) = stop.received() {
             said.signal = signal;
@@ -41,7 +43,7 @@ pub fn evaluate(
         }
     }
     let heard = ranks.meet(&said, totals.slots(), "evaluating")?;
-    Ok((!heard.is_empty()).then(|| Totals::of(heard.slots).average()))
+    Ok((!heard.is_empty()).then(|| Totals::of(heard.slots).average(unit)))
 }
 
 /// What each of several batches gave, in slots of its own; those of other ranks are zero.
@@ -80,12 +82,12 @@ impl Totals {
         Ok(loss)
     }
 
-    /// Averages over the items, the loss in bits.
-    pub fn average(&self) -> Evaluation {
+    /// Averages over the items, the loss in this unit.
+    pub fn average(&self, unit: LossUnit) -> Evaluation {
         let sum = |which: usize| -> f64 { self.0.iter().skip(which).step_by(SLOTS).sum() };
         let items = sum(2).max(1.0);
         Evaluation {
-            loss: sum(0) / items / std::f64::consts::LN_2,
+            loss: unit.of_nats(sum(0) / items),
             accuracy: sum(1) / items,
         }
     }

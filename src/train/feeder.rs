@@ -1,12 +1,14 @@
 //! Batches for the next update, fetched on a thread of their own, so that neither a signal nor a
 //! stalled source leaves the run waiting in silence.
 
-use crate::data::{Batch, LoaderState, TrainLoader};
+use super::feed::{AnyBatch, DataState, Loader};
 use crate::launch::Share;
 use crate::stop::StopSignal;
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use mpnet_runtime::engine::TensorData;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often a waiting run looks for a signal.
@@ -18,9 +20,9 @@ const STALLED: Duration = Duration::from_secs(60);
 /// This rank's micro-batches of one update, and where the text stands after those of all ranks.
 pub struct Prepared {
     /// Each with its number among the update's micro-batches, from 0.
-    pub batches: Vec<(usize, Batch)>,
+    pub batches: Vec<(usize, AnyBatch)>,
     pub counts: Counts,
-    pub state: LoaderState,
+    pub state: Arc<dyn DataState>,
 }
 
 /// What one update has in all, whichever rank trains on it.
@@ -29,24 +31,29 @@ pub struct Counts {
     pub micro_batches: usize,
     /// Tokens that are not padding.
     pub tokens: usize,
-    /// Tokens that the loss is a mean over.
-    pub predicted: usize,
-    /// Tokens that would be predicted if each row predicted its own share.
+    /// What the loss is a mean over: predicted tokens, for instance.
+    pub items: usize,
+    /// Items that there would be if each row had its own share.
     pub own_shares: usize,
-    /// SHA-256 of all ids and targets, where somebody asks for it.
+    /// SHA-256 of all inputs, where somebody asks for it.
     pub digest: Option<[u8; 32]>,
 }
 
 impl Prepared {
     /// Of all of an update's batches, the share of one rank: every batch whose number leaves the rank's when it is
     /// divided by the number of ranks. The digest of all is counted where it is `hashed`.
-    pub fn new(batches: Vec<Batch>, state: LoaderState, share: Share, hashed: bool) -> Prepared {
-        let sum = |of: fn(&Batch) -> usize| batches.iter().map(of).sum();
+    pub fn new(
+        batches: Vec<AnyBatch>,
+        state: Arc<dyn DataState>,
+        share: Share,
+        hashed: bool,
+    ) -> Prepared {
+        let sum = |of: fn(&AnyBatch) -> usize| batches.iter().map(of).sum();
         let counts = Counts {
             micro_batches: batches.len(),
-            tokens: sum(|batch| batch.tokens),
-            predicted: sum(|batch| batch.predicted_tokens),
-            own_shares: sum(|batch| batch.own_shares),
+            tokens: sum(|batch| batch.tokens()),
+            items: sum(|batch| batch.items()),
+            own_shares: sum(|batch| batch.own_shares()),
             digest: hashed.then(|| digest(&batches)),
         };
         let numbered = batches.into_iter().enumerate();
@@ -58,12 +65,14 @@ impl Prepared {
     }
 }
 
-/// SHA-256 of the ids and targets of `batches`.
-fn digest(batches: &[Batch]) -> [u8; 32] {
+/// SHA-256 of the inputs of `batches`, which are all indices.
+fn digest(batches: &[AnyBatch]) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for batch in batches {
-        for id in batch.input_ids.iter().chain(&batch.targets) {
-            hash.update(id.to_le_bytes());
+    for tensor in batches.iter().flat_map(|batch| batch.inputs()) {
+        if let TensorData::I64(values) = &tensor.data {
+            for value in values {
+                hash.update(value.to_le_bytes());
+            }
         }
     }
     hash.finalize().into()
@@ -90,14 +99,18 @@ impl Feeder {
     ///
     /// # Errors
     /// Where there is no further thread.
-    pub fn new(mut loader: TrainLoader, micro_batches: usize, share: Share) -> Result<Feeder> {
+    pub fn new(
+        mut loader: impl Loader + 'static,
+        micro_batches: usize,
+        share: Share,
+    ) -> Result<Feeder> {
         // Ranks compare the first one's, and the log shows all to who looks for them.
         let mut first = share.world > 1;
         Feeder::start(
             move || {
                 let hashed = std::mem::take(&mut first) || tracing::enabled!(tracing::Level::DEBUG);
                 let batches = loader.next_update(micro_batches)?;
-                let state = loader.state().clone();
+                let state = loader.state();
                 Ok(Prepared::new(batches, state, share, hashed))
             },
             STALLED,
@@ -183,9 +196,10 @@ impl Feeder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Batch, LoaderState};
 
     fn prepared() -> Prepared {
-        Prepared::new(Vec::new(), LoaderState::new(1), Share::ALL, false)
+        Prepared::new(Vec::new(), Arc::new(LoaderState::new(1)), Share::ALL, false)
     }
 
     #[test]
@@ -203,22 +217,29 @@ mod tests {
             predicted_tokens: rows,
             own_shares: rows,
         };
-        let batches: Vec<Batch> = (1..=6).map(batch).collect();
-        let state = LoaderState::new(1);
-        let whole = Prepared::new(batches.clone(), state.clone(), Share::ALL, true);
+        let batches = |count: usize| -> Vec<AnyBatch> {
+            let all = (1..=count).map(|rows| Box::new(batch(rows)) as AnyBatch);
+            all.collect()
+        };
+        let state: Arc<dyn DataState> = Arc::new(LoaderState::new(1));
+        let rows = |prepared: &Prepared| -> Vec<(usize, usize)> {
+            let each = prepared.batches.iter();
+            each.map(|(index, batch)| (*index, batch.items())).collect()
+        };
+        let whole = Prepared::new(batches(6), state.clone(), Share::ALL, true);
         let (counts, mut taken) = (whole.counts, Vec::new());
         assert_eq!((counts.micro_batches, counts.tokens), (6, 63));
-        assert_eq!((counts.predicted, counts.own_shares), (21, 21));
+        assert_eq!((counts.items, counts.own_shares), (21, 21));
         for rank in 0..3 {
             let share = Share { rank, world: 3 };
-            let part = Prepared::new(batches.clone(), state.clone(), share, true);
+            let part = Prepared::new(batches(6), state.clone(), share, true);
             assert_eq!(part.counts, counts);
             assert_eq!(part.batches.len(), 2);
-            taken.extend(part.batches);
+            taken.extend(rows(&part));
         }
-        taken.sort_by_key(|(index, _)| *index);
-        assert_eq!(taken, whole.batches);
-        let other = Prepared::new(batches[..5].to_vec(), state, Share::ALL, true);
+        taken.sort_unstable();
+        assert_eq!(taken, rows(&whole));
+        let other = Prepared::new(batches(5), state, Share::ALL, true);
         assert_ne!(other.counts.digest, counts.digest);
     }
 

@@ -1,11 +1,11 @@
 //! The figures of updates, gathered into one log line every few of them.
 
 use super::evaluate::Evaluation;
-use super::log::record::{RankFigures, Record, Share, Train, now};
+use super::feed::DataState;
+use super::log::record::{LossUnit, RankFigures, Record, Share, Train, now};
 use super::log::spikes::Spikes;
 use super::log::{Log, UpdateScalars};
 use super::ranks::Said;
-use crate::data::LoaderState;
 use crate::machine;
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,9 @@ pub struct UpdateFigures {
     pub gradient_norm: f32,
     /// Tokens that are not padding.
     pub tokens: usize,
-    pub predicted: usize,
-    /// Tokens that would be predicted if each row predicted its own share.
+    /// What the loss is a mean over.
+    pub items: usize,
+    /// Items that there would be if each row had its own share.
     pub own_shares: usize,
     /// Floating-point operations, where they are counted.
     pub flops: u64,
@@ -34,6 +35,7 @@ pub struct UpdateFigures {
 pub struct Figures {
     every: u64,
     total: u64,
+    unit: LossUnit,
     /// Floating-point operations a second that the device can do.
     peak: Option<f64>,
     since: Instant,
@@ -52,19 +54,20 @@ struct Sums {
     flops: u64,
     waited: Duration,
     collectives: Duration,
-    predicted: usize,
+    items: usize,
     own_shares: usize,
     /// Seconds of each rank on its own part of updates.
     busy: Vec<f64>,
 }
 
 impl Figures {
-    /// A line every `every` of `total` updates; `peak` floating-point operations a second are what the device
+    /// A line every `every` of `total` updates, whose losses are in `unit`; `peak` floating-point operations a second are what the device
     /// can do, where that is known.
-    pub fn new(every: u64, total: u64, peak: Option<f64>) -> Figures {
+    pub fn new(every: u64, total: u64, unit: LossUnit, peak: Option<f64>) -> Figures {
         Figures {
             every: every.max(1),
             total,
+            unit,
             peak,
             since: Instant::now(),
             sums: Sums::default(),
@@ -81,7 +84,7 @@ impl Figures {
         &mut self,
         update: &UpdateFigures,
         ranks: &[Said],
-        state: &LoaderState,
+        state: &dyn DataState,
         log: &mut Log,
     ) {
         let (loss, accuracy) = (update.average.loss, update.average.accuracy);
@@ -93,7 +96,7 @@ impl Figures {
             *sum += said.busy.as_secs_f64();
         }
         self.sums.flops += update.flops;
-        self.sums.predicted += update.predicted;
+        self.sums.items += update.items;
         self.sums.own_shares += update.own_shares;
         if update.gradient_norm.is_finite() {
             self.sums.updates += 1.0;
@@ -103,15 +106,16 @@ impl Figures {
                 step: update.step,
                 loss,
                 accuracy,
-                predicted: update.predicted,
+                items: update.items,
                 lr: update.lr,
                 gnorm: update.gradient_norm.into(),
                 tokens: update.tokens,
             });
             if let Some(mean) = self.spikes.spike(loss) {
                 log.event(format!(
-                    "loss spike at update {}: {loss:.3} bits, {mean:.3} on average before",
-                    update.step
+                    "loss spike at update {}: {loss:.3} {}, {mean:.3} on average before",
+                    update.step,
+                    self.unit.name()
                 ));
             }
         } else {
@@ -139,7 +143,7 @@ impl Figures {
                 ranks: RankFigures::of(&sums.busy, tokens_per_second, collectives),
                 skipped: self.skipped,
                 predicted_share: (sums.own_shares > 0)
-                    .then(|| sums.predicted as f64 / sums.own_shares as f64),
+                    .then(|| sums.items as f64 / sums.own_shares as f64),
                 mixture: Share::of(&state.read()),
                 passed: state.passed(),
             }));

@@ -1,7 +1,8 @@
 //! What a run starts from: its tokenizer, and the weights of a model of another program.
 
-use super::config::TrainConfig;
+use super::config::{Architecture, TrainConfig};
 use crate::checkpoint::{self, TOKENIZER_FOLDER};
+use crate::convert::sentence_transformers::SentenceModel;
 use crate::convert::source::SourceOptions;
 use crate::convert::{Source, resize_positions};
 use crate::data::Tokenizer;
@@ -26,23 +27,47 @@ pub struct Foreign {
 ///
 /// # Errors
 /// Where either cannot be read, or the tokenizer asked for is not the model's and that is not accepted.
-pub fn open_start(config: &TrainConfig) -> Result<(Tokenizer, Option<Foreign>)> {
-    let given = config
-        .tokenizer
-        .as_deref()
-        .map(Tokenizer::load)
-        .transpose()?;
-    if let Some(path) = &config.start_from {
-        let (tokenizer, foreign) = Foreign::open(path, config, given)
-            .context("opening the model to start from (--hf-model-path)")?;
+pub fn open_start(
+    config: &TrainConfig,
+    asked: &Architecture,
+) -> Result<(Tokenizer, Option<Foreign>)> {
+    if config.start_from.is_some() {
+        let (tokenizer, foreign) = open_model(config, |model| ModelConfig {
+            max_positions: asked.max_positions,
+            dropout: asked.dropout,
+            attention_dropout: asked.attention_dropout,
+            activation_dropout: asked.activation_dropout,
+            ..model.clone()
+        })
+        .context("opening the model to start from (--hf-model-path)")?;
         return Ok((tokenizer, Some(foreign)));
     }
+    let given = given_tokenizer(config)?;
     let tokenizer = match (given, resumed_tokenizer(config)) {
         (Some(given), _) => given,
         (None, Some(definition)) => Tokenizer::load(&definition.to_string_lossy())?,
         (None, None) => Tokenizer::load(DEFAULT_TOKENIZER)?,
     };
     Ok((tokenizer, None))
+}
+
+/// The tokenizer of the run `config` and the model that it starts from, which there `becomes` another.
+///
+/// # Errors
+/// Where it names none, or as [`open_start`].
+pub fn open_model(
+    config: &TrainConfig,
+    becomes: impl FnOnce(&ModelConfig) -> ModelConfig,
+) -> Result<(Tokenizer, Foreign)> {
+    let path = config.start_from.as_ref();
+    let path = path.context("there is no model to start from")?;
+    Foreign::open(path, config, given_tokenizer(config)?, becomes)
+}
+
+/// The tokenizer that is asked for.
+fn given_tokenizer(config: &TrainConfig) -> Result<Option<Tokenizer>> {
+    let given = config.tokenizer.as_deref().map(Tokenizer::load);
+    Ok(given.transpose()?)
 }
 
 /// The tokenizer in the newest checkpoint that the run may resume, if it is to and there is one.
@@ -70,6 +95,7 @@ impl Foreign {
         path: &Path,
         config: &TrainConfig,
         given: Option<Tokenizer>,
+        becomes: impl FnOnce(&ModelConfig) -> ModelConfig,
     ) -> Result<(Tokenizer, Foreign)> {
         let options = SourceOptions {
             tokenizer: given.as_ref().map(|t| t.path().to_owned()),
@@ -86,15 +112,16 @@ impl Foreign {
                 source.path.display()
             ),
         };
-        let asked = &config.architecture;
-        let model = ModelConfig {
-            max_positions: asked.max_positions,
-            dropout: asked.dropout,
-            attention_dropout: asked.attention_dropout,
-            activation_dropout: asked.activation_dropout,
-            ..source.model.clone()
-        };
+        let model = becomes(&source.model);
         Ok((tokenizer, Foreign { source, model }))
+    }
+
+    /// What stands on its encoder to make embeddings of texts.
+    ///
+    /// # Errors
+    /// Where its folder has a module that cannot be kept.
+    pub fn sentence_model(&self) -> Result<SentenceModel> {
+        Ok(self.source.sentence_model()?)
     }
 
     /// Its parameters, and what the user should know of them. Positions that it lacks are drawn by

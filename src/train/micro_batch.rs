@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// One micro-batch of whatever a model is trained to do: the host's side of
 /// [`Task`](mpnet_graphs::model::Task).
-pub trait MicroBatch {
+pub trait MicroBatch: Send {
     /// A size for each of the task's symbols.
     fn sizes(&self) -> Bindings;
 
@@ -21,6 +21,12 @@ pub trait MicroBatch {
 
     /// How many the loss is a sum over: predicted tokens, for instance.
     fn items(&self) -> usize;
+
+    /// Tokens that are not padding.
+    fn tokens(&self) -> usize;
+
+    /// Items that there would be if each row had its own share of them; 0 where rows don't share any.
+    fn own_shares(&self) -> usize;
 }
 
 impl MicroBatch for Batch {
@@ -48,6 +54,14 @@ impl MicroBatch for Batch {
 
     fn items(&self) -> usize {
         self.predicted_tokens
+    }
+
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    fn own_shares(&self) -> usize {
+        self.own_shares
     }
 }
 

@@ -1,32 +1,44 @@
 //! What a run needs beside ONNX Runtime: opened and checked before anything is spent.
 
-use super::config::TrainConfig;
+use super::config::{Pretraining, TaskConfig, TrainConfig};
+use super::embeddings::{Embeddings, RowsHeldOut};
+use super::feed::{DataState, HeldOut};
 use super::feeder::Feeder;
 use super::flags::Flags;
-use super::foreign::{Foreign, open_start};
+use super::foreign::{Foreign, open_model, open_start};
 use super::position::Position;
 use super::resume::{Resumed, is_first_start, resume};
 use super::text;
+use super::whole::Whole;
 use crate::checkpoint::Checkpoint;
+use crate::data::pairs::RowLoader;
 use crate::data::source::TextSummary;
-use crate::data::{EvaluationSet, LoaderState, Tokenizer, TrainLoader};
+use crate::data::{LoaderState, Tokenizer, TrainLoader};
 use crate::initialize::initial_parameters;
 use crate::output::complain;
 use anyhow::{Context, Result};
+use mpnet_graphs::model::Task;
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::engine::{NamedArray, OptimizerState};
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// A run that can start.
 pub struct PreparedRun {
     pub model: ModelConfig,
+    /// What the model is trained to do.
+    pub task: Arc<dyn Task>,
+    /// What of the model is not trained, once its parameters are read.
+    pub whole: Whole,
     pub tokenizer: Arc<Tokenizer>,
     /// Batches to train on; they are being made already.
     pub feeder: Feeder,
     /// What of the text was found, taken and left out, for each part.
     pub text: Vec<TextSummary>,
-    pub valid: EvaluationSet,
-    pub test: EvaluationSet,
+    /// What is evaluated while it trains, if anything is.
+    pub valid: Option<Box<dyn HeldOut>>,
+    /// What is evaluated at the end, if anything is.
+    pub test: Option<Box<dyn HeldOut>>,
     /// Where the run stands.
     pub position: Position,
     /// Its step, where that is already a checkpoint of this run.
@@ -50,55 +62,148 @@ pub enum Origin {
 /// # Errors
 /// Where something is missing or does not fit the rest.
 pub fn prepare(config: &mut TrainConfig, flags: &Flags) -> Result<PreparedRun> {
-    let (tokenizer, foreign) = open_start(config)?;
-    let tokenizer = Arc::new(match config.batching.special_in_text {
+    match config.task.clone() {
+        TaskConfig::Pretraining(task) => pretraining(config, &task, flags),
+        TaskConfig::Embeddings(task) => embeddings(config, &task, flags),
+    }
+}
+
+fn pretraining(config: &mut TrainConfig, task: &Pretraining, flags: &Flags) -> Result<PreparedRun> {
+    let (tokenizer, foreign) = open_start(config, &task.architecture)?;
+    let tokenizer = Arc::new(match task.batching.special_in_text {
         true => tokenizer,
         false => tokenizer.with_special_as_text(),
     });
     let mut model = match &foreign {
         Some(foreign) => foreign.model.clone(),
-        None => config.architecture.model(&tokenizer.vocabulary()),
+        None => task.architecture.model(&tokenizer.vocabulary()),
     };
-    model.objective = config.masking.objective;
+    model.objective = task.masking.objective;
     model.validate().context("the model's settings")?;
     tracing::debug!("opening the text");
-    let text = text::open(config, &tokenizer)?;
-    let from = config.resume.clone();
-    let from = from.filter(|path| !is_first_start(path, config));
-    let resumed = from
-        .map(|path| resume(&path, config, flags, &model, &tokenizer))
-        .transpose()
-        .context("resuming")?;
-    let (origin, position, saved) = match (resumed, foreign) {
-        (Some(found), _) => {
-            let Resumed {
-                checkpoint,
-                position,
-                saved,
-            } = found;
-            (Origin::Checkpoint(Box::new(checkpoint)), position, saved)
-        }
-        (None, Some(foreign)) => {
-            let start = Position::start(LoaderState::new(config.seed));
-            (Origin::Model(Box::new(foreign)), start, None)
-        }
-        (None, None) => {
-            let start = Position::start(LoaderState::new(config.seed));
-            (Origin::Fresh, start, None)
-        }
-    };
-    let state = matches!(origin, Origin::Checkpoint(_)).then(|| position.data.clone());
-    let loader = TrainLoader::new(text.loader, Arc::clone(&tokenizer), state)?;
+    let text = text::open(config, task, &tokenizer)?;
+    let begun: Begun<LoaderState> = begin(config, flags, &model, &tokenizer, foreign)?;
+    let loader = TrainLoader::new(text.loader, Arc::clone(&tokenizer), begun.data.clone())?;
+    let start = begun.data.unwrap_or_else(|| LoaderState::new(config.seed));
     Ok(PreparedRun {
         text: loader.summary().to_vec(),
         feeder: Feeder::new(loader, config.update_freq, config.launch.share())?,
+        task: Arc::new(model.clone()),
+        whole: Whole::default(),
         model,
         tokenizer,
-        valid: text.valid,
-        test: text.test,
-        position,
+        valid: Some(Box::new(text.valid)),
+        test: Some(Box::new(text.test)),
+        position: begun.standing.position(Arc::new(start)),
+        saved: begun.saved,
+        origin: begun.origin,
+    })
+}
+
+fn embeddings(config: &mut TrainConfig, task: &Embeddings, flags: &Flags) -> Result<PreparedRun> {
+    let (tokenizer, foreign) = open_model(config, |model| task.model(model))?;
+    let tokenizer = Arc::new(tokenizer.with_special_as_text());
+    let model = foreign.model.clone();
+    model.validate().context("the model's settings")?;
+    let sentence = task.sentence(foreign.sentence_model()?, config.max_tokens)?;
+    tracing::debug!("opening the rows");
+    let rows = task.open(config, &tokenizer, sentence.do_lower_case)?;
+    let trained = task.task(&model, &sentence, rows.train.columns());
+    let begun = begin(config, flags, &model, &tokenizer, Some(foreign))?;
+    let loader = RowLoader::new(
+        rows.train,
+        config.batch_size,
+        task.group_by_length,
+        config.seed,
+        begun.data,
+    )?;
+    let start: Arc<dyn DataState> = Arc::new(loader.state().clone());
+    let batch_size = config.batch_size;
+    let valid = rows.valid.map(|rows| RowsHeldOut { rows, batch_size });
+    Ok(PreparedRun {
+        text: vec![loader.summary().clone()],
+        feeder: Feeder::new(loader, config.update_freq, config.launch.share())?,
+        task: Arc::new(trained),
+        whole: Whole::default(),
+        model,
+        tokenizer,
+        valid: valid.map(|valid| Box::new(valid) as Box<dyn HeldOut>),
+        test: None,
+        position: begun.standing.position(start),
+        saved: begun.saved,
+        origin: begun.origin,
+    })
+}
+
+/// Where a run begins or goes on.
+struct Begun<S> {
+    origin: Origin,
+    standing: Standing,
+    saved: Option<u64>,
+    /// Where its data stands, if it goes on.
+    data: Option<S>,
+}
+
+/// [`Position`] without its data.
+#[derive(Default)]
+struct Standing {
+    step: u64,
+    best_loss: Option<f64>,
+    validated: Option<u64>,
+}
+
+impl Standing {
+    fn position(self, data: Arc<dyn DataState>) -> Position {
+        Position {
+            step: self.step,
+            best_loss: self.best_loss,
+            validated: self.validated,
+            data,
+        }
+    }
+}
+
+/// From the checkpoint to resume, if there is one, else from `foreign`, else anew.
+fn begin<S: DeserializeOwned>(
+    config: &mut TrainConfig,
+    flags: &Flags,
+    model: &ModelConfig,
+    tokenizer: &Tokenizer,
+    foreign: Option<Foreign>,
+) -> Result<Begun<S>> {
+    let from = config.resume.clone();
+    let from = from.filter(|path| !is_first_start(path, config));
+    let resumed = from
+        .map(|path| resume(&path, config, flags, model, tokenizer))
+        .transpose()
+        .context("resuming")?;
+    let Some(found) = resumed else {
+        let origin = foreign.map_or(Origin::Fresh, |foreign| Origin::Model(Box::new(foreign)));
+        return Ok(Begun {
+            origin,
+            standing: Standing::default(),
+            saved: None,
+            data: None,
+        });
+    };
+    let Resumed {
+        checkpoint,
+        folder,
+        best_loss,
         saved,
-        origin,
+    } = found;
+    let data = serde_json::from_value(checkpoint.data.clone())
+        .with_context(|| format!("reading the data position in {}", folder.display()))
+        .context("resuming")?;
+    Ok(Begun {
+        standing: Standing {
+            step: checkpoint.step,
+            best_loss,
+            validated: checkpoint.validated.filter(|_| best_loss.is_some()),
+        },
+        saved,
+        data: Some(data),
+        origin: Origin::Checkpoint(Box::new(checkpoint)),
     })
 }
 

@@ -3,13 +3,12 @@
 use super::changes::changes;
 use super::config::TrainConfig;
 use super::flags::Flags;
-use super::position::Position;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Pointer};
 use crate::data::Tokenizer;
 use crate::data::tokenizer::{TOKENIZER_FILE, same_tokenizer};
 use crate::launch::WORLD_SIZE;
 use crate::output::complain;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use mpnet_graphs::model::config::ModelConfig;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -17,7 +16,10 @@ use std::path::{Path, PathBuf};
 /// What a resumed run goes on from.
 pub struct Resumed {
     pub checkpoint: Checkpoint,
-    pub position: Position,
+    /// Where it is.
+    pub folder: PathBuf,
+    /// The lowest validation loss so far, where the best checkpoint of the run's folder has it.
+    pub best_loss: Option<f64>,
     /// Its step, where it is already a checkpoint of this run.
     pub saved: Option<u64>,
 }
@@ -134,13 +136,6 @@ pub fn resume(
         );
     }
     let best_loss = found.best_loss.filter(|&loss| is_best(loss, config));
-    let position = Position {
-        step: found.step,
-        best_loss,
-        validated: found.validated.filter(|_| best_loss.is_some()),
-        data: serde_json::from_value(found.data.clone())
-            .with_context(|| format!("reading the data position in {}", folder.display()))?,
-    };
     let here = config
         .checkpoint_dir
         .join(checkpoint::folder_name(found.step));
@@ -149,7 +144,8 @@ pub fn resume(
     Ok(Resumed {
         saved: (same && complete && changed.is_empty()).then_some(found.step),
         checkpoint: found,
-        position,
+        best_loss,
+        folder,
     })
 }
 

@@ -12,6 +12,7 @@ use super::placement::Placement;
 use super::prepare::{Origin, PreparedRun, prepare};
 use super::ranks::{Ranks, Same, TEXT, Value, digest};
 use super::trainer::{Ended, Trainer};
+use super::whole::Whole;
 use crate::checkpoint::{self, Lock};
 use crate::launch::STARTED_BY;
 use crate::launch::children::follow_parent;
@@ -121,8 +122,7 @@ fn run_among(
         return Ok(stopped_before(signal));
     }
     tracing::debug!("compiling the model");
-    let (mut running, parameters) =
-        start_engine(config, &mut prepared, &loaded, placement, &ranks)?;
+    let (mut running, digest) = start_engine(config, &mut prepared, &loaded, placement, &ranks)?;
     check_memory(config, &running)?;
     let next = prepared.position.step + 1;
     ranks.while_waiting_for(TEXT, || {
@@ -134,14 +134,14 @@ fn run_among(
     if let Some(signal) = signal.filter(|_| resumed || !alone) {
         return Ok(stopped_before(signal));
     }
-    if let Some(parameters) = parameters {
+    if let Some(parameters) = digest {
         let same = same_on_all(config, &prepared, &loaded, &running, parameters)?;
         ranks.compare(&same, "comparing what ranks start from")?;
     }
     if config.operation.dry_run {
         let step = prepared.position.step;
-        let PreparedRun { model, feeder, .. } = &mut prepared;
-        dry_run(config, model, &mut running, feeder, &ranks, step, &stop)?;
+        let feeder = &mut prepared.feeder;
+        dry_run(config, &mut running, feeder, &ranks, step, &stop)?;
         return Ok(Ended::Finished);
     }
     let _lock = match early_lock {
@@ -270,20 +270,17 @@ fn start_engine(
     };
     let origin = std::mem::replace(&mut prepared.origin, Origin::Fresh);
     let (initial, optimizer) = origin.parameters(&prepared.model, config.seed)?;
-    let parameters = (ranks.world() > 1).then(|| digest(&initial));
+    let digest = (ranks.world() > 1).then(|| digest(&initial));
+    let (whole, initial) = Whole::part(initial, prepared.task.as_ref());
+    prepared.whole = whole;
     let group = ranks.group();
-    let mut running = start_among(
-        loaded,
-        &prepared.model,
-        &options,
-        &initial,
-        placement,
-        group,
-    )?;
+    let mut running = start_among(loaded, &prepared.task, &options, &initial, placement, group)?;
     if let Some(state) = optimizer {
-        running.engine.set_optimizer_state(state)?;
+        running
+            .engine
+            .set_optimizer_state(prepared.whole.trained_state(state))?;
     }
-    Ok((running, parameters))
+    Ok((running, digest))
 }
 
 /// The first record of the log.
@@ -293,7 +290,7 @@ fn start_record(
     loaded: &Loaded,
     running: &Running,
 ) -> Result<Start> {
-    let parameters = mpnet_graphs::model::parameters::parameters(&prepared.model);
+    let parameters = prepared.task.parameters();
     Ok(Start {
         step: prepared.position.step,
         time: now(),
@@ -306,6 +303,7 @@ fn start_record(
         system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         processors: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         text: prepared.text.clone(),
+        unit: config.task.unit(),
         config: config.saved()?,
     })
 }
@@ -318,14 +316,14 @@ fn check_memory(config: &TrainConfig, running: &Running) -> Result<()> {
         return Ok(());
     };
     let length = SHORT_ROW.min(config.max_tokens);
-    let (rows, flags) = match config.batching.max_batch_tokens {
+    let (rows, flags) = match config.task.max_batch_tokens() {
         Some(tokens) => (tokens / length, format!("--max-batch-tokens {tokens}")),
         None => (
             config.batch_size,
             format!("--batch-size {}", config.batch_size),
         ),
     };
-    let needed = running.step_memory(&config.masking.batch_sizes(rows, length));
+    let needed = running.step_memory(&config.task.batch_sizes(rows, length));
     if needed > memory {
         let gb = |bytes: u64| bytes as f64 / 1e9;
         bail!(

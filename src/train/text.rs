@@ -1,8 +1,8 @@
 //! Opens a run's text: what it is trained on, and the texts kept aside.
 
-use super::config::{Dataset, Mix, MixFrom, Text, TextFiles, TrainConfig};
+use super::config::{Dataset, Mix, MixFrom, Pretraining, Text, TextFiles, TrainConfig};
 use crate::data::hub::{Hub, HubSettings};
-use crate::data::source::{FileId, Position, Sources, discover};
+use crate::data::source::{FileId, Position, ReadOptions, Sources, discover};
 use crate::data::{DataError, EvaluationSet, LoaderConfig, Part, Tokenizer};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
@@ -15,22 +15,37 @@ pub struct Opened {
     pub test: EvaluationSet,
 }
 
-/// Opens the text of `config`.
-///
-/// # Errors
-/// Where some of it is missing or can't be read.
-pub fn open(config: &TrainConfig, tokenizer: &Tokenizer) -> Result<Opened> {
-    match &config.text {
-        Text::Files(files) => open_files(config, files, tokenizer),
-        Text::Dataset(dataset) => open_dataset(config, dataset, tokenizer),
-        Text::Mix(mix) => open_mix(config, mix, tokenizer),
+/// The run and what of it is pretraining.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    config: &'a TrainConfig,
+    task: &'a Pretraining,
+}
+
+impl Run<'_> {
+    fn reading(&self) -> ReadOptions {
+        self.config.reading(&self.task.batching.text_field)
     }
 }
 
-fn loader(config: &TrainConfig, sources: Sources, held_out: (u64, Position)) -> LoaderConfig {
-    let batching = &config.batching;
+/// Opens the text of `config`, which pretrains as `task` says.
+///
+/// # Errors
+/// Where some of it is missing or can't be read.
+pub fn open(config: &TrainConfig, task: &Pretraining, tokenizer: &Tokenizer) -> Result<Opened> {
+    let run = Run { config, task };
+    match &task.text {
+        Text::Files(files) => open_files(run, files, tokenizer),
+        Text::Dataset(dataset) => open_dataset(run, dataset, tokenizer),
+        Text::Mix(mix) => open_mix(run, mix, tokenizer),
+    }
+}
+
+fn loader(run: Run, sources: Sources, held_out: (u64, Position)) -> LoaderConfig {
+    let Run { config, task } = run;
+    let batching = &task.batching;
     LoaderConfig {
-        masking: config.masking.clone(),
+        masking: task.masking.clone(),
         held_out,
         min_text_length: batching.min_text_length,
         max_batch_tokens: batching.max_batch_tokens,
@@ -54,24 +69,20 @@ struct Aside {
     files: Vec<FileId>,
 }
 
-fn aside(
-    config: &TrainConfig,
-    valid_file: &Path,
-    test_file: &Path,
-    tokenizer: &Tokenizer,
-) -> Result<Aside> {
+fn aside(run: Run, valid_file: &Path, test_file: &Path, tokenizer: &Tokenizer) -> Result<Aside> {
     let evaluation = |path: &Path, kept: &mut Vec<FileId>| -> Result<EvaluationSet> {
         let found = discover(path)?;
         found.tell(path);
         kept.extend(found.files.iter().filter_map(|file| FileId::of(file).ok()));
-        let sources = Sources::discovered(path.display().to_string(), found, config.reading())?;
+        let sources = Sources::discovered(path.display().to_string(), found, run.reading())?;
+        let Run { config, task } = run;
         Ok(EvaluationSet::open(
             &sources,
             tokenizer,
             config.batch_size,
             config.max_tokens,
             config.seed,
-            &config.masking,
+            &task.masking,
         )?)
     };
     let mut files = Vec::new();
@@ -80,21 +91,21 @@ fn aside(
     Ok(Aside { valid, test, files })
 }
 
-fn open_files(config: &TrainConfig, files: &TextFiles, tokenizer: &Tokenizer) -> Result<Opened> {
-    let aside = aside(config, &files.valid_file, &files.test_file, tokenizer)?;
-    let sources = Sources::local_without(&files.train_dir, config.reading(), &aside.files)?;
+fn open_files(run: Run, files: &TextFiles, tokenizer: &Tokenizer) -> Result<Opened> {
+    let aside = aside(run, &files.valid_file, &files.test_file, tokenizer)?;
+    let sources = Sources::local_without(&files.train_dir, run.reading(), &aside.files)?;
     Ok(Opened {
-        loader: loader(config, sources, (0, Position::default())),
+        loader: loader(run, sources, (0, Position::default())),
         valid: aside.valid,
         test: aside.test,
     })
 }
 
-fn open_mix(config: &TrainConfig, mix: &Mix, tokenizer: &Tokenizer) -> Result<Opened> {
-    let aside = aside(config, &mix.valid_file, &mix.test_file, tokenizer)?;
+fn open_mix(run: Run, mix: &Mix, tokenizer: &Tokenizer) -> Result<Opened> {
+    let aside = aside(run, &mix.valid_file, &mix.test_file, tokenizer)?;
     let hub = Arc::new(Hub::new(HubSettings::from_env()));
     let mut parts = mix.parts.iter().map(|part| -> Result<Part> {
-        let mut reading = config.reading();
+        let mut reading = run.reading();
         if let Some(fields) = &part.text_field {
             reading.fields = fields.clone();
         }
@@ -118,7 +129,7 @@ fn open_mix(config: &TrainConfig, mix: &Mix, tokenizer: &Tokenizer) -> Result<Op
     };
     let further = parts.collect::<Result<Vec<Part>>>()?;
     let usual = loader(
-        config,
+        run,
         first.sources.as_ref().clone(),
         (0, Position::default()),
     );
@@ -135,15 +146,16 @@ fn open_mix(config: &TrainConfig, mix: &Mix, tokenizer: &Tokenizer) -> Result<Op
     })
 }
 
-fn open_dataset(config: &TrainConfig, dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Opened> {
+fn open_dataset(run: Run, dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Opened> {
+    let Run { config, task } = run;
     let hub = Arc::new(Hub::new(HubSettings::from_env()));
     let name = &dataset.name;
-    let reading = config.reading();
+    let reading = run.reading();
     let sources = Sources::dataset(&hub, name, &dataset.split, &dataset.revision, reading)
         .with_context(|| format!("finding the dataset {} (--dataset-name)", name.name))?;
     let called = sources.name().to_owned();
     let mut texts = sources.texts();
-    let shortest = config.batching.min_text_length;
+    let shortest = task.batching.min_text_length;
     let mut long_enough = texts
         .by_ref()
         .filter(|text| !text.as_ref().is_ok_and(|t| t.chars().count() < shortest));
@@ -159,7 +171,7 @@ fn open_dataset(config: &TrainConfig, dataset: &Dataset, tokenizer: &Tokenizer) 
             config.batch_size,
             config.max_tokens,
             config.seed,
-            &config.masking,
+            &task.masking,
         )
         .map_err(|error| match error {
             DataError::NoText { name, .. } => DataError::NoText { name, shortest },
@@ -180,7 +192,7 @@ fn open_dataset(config: &TrainConfig, dataset: &Dataset, tokenizer: &Tokenizer) 
     }
     drop(texts);
     Ok(Opened {
-        loader: loader(config, sources, held_out),
+        loader: loader(run, sources, held_out),
         valid,
         test,
     })
@@ -207,7 +219,8 @@ mod tests {
         let line = line.into_iter().map(PathBuf::from);
         let line = line.chain(["--test-file".into(), folder.join(test)]);
         let config = PretrainArgs::parse_from(line).resolve()?;
-        open(&config, &fixture::tokenizer())
+        let task = config.task.pretraining().context("it pretrains")?;
+        open(&config, task, &fixture::tokenizer())
     }
 
     #[test]

@@ -4,18 +4,19 @@ use super::bad_batch;
 use super::config::TrainConfig;
 use super::engine::Running;
 use super::evaluate::{Evaluation, Totals, evaluate};
+use super::feed::{AnyBatch, HeldOut};
 use super::feeder::{Feeder, Prepared, stalled};
 use super::figures::{Figures, UpdateFigures};
 use super::log::Log;
 use super::log::record::{Record, Test, Valid, now};
-use super::micro_batch::MicroBatch;
 use super::position::Position;
 use super::prepare::PreparedRun;
 use super::ranks::{Ranks, Said, Same, TEXT, Value, digest};
 use super::saver::{Attempts, Job, Saver};
+use super::whole::Whole;
 use crate::checkpoint::{self, Checkpoint, Pointer};
+use crate::data::Tokenizer;
 use crate::data::dropout::MaskKey;
-use crate::data::{Batch, EvaluationSet, Tokenizer};
 use crate::launch::children::Progress;
 use crate::stop::StopSignal;
 use anyhow::{Context, Result, anyhow};
@@ -41,8 +42,10 @@ pub struct Trainer<'a> {
     tokenizer: Arc<Tokenizer>,
     running: Running,
     feeder: Feeder,
-    valid: EvaluationSet,
-    test: EvaluationSet,
+    /// What of the model is not trained.
+    whole: Whole,
+    valid: Option<Box<dyn HeldOut>>,
+    test: Option<Box<dyn HeldOut>>,
     position: Position,
     ranks: Ranks,
     stop: StopSignal,
@@ -80,12 +83,13 @@ impl<'a> Trainer<'a> {
             model: prepared.model,
             tokenizer: prepared.tokenizer,
             running,
+            whole: prepared.whole,
             feeder: prepared.feeder,
             valid: prepared.valid,
             test: prepared.test,
             position: prepared.position,
             log,
-            figures: Figures::new(config.logging_steps, total, peak),
+            figures: Figures::new(config.logging_steps, total, config.task.unit(), peak),
             saver: Saver::new(&config.checkpoint_dir, patience, stop.clone()),
             progress: Progress::of(ranks.launch()),
             ranks,
@@ -102,7 +106,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Where the engine, the data or a checkpoint fails; checkpoints written so far stay.
     pub fn run(&mut self) -> Result<Ended> {
-        if self.position.step == 0 {
+        if self.position.step == 0 && self.valid.is_some() {
             match self.evaluate_valid()? {
                 Some(start) => self.tell_validation(&start),
                 None => return self.stopped(),
@@ -136,7 +140,7 @@ impl<'a> Trainer<'a> {
             }
         }
         let step = self.position.step;
-        if self.position.validated != Some(step) {
+        if self.valid.is_some() && self.position.validated != Some(step) {
             match self.validate()? {
                 Some(true) => self.save(true)?,
                 Some(false) => {}
@@ -181,7 +185,8 @@ impl<'a> Trainer<'a> {
     /// Whether the present step is one to validate at, and was not validated yet.
     fn validation_is_due(&self) -> bool {
         let step = self.position.step;
-        step.is_multiple_of(self.config.eval_interval) && self.position.validated != Some(step)
+        let valid = self.valid.is_some() && self.position.validated != Some(step);
+        valid && step.is_multiple_of(self.config.eval_interval)
     }
 
     /// Whether the present step is one of `checkpoint_interval`.
@@ -230,7 +235,7 @@ impl<'a> Trainer<'a> {
             return Ok(false);
         };
         let finite = heard.is_finite();
-        let average = Totals::of(heard.slots).average();
+        let average = Totals::of(heard.slots).average(self.config.task.unit());
         let lr = self.config.schedule.lr(step);
         let gradient_norm = match finite {
             true => self.running.engine.optimizer_step(lr as f32),
@@ -253,7 +258,7 @@ impl<'a> Trainer<'a> {
             lr,
             gradient_norm,
             tokens: counts.tokens,
-            predicted: counts.predicted,
+            items: counts.items,
             own_shares: counts.own_shares,
             // Micro-batches of the other ranks are about as large.
             flops: flops * self.ranks.world() as u64,
@@ -267,7 +272,7 @@ impl<'a> Trainer<'a> {
         }
         let state = &self.position.data;
         self.figures
-            .update(&update, &heard.said, state, &mut self.log);
+            .update(&update, &heard.said, state.as_ref(), &mut self.log);
         Ok(true)
     }
 
@@ -299,7 +304,7 @@ impl<'a> Trainer<'a> {
             };
             let outputs = self
                 .running
-                .train_step(batch, counts.predicted, key)
+                .train_step(batch.as_ref(), counts.items, key)
                 .with_context(|| {
                     format!("training on micro-batch {} of update {step}", index + 1)
                 })?;
@@ -313,7 +318,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Counts an update that changed nothing; too many in a row end the run.
-    fn skipped(&mut self, update: &UpdateFigures, batches: &[(usize, Batch)]) -> Result<()> {
+    fn skipped(&mut self, update: &UpdateFigures, batches: &[(usize, AnyBatch)]) -> Result<()> {
         self.skipped_in_row += 1;
         let figures = format!(
             "loss {}, gradient norm {}",
@@ -354,14 +359,24 @@ impl<'a> Trainer<'a> {
             loss: found.loss,
             acc: found.accuracy,
             best_loss: self.position.best_loss,
+            unit: self.config.task.unit(),
         }));
         self.figures.restart();
     }
 
     fn evaluate_valid(&mut self) -> Result<Option<Evaluation>> {
         tracing::debug!("evaluating the validation text");
-        evaluate(&mut self.running, &self.valid, &self.ranks, &self.stop)
-            .context("evaluating the validation text")
+        let Some(valid) = &self.valid else {
+            return Ok(None);
+        };
+        evaluate(
+            &mut self.running,
+            valid.as_ref(),
+            &self.ranks,
+            &self.stop,
+            self.config.task.unit(),
+        )
+        .context("evaluating the validation text")
     }
 
     /// Checks that all ranks have the same parameters.
@@ -419,20 +434,32 @@ impl<'a> Trainer<'a> {
 
     /// Evaluates the test text with the best parameters. False if a signal came.
     fn final_test(&mut self) -> Result<bool> {
+        let Some(test) = &self.test else {
+            return Ok(true);
+        };
         let best = checkpoint::resolve(&self.config.checkpoint_dir, Pointer::Best)
             .and_then(|folder| checkpoint::load_model(&folder))
             .context("loading the best checkpoint for the test")?;
-        self.running.engine.set_parameters(&best.parameters)?;
+        let best = self.whole.trained(best.parameters);
+        self.running.engine.set_parameters(&best)?;
         drop(best);
         tracing::debug!("evaluating the test text");
-        let found = evaluate(&mut self.running, &self.test, &self.ranks, &self.stop)
-            .context("evaluating the test text")?;
+        let unit = self.config.task.unit();
+        let found = evaluate(
+            &mut self.running,
+            test.as_ref(),
+            &self.ranks,
+            &self.stop,
+            unit,
+        )
+        .context("evaluating the test text")?;
         if let Some(found) = &found {
             self.log.record(&Record::Test(Test {
                 step: self.position.step,
                 time: now(),
                 loss: found.loss,
                 acc: found.accuracy,
+                unit,
             }));
         }
         Ok(found.is_some())
@@ -500,6 +527,8 @@ impl<'a> Trainer<'a> {
     /// Saves the present step as the latest checkpoint and, where it is, as the best, while training
     /// goes on. What is not finite is not saved: nothing could go on from it.
     fn save(&mut self, best: bool) -> Result<()> {
+        // Where nothing says which is the best, that is the last.
+        let best = best || self.valid.is_none();
         // Before more memory is taken.
         self.wait_for_saving()?;
         let saved = match self.ranks.writes() {
@@ -525,9 +554,10 @@ impl<'a> Trainer<'a> {
     /// What [`save`](Self::save) does on the rank that writes. Returns whether there is such a checkpoint.
     fn write(&mut self, best: bool) -> Result<bool> {
         let step = self.position.step;
-        let parameters: Vec<NamedArray> = self.running.engine.parameters()?;
+        let parameters = self.whole.join(self.running.engine.parameters()?);
         let optimizer = self.config.operation.save_optimizer_state;
         let optimizer = optimizer.then(|| self.optimizer_state()).transpose()?;
+        let optimizer = optimizer.map(|state| self.whole.join_state(state));
         let moments = optimizer.iter();
         let moments = moments.flat_map(|o| o.first_moments.iter().chain(&o.second_moments));
         if let Some(array) = parameters.iter().chain(moments).find(|a| !is_finite(a)) {
@@ -543,7 +573,7 @@ impl<'a> Trainer<'a> {
             step,
             best_loss: self.position.best_loss,
             validated: self.position.validated,
-            data: serde_json::to_value(&self.position.data)?,
+            data: self.position.data.saved()?,
             seed: self.config.seed,
             parameters,
             optimizer,

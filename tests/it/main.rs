@@ -4,6 +4,7 @@
 
 mod common;
 mod convert;
+mod embeddings;
 mod export;
 mod full_disk;
 mod golden;

@@ -1,7 +1,7 @@
 //! The graph under construction, with its configuration, parameters and dropout masks.
 
 use super::config::ModelConfig;
-use super::parameters::parameters;
+use super::parameters::{Parameter, parameters};
 use crate::ir::{DType, Dim, GraphError, Type, ValueId};
 use crate::ops::Graph;
 use mpnet_plan::DropoutSite;
@@ -33,9 +33,21 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// Where the configuration is not valid.
     pub fn new(config: &'a ModelConfig, training: bool) -> Result<Builder<'a>, GraphError> {
+        Builder::of(config, parameters, training)
+    }
+
+    /// The same with the parameters that `of` lists.
+    ///
+    /// # Errors
+    /// Where the configuration is not valid.
+    pub fn of(
+        config: &'a ModelConfig,
+        of: fn(&ModelConfig) -> Vec<Parameter>,
+        training: bool,
+    ) -> Result<Builder<'a>, GraphError> {
         config.validate()?;
         let mut graph = Graph::new();
-        let parameters = parameters(config)
+        let parameters = of(config)
             .into_iter()
             .map(|p| {
                 let ty = Type::f32(p.shape.iter().map(|&d| Dim::from(d)));

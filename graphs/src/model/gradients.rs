@@ -5,7 +5,10 @@ use super::AttentionForm;
 use super::config::{Activation, ModelConfig};
 use super::encoder::{Head, TextSizes, encoder};
 use super::objective::Objective;
-use super::pretraining::{ATTENTION_MASK, pretraining};
+use super::pooling::Pooling;
+use super::pretraining::ATTENTION_MASK;
+use super::ranking::{CANDIDATES, Ranking};
+use super::task::Task;
 use super::testing::{SIZES, batch, tiny};
 use crate::autodiff;
 use crate::ir::testing::random_feeds;
@@ -77,15 +80,20 @@ fn compare(graph: &Graph, feeds: &Values, loss: impl Fn(&Values) -> f64, gradien
 
 /// Checks the compiled gradient of the scaled loss of a batch.
 fn check(config: &ModelConfig) {
-    let mut model = pretraining(config, true, AttentionForm::Expanded).expect("a model");
+    check_task(config, |graph| batch(graph, config.objective, 0));
+}
+
+/// Checks the compiled gradient of the scaled loss of the batch of `task` that `feeds` makes for a graph.
+fn check_task(task: &dyn Task, feeds: impl Fn(&Graph) -> Values) {
+    let mut model = task.loss(true, AttentionForm::Expanded).expect("a model");
     model.graph.output("loss", model.loss_sum);
     let (training, _, dropout) =
-        training_graph(config, true, Provider::Cpu).expect("a training graph");
+        training_graph(task, true, Provider::Cpu).expect("a training graph");
     assert!(
         matches!(dropout, Randomness::Masks(sites) if !sites.is_empty()),
         "no dropout is tested"
     );
-    let mut feeds = batch(&training, config.objective, 0);
+    let mut feeds = feeds(&training);
     let scale = 0.3;
     feeds.insert(
         names::LOSS_SCALE.to_owned(),
@@ -111,6 +119,31 @@ fn check(config: &ModelConfig) {
         difference <= 1e-12,
         "the gradient's norm differs by {difference}"
     );
+}
+
+/// Pairs and rows with negatives, by either pooling, with a text that does not count and padding.
+#[test]
+fn ranking_of_texts() {
+    for (columns, pooling) in [(2, Pooling::Mean), (3, Pooling::Cls)] {
+        let task = Ranking {
+            model: tiny(),
+            pooling: vec![pooling],
+            columns,
+            scale: 3.0,
+            symmetric: columns == 2,
+        };
+        check_task(&task, |graph| {
+            let mut feeds = random_feeds(graph, &SIZES, 14, 5);
+            let texts = 2 * columns;
+            let kept = |(text, at): (usize, usize)| f64::from(text == 0 || at < 4);
+            let mask = ndarray::Array2::from_shape_fn((texts, 6), kept);
+            feeds.insert(ATTENTION_MASK.to_owned(), mask.into_dyn());
+            let mut candidates = Array::ones(&[2, texts - 2][..]);
+            candidates[[0, texts - 3]] = 0.0;
+            feeds.insert(CANDIDATES.to_owned(), candidates);
+            feeds
+        });
+    }
 }
 
 #[test]

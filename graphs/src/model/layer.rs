@@ -59,6 +59,43 @@ pub(super) fn layer(
     norm(b, x, "final_layer_norm", !pre)
 }
 
+/// Which rows of a batch the layers work on.
+pub(super) struct Stack {
+    /// Keys and values come from the rows before this one.
+    pub content: Dim,
+    /// The first of the rows that the last layer computes: nobody reads its others.
+    pub read: Dim,
+    /// All rows.
+    pub rows: Dim,
+}
+
+/// All layers over `x` `[rows, B, D]` with the `scores` of all rows and of those that are read. Returns
+/// `[rows − read, B, D]`, and what each layer reads, from the first on.
+pub(super) fn layers(
+    b: &mut Builder,
+    mut x: ValueId,
+    stack: &Stack,
+    [all, read]: [Scores; 2],
+) -> Result<(ValueId, Vec<ValueId>), GraphError> {
+    let last = b.config.encoder_layers - 1;
+    let mut checkpoints = Vec::new();
+    for index in 0..b.config.encoder_layers {
+        checkpoints.push(x);
+        let (start, scores) = if index == last {
+            (stack.read.clone(), read)
+        } else {
+            (Dim::from(0), all)
+        };
+        let rows = Rows {
+            content: stack.content.clone(),
+            start,
+            end: stack.rows.clone(),
+        };
+        x = layer(b, index, x, &rows, scores)?;
+    }
+    Ok((final_norm(b, x)?, checkpoints))
+}
+
 /// The encoder's output normalization, which only pre-LN models have.
 pub(super) fn final_norm(b: &mut Builder, x: ValueId) -> Result<ValueId, GraphError> {
     if b.config.normalize_before {

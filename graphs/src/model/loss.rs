@@ -5,6 +5,7 @@
 
 use super::builder::Builder;
 use crate::ir::{DType, GraphError, ValueId};
+use crate::ops::Graph;
 use crate::ops::cross_entropy::CrossEntropy;
 
 /// Summed loss, a float without dimensions, of logits `[N, V]` against targets i64 `[N]`; padding
@@ -32,6 +33,15 @@ pub(super) fn correct(
     let (pad, none) = (graph.index(pad)?, graph.index(-1)?);
     let is_pad = graph.equal(targets, pad)?;
     let best = graph.where_select(is_pad, none, best)?;
+    hits(graph, best, targets)
+}
+
+/// Number of predictions `best` i64 `[N]` that are the targets i64 `[N]`, a float without dimensions.
+pub(super) fn hits(
+    graph: &mut Graph,
+    best: ValueId,
+    targets: ValueId,
+) -> Result<ValueId, GraphError> {
     let hit = graph.equal(best, targets)?;
     let hit = graph.cast(hit, DType::F32)?;
     graph.reduce_sum(hit, &[0], false)

@@ -19,7 +19,9 @@ mod objective;
 pub mod parameters;
 pub mod pooling;
 pub mod pretraining;
+pub mod ranking;
 mod relative_bias;
+mod single_stream;
 mod streams;
 pub mod task;
 #[cfg(test)]

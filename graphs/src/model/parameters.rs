@@ -106,6 +106,13 @@ pub fn parameters(config: &ModelConfig) -> Vec<Parameter> {
     list
 }
 
+/// Those of the encoder alone, without the language model head.
+pub fn encoder_parameters(config: &ModelConfig) -> Vec<Parameter> {
+    let mut list = parameters(config);
+    list.retain(|parameter| parameter.name.starts_with("sentence_encoder."));
+    list
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

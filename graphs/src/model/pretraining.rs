@@ -4,7 +4,7 @@ use super::attention::Scores;
 use super::builder::{AttentionForm, Builder};
 use super::config::ModelConfig;
 use super::embeddings::embed;
-use super::layer::{Rows, final_norm, layer};
+use super::layer::{Stack, layers};
 use super::lm_head::lm_head;
 use super::loss::{correct, loss};
 use super::objective::Objective;
@@ -95,25 +95,12 @@ pub fn pretraining(
             (Scores::Added(bias), Scores::Added(of_read)) // [B, H, Q − read, S]
         }
     };
-    let last = config.encoder_layers - 1;
-    let mut x = x;
-    let mut checkpoints = Vec::new();
-    for index in 0..config.encoder_layers {
-        checkpoints.push(x);
-        // Nobody reads the last layer's other rows.
-        let (start, scores) = if index == last {
-            (sizes.read.clone(), last_scores)
-        } else {
-            (Dim::from(0), all_scores)
-        };
-        let rows = Rows {
-            content: sizes.s.clone(),
-            start,
-            end: sizes.q.clone(),
-        };
-        x = layer(&mut b, index, x, &rows, scores)?;
-    }
-    let x = final_norm(&mut b, x)?; // [Q − read, B, D]
+    let stack = Stack {
+        content: sizes.s.clone(),
+        read: sizes.read.clone(),
+        rows: sizes.q.clone(),
+    };
+    let (x, checkpoints) = layers(&mut b, x, &stack, [all_scores, last_scores])?; // [Q − read, B, D]
     let x = b.graph.transpose(x, &[1, 0, 2])?;
     let x = b.graph.flatten_rows(x)?; // [B·(Q − read), D]
     let logits = lm_head(&mut b, x)?;

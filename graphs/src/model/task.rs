@@ -9,6 +9,7 @@ use super::parameters::Parameter;
 use crate::ir::{GraphError, Symbol, ValueId};
 use crate::ops::Graph;
 use mpnet_plan::DropoutSite;
+use std::sync::Arc;
 
 /// Output of steps and evaluations: the loss of the batch, summed over its items, in nats.
 pub const LOSS_SUM: &str = "loss_sum";
@@ -33,6 +34,25 @@ pub trait Task {
     /// # Errors
     /// Where the task's settings are not valid.
     fn loss(&self, training: bool, attention: AttentionForm) -> Result<LossGraph, GraphError>;
+}
+
+/// A task of any kind.
+impl Task for Arc<dyn Task> {
+    fn parameters(&self) -> Vec<Parameter> {
+        self.as_ref().parameters()
+    }
+
+    fn symbols(&self) -> &'static [Symbol] {
+        self.as_ref().symbols()
+    }
+
+    fn two_streams(&self) -> Option<TwoStreams> {
+        self.as_ref().two_streams()
+    }
+
+    fn loss(&self, training: bool, attention: AttentionForm) -> Result<LossGraph, GraphError> {
+        self.as_ref().loss(training, attention)
+    }
 }
 
 /// The sizes that decide whether a kernel has two-stream attention.

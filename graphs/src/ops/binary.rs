@@ -107,8 +107,13 @@ binary! {
         Ok(vec![Some(graph.mul(grad, at.input(1))?), Some(graph.mul(grad, at.input(0))?)])
     };
 
-    /// The quotient, broadcasting; only in expansions and the optimizer, which nobody differentiates.
-    Div, div: FLOATS => Same, |a, b| a / b, "Div", Follow, |_, at| Err(at.refused());
+    /// The quotient, broadcasting.
+    Div, div: FLOATS => Same, |a, b| a / b, "Div", Follow, |graph, at| {
+        let of_a = graph.div(at.grad()?, at.input(1))?;
+        let of_b = graph.mul(of_a, at.output(0))?;
+        let minus_one = graph.scalar(-1.0)?;
+        Ok(vec![Some(of_a), Some(graph.mul(of_b, minus_one)?)])
+    };
 
     /// The product of 32-bit counters modulo 2³², broadcasting: the hash behind dropout masks that a device
     /// computes for itself.
@@ -239,7 +244,7 @@ pub(super) mod tests {
                     .given(f32([2, 1]), &[3.0, -1.0])
                     .given(f32([2]), &[2.0, 4.0])
                     .gives(&[2, 2], &[1.5, 0.75, -0.5, -0.25])
-                    .derivative_refused(),
+                    .differentiable(),
             )
             .rejects(Div, [i64([2]), i64([2])], "not i64")
             .rejects(Div, [f32([2]), i64([2])], "different element types")

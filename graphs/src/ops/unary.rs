@@ -79,8 +79,8 @@ unary! {
     /// The error function; only in the expansion of GELU and of its derivative.
     Erf, erf: libm::erf, 1 flops, None;
 
-    /// The square root; only in the optimizer and in expansions.
-    Sqrt, sqrt: f64::sqrt, 1 flops, None;
+    /// The square root.
+    Sqrt, sqrt: f64::sqrt, 1 flops, Some(sqrt_gradient);
 
     /// The hyperbolic tangent.
     Tanh, tanh: f64::tanh, 1 flops, Some(tanh_gradient);
@@ -91,6 +91,13 @@ unary! {
     /// The rectifier, max(x, 0).
     Relu, relu: |x| x.max(0.0), 1 flops,
         Some(|graph, at| graph.apply1(ReluGrad, &[at.grad()?, at.output(0)]));
+}
+
+/// `½ · dy / y`
+fn sqrt_gradient(graph: &mut Graph, at: &Vjp) -> Result<ValueId, GraphError> {
+    let half = graph.scalar(0.5)?;
+    let grad = graph.mul(at.grad()?, half)?;
+    graph.div(grad, at.output(0))
 }
 
 /// `dy · (1 − y²)`
@@ -192,7 +199,12 @@ pub(super) mod tests {
                 Example::of(Sqrt)
                     .given(f32([2]), &[0.0, 2.25])
                     .gives(&[2], &[0.0, 1.5])
-                    .derivative_refused(),
+                    .derivative_unchecked(),
+            )
+            .example(
+                Example::of(Sqrt)
+                    .given(f32([3]), &[0.5, 1.0, 9.0])
+                    .differentiable(),
             )
             .rejects(Sqrt, [i64([2])], "not i64")
     }

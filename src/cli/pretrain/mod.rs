@@ -2,37 +2,23 @@
 //! resolved.
 
 mod architecture;
-mod checkpoints;
-mod config_file;
 mod data;
-mod logging;
 mod masking;
 mod mix;
-mod optimization;
-mod ranks;
+mod start;
 
 use super::exit::{self, UsageError};
-use super::hardware::{HardwareArgs, RecomputeArgs};
 use super::model_file::MPNET_BASE;
 use super::spelling::normalize;
+use super::training::{RunArgs, config_file, flags_of, matches, train};
 use crate::data::batch_problem;
-use crate::launch::{Launch, Launcher, RESTART, STARTED_BY, children};
-use crate::output::OutputError;
-use crate::stop::StopSignal;
-use crate::train::config::{Operation, TrainConfig};
-use crate::train::execution::Execution;
-use crate::train::flags::{Effect, Flag, Flags};
-use crate::train::run::{CommandLine, run};
-use crate::train::trainer::Ended;
-use anyhow::{Context, Result, anyhow};
+use crate::launch::Launch;
+use crate::train::config::{Pretraining, TaskConfig, TrainConfig};
+use crate::train::flags::Flags;
+use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser};
-use mpnet_plan::Provider;
-use mpnet_runtime::collective::{Kind, mpi};
-use mpnet_runtime::device::nvidia_count;
-use ranks::Devices;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 /// What follows the list of flags.
 const EXAMPLES: &str = "\
@@ -63,49 +49,18 @@ pub struct PretrainArgs {
     #[command(flatten)]
     pub masking: masking::MaskingArgs,
     #[command(flatten)]
-    pub optimization: optimization::OptimizationArgs,
+    pub start: start::StartArgs,
     #[command(flatten)]
-    pub checkpoints: checkpoints::CheckpointArgs,
-    #[command(flatten)]
-    pub logging: logging::LoggingArgs,
-    #[command(flatten)]
-    pub hardware: HardwareArgs,
-    #[command(flatten)]
-    pub recompute: RecomputeArgs,
-    #[command(flatten)]
-    pub ranks: ranks::RankArgs,
-    /// Read flags from this TOML file, by their names; those of the command line win
-    #[arg(long, value_name = "FILE.toml", help_heading = "Run", add = Effect::Start)]
-    pub config: Option<PathBuf>,
-    /// Say what would run, from a short measurement, and leave nothing behind
-    #[arg(long, help_heading = "Run", add = Effect::Start)]
-    pub dry_run: bool,
+    pub run: RunArgs,
 }
 
 impl PretrainArgs {
-    /// Says of flags of annotated-mpnet's that something else would be expected of.
-    fn tell_of_no_effect(&self) {
-        let flags = [
-            (
-                self.checkpoints.trust_checkpoint,
-                "--trust-checkpoint has no effect: no checkpoint is executed, so none needs trust",
-            ),
-            (
-                self.logging.wandb_watch,
-                "--wandb-watch has no effect: of the gradients the norm is sent, with the rest",
-            ),
-        ];
-        for (_, text) in flags.into_iter().filter(|(used, _)| *used) {
-            tracing::warn!("{text}");
-        }
-    }
-
     /// The run that these flags ask for, whatever launchers say.
     ///
     /// # Errors
     /// Where they contradict each other or ask for what is not there.
-    pub fn resolve(self) -> Result<TrainConfig, UsageError> {
-        let launch = self.ranks.launch(|_| None).map_err(UsageError)?;
+    pub fn resolve(&self) -> Result<TrainConfig, UsageError> {
+        let launch = self.run.ranks.launch(|_| None).map_err(UsageError)?;
         self.resolve_for(launch)
     }
 
@@ -113,143 +68,70 @@ impl PretrainArgs {
     ///
     /// # Errors
     /// Where they contradict each other or ask for what is not there.
-    pub fn resolve_for(self, launch: Launch) -> Result<TrainConfig, UsageError> {
+    pub fn resolve_for(&self, launch: Launch) -> Result<TrainConfig, UsageError> {
         // What the rest of the program refuses it names by the configuration's fields.
         let named = |UsageError(said)| UsageError(flags().translate(&said));
         let config = self.config(launch).map_err(named)?;
-        let model = config.architecture.model(&MPNET_BASE);
+        let Some(task) = config.task.pretraining() else {
+            return Ok(config);
+        };
+        let model = task.architecture.model(&MPNET_BASE);
         model
             .validate()
             .map_err(|e| named(UsageError(e.to_string())))?;
-        let rows = (config.batch_size, config.batching.max_batch_tokens);
+        let rows = (config.batch_size, task.batching.max_batch_tokens);
         match batch_problem(rows.0, rows.1, config.max_tokens) {
             Some(problem) => Err(named(UsageError(problem))),
             None => Ok(config),
         }
     }
 
-    fn config(self, launch: Launch) -> Result<TrainConfig, UsageError> {
-        self.tell_of_no_effect();
+    fn config(&self, launch: Launch) -> Result<TrainConfig, UsageError> {
+        self.start.tell_of_no_effect();
         let (architecture, max_tokens) = self.architecture.resolve()?;
         let (text, batching) = self.data.resolve()?;
-        let schedule = self.optimization.schedule()?;
-        let checkpoint_interval = self.checkpoints.interval();
-        let operation = self.operation();
+        let RunArgs {
+            optimization,
+            checkpoints,
+            logging,
+            ..
+        } = &self.run;
+        let schedule = optimization.schedule()?;
+        let checkpoint_interval = checkpoints.interval();
         Ok(TrainConfig {
-            architecture,
-            tokenizer: self.data.tokenizer_name,
-            text,
-            batching,
+            task: TaskConfig::Pretraining(Pretraining {
+                architecture,
+                text,
+                batching,
+                masking: self.masking.resolve()?,
+            }),
+            tokenizer: self.data.tokenizer_name.clone(),
             max_tokens,
-            masking: self.masking.resolve()?,
-            batch_size: self.optimization.batch_size,
-            update_freq: (self.optimization)
+            batch_size: optimization.batch_size,
+            update_freq: optimization
                 .micro_batches(launch.world, self.data.max_batch_tokens.is_some())?,
             data_threads: self.data.num_workers,
             schedule,
-            optimizer: self.optimization.optimizer.optimizer(),
-            seed: self.optimization.seed.seed,
+            optimizer: optimization.optimizer.optimizer(),
+            seed: optimization.seed.seed,
             checkpoint_interval,
-            keep_checkpoints: usize::try_from(self.checkpoints.keep_checkpoints).ok(),
-            eval_interval: self
-                .logging
-                .eval_interval(checkpoint_interval, schedule.total_updates),
-            logging_steps: self.logging.logging_steps,
-            start_from: self.checkpoints.hf_model_path,
-            resume: self
-                .checkpoints
-                .resume
-                .then_some(self.checkpoints.resume_checkpoint)
-                .map(Option::unwrap_or_default),
-            checkpoint_dir: self.checkpoints.checkpoint_dir,
-            execution: Execution {
-                gradient_checkpointing: self.recompute.gradient_checkpointing,
-                shard_optimizer: self.ranks.shard_optimizer,
-                ..self.hardware.execution()
-            },
+            keep_checkpoints: checkpoints.keep(),
+            eval_interval: logging.eval_interval(checkpoint_interval, schedule.total_updates),
+            logging_steps: logging.logging_steps,
+            start_from: self.start.hf_model_path.clone(),
+            resume: self.run.resume(),
+            checkpoint_dir: checkpoints.checkpoint_dir.clone(),
+            execution: self.run.execution(),
             launch,
-            ort: self.hardware.ort.ort,
-            operation,
+            ort: self.run.hardware.ort.ort.clone(),
+            operation: self.run.operation(self.data.read.bad_rows.max_bad_rows),
         })
-    }
-
-    fn operation(&self) -> Operation {
-        let checkpoints = &self.checkpoints;
-        Operation {
-            save_optimizer_state: !checkpoints.no_save_optimizer_state,
-            accept_changes: checkpoints.accept_changes,
-            max_skipped_updates: self.optimization.max_skipped_updates,
-            max_bad_rows: self.data.read.max_bad_rows,
-            dry_run: self.dry_run,
-            save_patience: Duration::from_secs(checkpoints.save_retry),
-            collective_timeout: self.ranks.timeout(),
-            deterministic: self.ranks.deterministic,
-            log: self.logging.log(&checkpoints.checkpoint_dir),
-        }
-    }
-}
-
-impl PretrainArgs {
-    /// The ranks to start, where these flags ask for some and nothing has started this process as one of them.
-    ///
-    /// # Errors
-    /// Where there are no such devices, or there is no way to start ranks on them.
-    fn start_ranks(&self, launch: &Launch) -> Result<Option<children::Start>> {
-        let Some(devices) = self.ranks.devices else {
-            return Ok(None);
-        };
-        if std::env::var_os(STARTED_BY).is_some() {
-            return Ok(None);
-        }
-        if launch.by != Launcher::None {
-            return Err(UsageError(format!(
-                "--devices starts ranks of its own, and this is {launch}: leave it out under a launcher"
-            ))
-            .into());
-        }
-        let provider = self.hardware.execution().place().provider;
-        let count = match devices {
-            Devices::Count(count) => count,
-            Devices::All => match (provider, nvidia_count()) {
-                (Provider::Cuda, Some(count)) if count > 0 => count,
-                (provider, _) => {
-                    return Err(UsageError(format!(
-                        "--devices all counts NVIDIA GPUs, and this run is on {provider}: give a number"
-                    ))
-                    .into());
-                }
-            },
-        };
-        let mut start = children::Start {
-            count,
-            through: None,
-            program: std::env::current_exe().context("finding this program's own file")?,
-            arguments: std::env::args_os().skip(1).collect(),
-            checkpoints: self.checkpoints.checkpoint_dir.clone(),
-            restarts: self.ranks.restarts,
-        };
-        if Kind::choose(provider, count) == Kind::Mpi {
-            // Processes that something else started are no ranks of MPI.
-            let launcher = mpi::launcher().with_context(|| {
-                format!("--devices {count} on {provider} starts its ranks through MPI's mpiexec")
-            })?;
-            let count = count.to_string();
-            start.through = Some(vec![launcher.into(), "-n".into(), count.into()]);
-        }
-        Ok(Some(start))
     }
 }
 
 /// Every flag, and what it decides.
 pub fn flags() -> Flags {
-    let command = PretrainArgs::command();
-    let flag = |argument: &clap::Arg| {
-        Some(Flag {
-            name: argument.get_long()?.to_owned(),
-            effect: *argument.get::<Effect>()?,
-        })
-    };
-    Flags(command.get_arguments().filter_map(flag).collect())
+    flags_of(&PretrainArgs::command())
 }
 
 /// The flags in a `--config` file, as the command line has them.
@@ -266,36 +148,12 @@ pub fn read_config(path: &Path) -> Result<Vec<OsString>, UsageError> {
 /// Where anything fails.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
     let command = PretrainArgs::command();
-    let arguments = config_file::expand(normalize(arguments, &command), &command)?;
-    let matches = command.clone().get_matches_from(arguments);
+    let matches = matches(&command, normalize(arguments, &command))?;
     let args = PretrainArgs::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    exit::init_logging(args.logging.debug)?;
-    let launch = args
-        .ranks
-        .launch(|name| std::env::var(name).ok())
-        .map_err(UsageError)?;
-    if let Some(start) = args.start_ranks(&launch)? {
-        return children::run(&start, &StopSignal::listen()?);
-    }
-    let mut config = args.resolve_for(launch)?;
-    if std::env::var_os(RESTART).is_some() {
-        config.resume = Some(PathBuf::new());
-    }
-    let command_line = CommandLine {
-        flags: flags(),
-        in_effect: config_file::effective(&command, &matches),
-    };
-    let ended = run(&config, &command_line).map_err(|error| {
-        // An error of standard output is known by its type.
-        if error.is::<OutputError>() {
-            return error;
-        }
-        anyhow!("{}", command_line.flags.translate(&format!("{error:#}")))
-    })?;
-    Ok(match ended {
-        Ended::Finished => exit::DONE,
-        Ended::Signal(signal) => 128 + signal as u8,
-    })
+    exit::init_logging(args.run.logging.debug)?;
+    let resolve = |launch| Ok(args.resolve_for(launch)?);
+    let (code, _) = train(&command, &matches, &args.run, resolve)?;
+    Ok(code)
 }
 
 #[cfg(test)]
@@ -304,6 +162,7 @@ mod tests {
     use crate::data::Masking;
     use crate::train::changes::collect;
     use crate::train::config::Text;
+    use crate::train::flags::Effect;
     use mpnet_graphs::model::Objective;
 
     fn resolve(line: &str) -> Result<TrainConfig, String> {
@@ -314,12 +173,16 @@ mod tests {
         args.resolve().map_err(|e| e.to_string())
     }
 
+    fn pretraining(line: &str) -> Pretraining {
+        resolve(line).unwrap().task.pretraining().unwrap().clone()
+    }
+
     const FILES: &str = "--train-dir a --valid-file b --test-file c";
 
     #[test]
     fn defaults_are_those_of_annotated_mpnet() {
         let config = resolve(FILES).unwrap();
-        let a = &config.architecture;
+        let a = &config.task.pretraining().unwrap().architecture;
         assert_eq!(
             (
                 a.encoder_layers,
@@ -376,7 +239,8 @@ mod tests {
             (Some(200), 200)
         );
         assert_eq!(config.update_freq, 3);
-        assert!(config.architecture.normalize_before);
+        let task = config.task.pretraining().unwrap();
+        assert!(task.architecture.normalize_before);
         let config = resolve(&format!(
             "{FILES} --keep-checkpoints 0 --eval-interval-steps -1"
         ))
@@ -539,8 +403,8 @@ mod tests {
 
     #[test]
     fn the_masking_flags_of_the_original() {
-        assert_eq!(resolve(FILES).unwrap().masking, Masking::default());
-        let masking = |line: &str| resolve(&format!("{line} {FILES}")).unwrap().masking;
+        assert_eq!(pretraining(FILES).masking, Masking::default());
+        let masking = |line: &str| pretraining(&format!("{line} {FILES}")).masking;
         let all =
             masking("--pred-prob 0.3 --keep-prob 0 --rand-prob 0.2 --max-gram 3 --return-mlm");
         let expected = Masking {
@@ -559,7 +423,7 @@ mod tests {
 
     #[test]
     fn datasets_win_and_are_the_default() {
-        let name = |line: &str| match resolve(line).unwrap().text {
+        let name = |line: &str| match pretraining(line).text {
             Text::Dataset(dataset) => (dataset.name.name, dataset.name.config, dataset.split),
             other @ (Text::Files(_) | Text::Mix(_)) => panic!("{other:?}"),
         };
@@ -568,8 +432,8 @@ mod tests {
         assert_eq!(name("--dataset-name="), (fineweb, None, "train".into()));
         let line = format!("--dataset-name a/b:c --dataset-split test {FILES}");
         assert_eq!(name(&line), ("a/b".into(), Some("c".into()), "test".into()));
-        assert_eq!(resolve("").unwrap().batching.min_text_length, 64);
-        assert_eq!(resolve(FILES).unwrap().batching.min_text_length, 0);
+        assert_eq!(pretraining("").batching.min_text_length, 64);
+        assert_eq!(pretraining(FILES).batching.min_text_length, 0);
     }
 
     #[test]

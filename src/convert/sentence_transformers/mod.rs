@@ -93,6 +93,11 @@ impl SentenceModel {
         self
     }
 
+    /// Whether a linear layer stands behind the pooling.
+    pub fn has_dense(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Dense(_)))
+    }
+
     /// Its modules in words.
     pub fn describe(&self) -> String {
         let modes = self.pooling.iter().map(|mode| name(*mode));

@@ -48,6 +48,7 @@ pub struct Delimited {
     reader: Reader<Limited>,
     /// Where the reader began.
     base: u64,
+    fields: Fields,
     /// The columns of the fields that the file has.
     columns: Vec<usize>,
     /// Cells of the first line.
@@ -118,6 +119,7 @@ impl Delimited {
         let mut rows = Self {
             reader: reader(0)?,
             base: 0,
+            fields: fields.clone(),
             columns: Vec::new(),
             width: 0,
             record: ByteRecord::new(),
@@ -135,14 +137,15 @@ impl Delimited {
         let place = |field: &String| names.iter().position(|name| name == field);
         rows.columns = fields.names().iter().filter_map(place).collect();
         rows.width = names.len();
-        if rows.columns.is_empty() && !names.is_empty() {
+        if !fields.suffice(rows.columns.len()) && !names.is_empty() {
             return Err(DataError::Source {
                 name: path.display().to_string(),
                 problem: format!(
-                    "its first line names no column {} but: {}; name the one of the text with --text-field, \
+                    "its first line names no column {} but: {}; name the one of the text with {}, \
                      or put a line of names first",
                     fields.quoted(),
-                    shortened(&names)
+                    shortened(&names),
+                    fields.flag()
                 ),
             });
         }
@@ -240,7 +243,7 @@ impl Rows for Delimited {
                 };
                 return Err(self.bad(start, problem.into())?);
             }
-            if let Some(text) = Fields::join(parts) {
+            if let Some(text) = self.fields.join(parts) {
                 self.rows += 1;
                 return Ok(Some(text));
             }

@@ -9,7 +9,10 @@ pub const DEFAULT_FIELD: &str = "text";
 /// into an object, and into every object of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
-pub struct Fields(Vec<String>);
+pub struct Fields {
+    names: Vec<String>,
+    apart: bool,
+}
 
 /// One field stands alone, as in checkpoints from before there could be several.
 #[derive(Serialize, Deserialize)]
@@ -22,7 +25,7 @@ enum Written {
 impl From<Written> for Fields {
     fn from(written: Written) -> Self {
         match written {
-            Written::One(field) => Fields(vec![field]),
+            Written::One(field) => field.as_str().into(),
             Written::Several(fields) => fields.into(),
         }
     }
@@ -30,7 +33,7 @@ impl From<Written> for Fields {
 
 impl From<Fields> for Written {
     fn from(fields: Fields) -> Self {
-        match <[String; 1]>::try_from(fields.0) {
+        match <[String; 1]>::try_from(fields.names) {
             Ok([field]) => Written::One(field),
             Err(several) => Written::Several(several),
         }
@@ -39,17 +42,23 @@ impl From<Fields> for Written {
 
 impl From<&str> for Fields {
     fn from(field: &str) -> Self {
-        Fields(vec![field.to_owned()])
+        Fields {
+            names: vec![field.to_owned()],
+            apart: false,
+        }
     }
 }
 
 impl From<Vec<String>> for Fields {
-    /// The usual field where `fields` is empty.
-    fn from(fields: Vec<String>) -> Self {
-        if fields.is_empty() {
+    /// The usual field where there are no `names`.
+    fn from(names: Vec<String>) -> Self {
+        if names.is_empty() {
             return Fields::default();
         }
-        Fields(fields)
+        Fields {
+            names,
+            apart: false,
+        }
     }
 }
 
@@ -60,30 +69,79 @@ impl Default for Fields {
 }
 
 impl Fields {
+    /// Fields whose texts stay apart: each row's text is a JSON array with one of each, and a row that lacks one is
+    /// passed over.
+    pub fn apart(names: Vec<String>) -> Fields {
+        Fields { names, apart: true }
+    }
+
+    /// Whether texts stay apart.
+    pub fn are_apart(&self) -> bool {
+        self.apart
+    }
+
+    /// The flag that names them.
+    pub fn flag(&self) -> &'static str {
+        match self.apart {
+            true => "--columns",
+            false => "--text-field",
+        }
+    }
+
+    /// Whether a file with so many of them has texts.
+    pub fn suffice(&self, found: usize) -> bool {
+        match self.apart {
+            true => found == self.names.len(),
+            false => found > 0,
+        }
+    }
+
     /// Their names, in order.
     pub fn names(&self) -> &[String] {
-        &self.0
+        &self.names
     }
 
     /// What tells them apart from others.
     pub fn key(&self) -> String {
-        self.0.join("\0")
+        let separator = if self.apart { "\0\0" } else { "\0" };
+        self.names.join(separator)
     }
 
     /// `field "text"`, for messages.
     pub fn quoted(&self) -> String {
-        let quoted: Vec<String> = self.0.iter().map(|name| format!("\"{name}\"")).collect();
-        quoted.join(" or ")
+        let quoted: Vec<String> = (self.names.iter())
+            .map(|name| format!("\"{name}\""))
+            .collect();
+        quoted.join(if self.apart { " and " } else { " or " })
     }
 
-    /// The texts of one row, one for each field that has any, as its text; `None` where all are blank.
-    pub fn join(parts: Vec<String>) -> Option<String> {
-        let mut parts = parts.into_iter().filter(|part| !super::is_blank(part));
-        let mut text = parts.next()?;
-        for part in parts {
-            text.push('\n');
-            text.push_str(&part);
+    /// The texts of one row, one for each field that has any, as its text; `None` where all are blank or, of fields that
+    /// stay apart, any.
+    pub fn join(&self, parts: Vec<String>) -> Option<String> {
+        if self.apart {
+            let whole =
+                parts.len() == self.names.len() && !parts.iter().any(|p| super::is_blank(p));
+            return whole.then(|| serde_json::Value::from(parts).to_string());
         }
-        Some(text)
+        lines(parts)
     }
+
+    /// The texts of one field of a row as they go into [`join`](Self::join).
+    pub fn of_one(&self, texts: Vec<String>, into: &mut Vec<String>) {
+        match self.apart {
+            true => into.extend(lines(texts)),
+            false => into.extend(texts),
+        }
+    }
+}
+
+/// Texts that are not blank, joined by line feeds.
+fn lines(parts: Vec<String>) -> Option<String> {
+    let mut parts = parts.into_iter().filter(|part| !super::is_blank(part));
+    let mut text = parts.next()?;
+    for part in parts {
+        text.push('\n');
+        text.push_str(&part);
+    }
+    Some(text)
 }

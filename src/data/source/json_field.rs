@@ -160,10 +160,15 @@ impl<'de> Visitor<'de> for Row<'_> {
         }
         let (mut texts, mut any) = (Vec::new(), false);
         for (name, found) in names.iter().zip(found) {
-            let Some(found) = found else { continue };
+            let Some(found) = found else {
+                if self.0.are_apart() {
+                    return Ok(Field::Missing(others));
+                }
+                continue;
+            };
             any = true;
             match found {
-                Inside::Texts(more) => texts.extend(more),
+                Inside::Texts(more) => self.0.of_one(more, &mut texts),
                 Inside::Other(kind) => return Ok(Field::Other(name.clone(), kind)),
             }
         }

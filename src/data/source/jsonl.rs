@@ -79,7 +79,9 @@ impl Texts {
             Ok((Field::Texts(texts), replaced)) => {
                 self.seen = true;
                 self.passed.replaced += replaced;
-                return Ok(Fields::join(texts));
+                let text = self.fields.join(texts);
+                self.passed.missing += u64::from(text.is_none() && self.fields.are_apart());
+                return Ok(text);
             }
             Ok((Field::Nothing, _)) => {
                 self.seen = true;
@@ -96,7 +98,8 @@ impl Texts {
                 return Ok(None);
             }
             Ok((Field::Other(field, kind), _)) => format!(
-                "its field \"{field}\" is {kind}, not a text; name the one of the text with --text-field"
+                "its field \"{field}\" is {kind}, not a text; name the one of the text with {}",
+                self.fields.flag()
             ),
             Err(e) => format!("it is not a JSON object: {e}"),
         };
@@ -112,12 +115,13 @@ impl Texts {
         DataError::Source {
             name: bytes.path().display().to_string(),
             problem: format!(
-                "no row of it has a field {} but: {}; name the one of the text with --text-field",
+                "no row of it has a field {} but: {}; name the one of the text with {}",
                 self.fields.quoted(),
                 match found.is_empty() {
                     true => "none at all".into(),
                     false => found.join(", "),
-                }
+                },
+                self.fields.flag()
             ),
         }
     }

@@ -101,6 +101,7 @@ impl ChunkReader for Chunks {
 /// The rows of a parquet file.
 pub struct Parquet {
     name: String,
+    fields: Fields,
     reader: SerializedFileReader<Chunks>,
     /// The same bytes once more, for pages that are decompressed here.
     chunks: Arc<Chunks>,
@@ -201,19 +202,21 @@ impl Parquet {
             .iter()
             .filter_map(|field| Some((field, leaf_of(leaves, field)?)))
             .collect();
-        if found.is_empty() {
+        if !fields.suffice(found.len()) {
             let names: Vec<String> = leaves.iter().map(plain_path).collect();
             return Err(DataError::Source {
                 problem: format!(
-                    "it has no column {} but {}; name the one of the text with --text-field",
+                    "it has no column {} but {}; name the one of the text with {}",
                     fields.quoted(),
-                    names.join(", ")
+                    names.join(", "),
+                    fields.flag()
                 ),
                 name,
             });
         }
         let mut rows = Self {
             name,
+            fields: fields.clone(),
             reader,
             chunks: Arc::new(again),
             window,
@@ -236,9 +239,9 @@ impl Parquet {
                 return Err(DataError::Source {
                     name: rows.name,
                     problem: format!(
-                        "its column \"{field}\" is {}, not a text; name the one of the text with \
-                         --text-field",
-                        descriptor.physical_type()
+                        "its column \"{field}\" is {}, not a text; name the one of the text with {}",
+                        descriptor.physical_type(),
+                        fields.flag()
                     ),
                 });
             }
@@ -407,12 +410,14 @@ impl Parquet {
             }
             let column = &mut self.columns[place];
             let count = column.counts.pop_front().unwrap_or(0);
+            let mut of_column = Vec::new();
             for value in column.values.by_ref().take(count) {
                 match value.as_utf8() {
-                    Ok(text) => texts.push(text.to_owned()),
+                    Ok(text) => of_column.push(text.to_owned()),
                     Err(_) => damaged = true,
                 }
             }
+            self.fields.of_one(of_column, &mut texts);
         }
         self.row += 1;
         if damaged {
@@ -474,11 +479,13 @@ impl Rows for Parquet {
             let Some(texts) = self.next_row()? else {
                 return Ok(None);
             };
-            if texts.is_empty() {
+            let none = texts.is_empty();
+            let text = self.fields.join(texts);
+            if none || (text.is_none() && self.fields.are_apart()) {
                 self.passed.missing += 1;
             }
-            if let Some(text) = Fields::join(texts) {
-                return Ok(Some(text));
+            if text.is_some() {
+                return Ok(text);
             }
         }
     }

@@ -17,7 +17,16 @@ pub const TEXT: FormatEntry = FormatEntry {
         true => Format::JsonLines,
         false => Format::Text,
     },
-    open: |file| Ok(Box::new(Lines::open(file.path, file.compression, file.at)?)),
+    open: |file| match file.fields.are_apart() {
+        true => Err(DataError::Source {
+            name: file.path.display().to_string(),
+            problem: format!(
+                "it is plain text, which has no columns {}: make JSON lines, CSV or parquet of it",
+                file.fields.quoted()
+            ),
+        }),
+        false => Ok(Box::new(Lines::open(file.path, file.compression, file.at)?)),
+    },
 };
 
 /// The characters at which Python's `str.splitlines` ends a line, so that rows equal annotated-mpnet's.

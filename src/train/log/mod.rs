@@ -58,7 +58,7 @@ impl TensorBoard {
 /// Running figures of annotated-mpnet's scalars, since the run began or was resumed.
 #[derive(Default)]
 struct Meters {
-    predicted: f64,
+    items: f64,
     loss: f64,
     accuracy: f64,
     tokens: f64,
@@ -70,7 +70,7 @@ pub struct UpdateScalars {
     pub step: u64,
     pub loss: f64,
     pub accuracy: f64,
-    pub predicted: usize,
+    pub items: usize,
     pub lr: f64,
     pub gnorm: f64,
     pub tokens: usize,
@@ -183,16 +183,16 @@ impl Log {
         self.bar.set_position(update.step);
         self.bar.set_message(format!("loss {:.3}", update.loss));
         let meters = &mut self.meters;
-        let predicted = update.predicted as f64;
-        meters.predicted += predicted;
-        meters.loss += predicted * update.loss;
-        meters.accuracy += predicted * update.accuracy;
+        let items = update.items as f64;
+        meters.items += items;
+        meters.loss += items * update.loss;
+        meters.accuracy += items * update.accuracy;
         meters.tokens += update.tokens as f64;
         meters.updates += 1.0;
         let scalars = [
-            ("acc", meters.accuracy / meters.predicted.max(1.0)),
+            ("acc", meters.accuracy / meters.items.max(1.0)),
             ("loss", update.loss),
-            ("sbal", meters.loss / meters.predicted.max(1.0)),
+            ("sbal", meters.loss / meters.items.max(1.0)),
             ("lr", update.lr),
             ("gnorm", update.gnorm),
             ("ttp", meters.tokens),

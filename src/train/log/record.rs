@@ -8,6 +8,54 @@ use serde::{Deserialize, Serialize};
 /// Short rows of a micro-batch that leave less of the predictions than this are said.
 const MUCH: f64 = 0.8;
 
+/// What a loss is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossUnit {
+    /// Bits per predicted token; older runs did not say.
+    #[default]
+    BitsPerToken,
+    /// Nats per row, as sentence-transformers tells it.
+    NatsPerRow,
+}
+
+impl LossUnit {
+    /// A loss of so many nats per item in this unit.
+    pub fn of_nats(self, nats: f64) -> f64 {
+        match self {
+            LossUnit::BitsPerToken => nats / std::f64::consts::LN_2,
+            LossUnit::NatsPerRow => nats,
+        }
+    }
+
+    /// As a line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LossUnit::BitsPerToken => "bits per token",
+            LossUnit::NatsPerRow => "nats per row",
+        }
+    }
+
+    /// What loss and accuracy are of, as titles of charts have it.
+    pub fn titles(self) -> [&'static str; 2] {
+        match self {
+            LossUnit::BitsPerToken => [
+                "Loss, bits per predicted token",
+                "Accuracy, share of predicted tokens",
+            ],
+            LossUnit::NatsPerRow => [
+                "Loss, nats per row",
+                "Accuracy, share of rows whose positive comes first",
+            ],
+        }
+    }
+
+    /// Whether files need not say it.
+    fn is_usual(&self) -> bool {
+        *self == LossUnit::default()
+    }
+}
+
 /// One thing that happened, as it stands in `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -39,6 +87,9 @@ pub struct Start {
     /// What of the text was found, taken and left out, for each part; older runs did not say.
     #[serde(default)]
     pub text: Vec<TextSummary>,
+    /// What losses are in.
+    #[serde(default, skip_serializing_if = "LossUnit::is_usual")]
+    pub unit: LossUnit,
     /// The run's settings.
     pub config: serde_json::Value,
 }
@@ -48,9 +99,9 @@ pub struct Start {
 pub struct Train {
     pub step: u64,
     pub time: f64,
-    /// Bits per predicted token.
+    /// In the unit of the start.
     pub loss: f64,
-    /// Share of the predicted tokens that were right.
+    /// Share of the items that were right.
     pub acc: f64,
     /// Of the last update, as the next two.
     pub lr: f64,
@@ -144,6 +195,8 @@ pub struct Valid {
     pub acc: f64,
     /// Lowest loss so far.
     pub best_loss: Option<f64>,
+    #[serde(default, skip_serializing_if = "LossUnit::is_usual")]
+    pub unit: LossUnit,
 }
 
 /// The test text.
@@ -153,6 +206,8 @@ pub struct Test {
     pub time: f64,
     pub loss: f64,
     pub acc: f64,
+    #[serde(default, skip_serializing_if = "LossUnit::is_usual")]
+    pub unit: LossUnit,
 }
 
 /// Something to know: a skipped update, a spike, a full disk, a stalled source, a stop.
@@ -200,16 +255,19 @@ impl Record {
             Record::Valid(r) => {
                 let best = r.best_loss == Some(r.loss);
                 Some(format!(
-                    "validation after update {} | loss {:.4} bits per token | acc {:.4}{}",
+                    "validation after update {} | loss {:.4} {} | acc {:.4}{}",
                     r.step,
                     r.loss,
+                    r.unit.name(),
                     r.acc,
                     if best { " | best so far" } else { "" }
                 ))
             }
             Record::Test(r) => Some(format!(
-                "test, best checkpoint | loss {:.4} bits per token | acc {:.4}",
-                r.loss, r.acc
+                "test, best checkpoint | loss {:.4} {} | acc {:.4}",
+                r.loss,
+                r.unit.name(),
+                r.acc
             )),
             Record::Event(r) => Some(r.text.clone()),
         }

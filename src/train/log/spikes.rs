@@ -6,7 +6,7 @@ const MEMORY: f64 = 20.0;
 const ENOUGH: u64 = 50;
 /// Standard deviations above the mean that make a spike.
 const DEVIATIONS: f64 = 6.0;
-/// And bits at least.
+/// And bits or nats at least.
 const LEAST: f64 = 0.5;
 
 /// A running mean and variance of the loss.
@@ -18,7 +18,7 @@ pub struct Spikes {
 }
 
 impl Spikes {
-    /// Takes note of an update's loss in bits; the mean before it where it is a spike.
+    /// Takes note of an update's loss; the mean before it where it is a spike.
     pub fn spike(&mut self, loss: f64) -> Option<f64> {
         let (mean, above) = (self.mean, loss - self.mean);
         let limit = (DEVIATIONS * self.variance.sqrt()).max(LEAST);

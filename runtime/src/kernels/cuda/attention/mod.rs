@@ -160,13 +160,16 @@ impl Attention {
                 let mut shape = sizes.query_shape();
                 shape[2] *= 3;
                 let packed = call.output(0, &shape)?;
-                self.start(
-                    call,
-                    tiling,
-                    "clear_behind_keys",
-                    grid([sizes.predicted, sizes.batch], THREADS),
-                    &mut arguments![packed, operands.device],
-                )?;
+                // A single stream has nothing behind the keys, and a grid of nothing is no launch.
+                if sizes.predicted > 0 {
+                    self.start(
+                        call,
+                        tiling,
+                        "clear_behind_keys",
+                        grid([sizes.predicted, sizes.batch], THREADS),
+                        &mut arguments![packed, operands.device],
+                    )?;
+                }
                 (
                     tiling.thirds_of(packed),
                     call.output(1, &sizes.bias_shape())?,

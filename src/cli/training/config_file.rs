@@ -143,8 +143,14 @@ fn flag(key: &str, value: &Value, command: &Command) -> Result<Option<OsString>,
 
 /// Every setting in effect, as a file that `--config` takes.
 pub fn effective(command: &Command, matches: &ArgMatches) -> String {
-    let mut text = String::from(
-        "# Every flag in effect. 'pretrain-mpnet --config' with this file makes the same run.\n",
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+    let positional = command.get_positionals().flat_map(|argument| {
+        let names = argument.get_value_names().unwrap_or_default();
+        names.iter().map(|name| format!(" {name}"))
+    });
+    let positional: String = positional.collect();
+    let mut text = format!(
+        "# Every flag in effect. '{name}{positional} --config' with this file makes the same run.\n"
     );
     let mut heading = None;
     for argument in command.get_arguments() {
@@ -240,8 +246,8 @@ mod tests {
         let line = ["x", "--config", path.to_str().unwrap(), "--batch-size", "8"];
         let line = expand(line.map(OsString::from).to_vec(), &PretrainArgs::command()).unwrap();
         let args = PretrainArgs::try_parse_from(line).unwrap();
-        assert_eq!(args.optimization.lr, 1e-3);
-        assert_eq!(args.optimization.batch_size, 8);
+        assert_eq!(args.run.optimization.lr, 1e-3);
+        assert_eq!(args.run.optimization.batch_size, 8);
         assert!(args.architecture.normalize_before);
     }
 

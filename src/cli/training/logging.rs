@@ -43,9 +43,6 @@ pub struct LoggingArgs {
     /// Id of the run there [default: from --checkpoint-dir]
     #[arg(long, value_name = "ID", add = Effect::Surroundings(&[]))]
     pub wandb_id: Option<String>,
-    /// Accepted for annotated-mpnet's sake: gradients are not sent
-    #[arg(long, hide = true, add = Effect::Start)]
-    pub wandb_watch: bool,
 }
 
 impl LoggingArgs {

@@ -53,9 +53,6 @@ pub struct OptimizationArgs {
     /// Stop after this many updates in a row whose loss or gradient is not finite
     #[arg(long, value_name = "N", default_value_t = 20, add = Effect::Surroundings(&[]))]
     pub max_skipped_updates: u64,
-    /// Accepted for annotated-mpnet's sake: the graph is always compiled
-    #[arg(long, hide = true, add = Effect::Start)]
-    pub compile: bool,
 }
 
 impl OptimizationArgs {

@@ -4,7 +4,7 @@ use crate::train::flags::Effect;
 use clap::Args;
 use std::path::PathBuf;
 
-/// Checkpoints and starting points.
+/// Checkpoints.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Checkpoints")]
 pub struct CheckpointArgs {
@@ -21,9 +21,6 @@ pub struct CheckpointArgs {
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true,
         add = Effect::Surroundings(&["keep_checkpoints"]))]
     pub keep_checkpoints: i64,
-    /// Save the optimizer's state with every checkpoint: the default
-    #[arg(long, overrides_with = "no_save_optimizer_state", add = Effect::Surroundings(&[]))]
-    pub save_optimizer_state: bool,
     /// Make checkpoints of a third of the size, from which a resumed run starts its moments at zero
     #[arg(long, add = Effect::Surroundings(&[]))]
     pub no_save_optimizer_state: bool,
@@ -40,20 +37,14 @@ pub struct CheckpointArgs {
     /// tokenizer than its own
     #[arg(long = "override", requires = "start", add = Effect::Start)]
     pub accept_changes: bool,
-    /// Accepted for annotated-mpnet's sake: PyTorch files are read without executing anything in them
-    #[arg(long, hide = true, add = Effect::Start)]
-    pub trust_checkpoint: bool,
-    /// Start from the weights of this model: a HuggingFace folder or name on the Hub, or any other that
-    /// mpnet import reads
-    ///
-    /// Its sizes win over the flags'; its positions are lengthened or cut to --max-positions. The name of
-    /// the flag is annotated-mpnet's.
-    #[arg(long, value_name = "MODEL", group = "start",
-        add = Effect::Surroundings(&["start_from"]))]
-    pub hf_model_path: Option<PathBuf>,
 }
 
 impl CheckpointArgs {
+    /// Checkpoints to keep; all where absent.
+    pub fn keep(&self) -> Option<usize> {
+        usize::try_from(self.keep_checkpoints).ok()
+    }
+
     /// Updates between two checkpoints; none but the best and the last where absent.
     pub fn interval(&self) -> Option<u64> {
         u64::try_from(self.checkpoint_interval)

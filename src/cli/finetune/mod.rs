@@ -1,0 +1,254 @@
+//! `mpnet finetune`: a model trained on, for a task of its own.
+
+mod rows;
+
+use super::dataset::DatasetArgs;
+use super::exit::{self, UsageError};
+use super::spelling::normalize;
+use super::training::{RunArgs, matches, train};
+use super::values::{below_one, count, positive};
+use crate::checkpoint;
+use crate::convert::hf_config::unrepresentable;
+use crate::convert::options::WeightType;
+use crate::convert::sentence_transformers::SentenceModel;
+use crate::convert::source::SourceOptions;
+use crate::convert::{ConvertError, HfOptions, OutputHead, Source, check_target, write_hf_folder};
+use crate::data::batch_problem;
+use crate::launch::Launch;
+use crate::output::{complain, say};
+use crate::train::config::{TaskConfig, TrainConfig};
+use crate::train::embeddings::{Embeddings, PoolingChoice, TaskName};
+use crate::train::flags::Effect;
+use anyhow::{Context, Result};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What follows the list of flags.
+const EXAMPLES: &str = "\
+Examples:
+  Train sentence embeddings on the columns anchor and positive of a file:
+    mpnet finetune checkpoints --task embeddings --train-pairs pairs.jsonl --output my-model
+  On questions and answers, with a set kept aside:
+    mpnet finetune sentence-transformers/all-mpnet-base-v2 --task embeddings --columns question,answer \
+--train-pairs train.parquet --valid-pairs valid.parquet --output my-model";
+
+/// Train a model for a task: sentence embeddings, for sentence-transformers
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct FinetuneArgs {
+    /// A checkpoint, a run's folder (its best checkpoint is taken), a HuggingFace or sentence-transformers folder or
+    /// name on the Hub, or a PyTorch file of annotated-mpnet or fairseq
+    #[arg(add = Effect::Surroundings(&["start_from"]))]
+    pub model: PathBuf,
+    /// Train it for this
+    #[arg(long, value_enum, value_name = "TASK", add = Effect::Updates(&["task"]))]
+    pub task: TaskName,
+    /// Write the model that comes out to this folder, for sentence-transformers
+    #[arg(long, short, value_name = "FOLDER", add = Effect::Surroundings(&[]))]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub rows: rows::RowArgs,
+    #[command(flatten)]
+    pub embeddings: EmbeddingArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How embeddings are made and compared.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Embeddings")]
+pub struct EmbeddingArgs {
+    /// Multiply cosines by this: the inverse of the temperature
+    #[arg(long, value_name = "NUMBER", default_value_t = 20.0, value_parser = positive,
+        add = Effect::Updates(&["scale"]))]
+    pub scale: f64,
+    /// Let positives find their anchors, too: the loss is the mean of both directions
+    #[arg(long, add = Effect::Updates(&["symmetric"]))]
+    pub symmetric: bool,
+    /// Make an embedding of hidden states like this [default: as the model says, else the mean]
+    #[arg(long, value_enum, value_name = "POOLING", add = Effect::Updates(&["pooling"]))]
+    pub pooling: Option<PoolingChoice>,
+    /// Let the model that comes out scale embeddings to length 1, also where the one before did not
+    #[arg(long, add = Effect::Surroundings(&["normalize"]))]
+    pub normalize: bool,
+    /// Dropout after the embeddings and each sublayer [default: the model's]
+    #[arg(long, value_name = "SHARE", value_parser = below_one, add = Effect::Updates(&["dropout"]))]
+    pub dropout: Option<f32>,
+    /// Dropout of the attention probabilities [default: the model's]
+    #[arg(long, value_name = "SHARE", value_parser = below_one,
+        add = Effect::Updates(&["attention_dropout"]))]
+    pub attention_dropout: Option<f32>,
+    /// Dropout after the feed-forward activation [default: the model's]
+    #[arg(long, value_name = "SHARE", value_parser = below_one,
+        add = Effect::Updates(&["activation_dropout"]))]
+    pub activation_dropout: Option<f32>,
+}
+
+/// The command by itself, whose flags `--config` may hold.
+#[derive(Debug, Parser)]
+#[command(
+    name = "finetune",
+    bin_name = "mpnet finetune",
+    version,
+    args_override_self = true
+)]
+struct Alone {
+    #[command(flatten)]
+    args: FinetuneArgs,
+}
+
+/// `command` with what is usual where a trained model goes on: the flags are those of pretraining, their defaults not.
+pub fn with_defaults(command: Command) -> Command {
+    [
+        ("total_updates", "1000"),
+        ("batch_size", "32"),
+        ("update_freq", "1"),
+        ("lr", "2e-5"),
+        ("beta2", "0.999"),
+        ("adam_eps", "1e-8"),
+    ]
+    .into_iter()
+    .fold(command, |command, (name, value)| {
+        command.mut_arg(name, |argument| argument.default_value(value))
+    })
+}
+
+impl FinetuneArgs {
+    /// The run that these flags ask for, of which this process is the rank that `launch` says, from the model `source`.
+    ///
+    /// # Errors
+    /// Where they contradict each other or ask for what is not there.
+    fn resolve(&self, launch: Launch, source: &Source) -> Result<TrainConfig, UsageError> {
+        let RunArgs {
+            optimization,
+            checkpoints,
+            logging,
+            ..
+        } = &self.run;
+        let positions = source.model.max_positions;
+        let own = source.sentence_model().ok();
+        let own = own.map_or(positions, |sentence| sentence.max_seq_length);
+        let max_tokens = self.rows.max_tokens.unwrap_or(own.min(positions));
+        if max_tokens > positions {
+            return Err(UsageError(format!(
+                "--max-tokens {max_tokens}: the model has {positions} positions"
+            )));
+        }
+        if optimization.batch_size < 2 {
+            return Err(UsageError(
+                "--batch-size 1 leaves an anchor no other row's texts to be told from: take 2 or more".into(),
+            ));
+        }
+        let rows = optimization
+            .batch_size
+            .saturating_mul(self.rows.columns.len().max(2));
+        if let Some(problem) = batch_problem(rows, None, max_tokens) {
+            return Err(UsageError(problem));
+        }
+        let schedule = optimization.schedule()?;
+        let checkpoint_interval = checkpoints.interval();
+        let embeddings = &self.embeddings;
+        Ok(TrainConfig {
+            task: TaskConfig::Embeddings(Embeddings {
+                task: self.task,
+                text: self.rows.text()?,
+                columns: self.rows.columns()?,
+                scale: embeddings.scale as f32,
+                symmetric: embeddings.symmetric,
+                pooling: embeddings.pooling,
+                normalize: embeddings.normalize,
+                group_by_length: !self.rows.no_group_by_length,
+                dropout: embeddings.dropout,
+                attention_dropout: embeddings.attention_dropout,
+                activation_dropout: embeddings.activation_dropout,
+            }),
+            tokenizer: self.rows.tokenizer.clone(),
+            max_tokens,
+            batch_size: optimization.batch_size,
+            update_freq: optimization.micro_batches(launch.world, false)?,
+            data_threads: 0,
+            schedule,
+            optimizer: optimization.optimizer.optimizer(),
+            seed: optimization.seed.seed,
+            checkpoint_interval,
+            keep_checkpoints: checkpoints.keep(),
+            eval_interval: logging.eval_interval(checkpoint_interval, schedule.total_updates),
+            logging_steps: logging.logging_steps,
+            start_from: Some(self.model.clone()),
+            resume: self.run.resume(),
+            checkpoint_dir: checkpoints.checkpoint_dir.clone(),
+            execution: self.run.execution(),
+            launch,
+            ort: self.run.hardware.ort.ort.clone(),
+            operation: self.run.operation(self.rows.bad_rows.max_bad_rows),
+        })
+    }
+}
+
+/// Parses `arguments`, which follow the name of the verb, and trains. Returns the exit code.
+///
+/// # Errors
+/// Where anything fails.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
+    let command = with_defaults(Alone::command());
+    let matches = matches(&command, normalize(arguments, &command))?;
+    let Alone { args } = Alone::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    exit::init_logging(args.run.logging.debug)?;
+    let reading = SourceOptions {
+        tokenizer: args.rows.tokenizer.as_ref().map(PathBuf::from),
+        only_own_tokenizer: !args.run.checkpoints.accept_changes,
+        no_optimizer: true,
+    };
+    let mut sentence = None;
+    let resolve = |launch: Launch| -> Result<TrainConfig> {
+        let source = Source::open(&args.model, &reading)
+            .with_context(|| format!("opening the model {}", args.model.display()))?;
+        let config = args.resolve(launch, &source)?;
+        sentence = Some(comes_out(&args, &config, &source)?);
+        Ok(config)
+    };
+    let (code, finished) = train(&command, &matches, &args.run, resolve)?;
+    if let (Some(config), Some(sentence)) = (finished, sentence)
+        && config.launch.writes()
+        && !config.operation.dry_run
+    {
+        write(&args.output, &config.checkpoint_dir, sentence)?;
+    }
+    Ok(code)
+}
+
+/// What stands on the encoder of the model that comes out. What would keep it from being written is found now.
+fn comes_out(args: &FinetuneArgs, config: &TrainConfig, source: &Source) -> Result<SentenceModel> {
+    let TaskConfig::Embeddings(task) = &config.task else {
+        anyhow::bail!("it trains no embeddings");
+    };
+    let reasons = unrepresentable(&source.model);
+    if !reasons.is_empty() {
+        return Err(ConvertError::Unrepresentable { reasons })
+            .context("the model could not be written for sentence-transformers");
+    }
+    check_target(&args.output)?;
+    let sentence = task.sentence(source.sentence_model()?, config.max_tokens);
+    sentence.with_context(|| format!("the model {}", args.model.display()))
+}
+
+/// Writes the best checkpoint in `checkpoints` as the folder `output`.
+fn write(output: &Path, checkpoints: &Path, sentence: SentenceModel) -> Result<()> {
+    let best = checkpoint::resolve(checkpoints, checkpoint::Pointer::Best)?;
+    let source = Source::open(&best, &SourceOptions::default())?;
+    let options = HfOptions {
+        head: OutputHead::Sentence(sentence),
+        dtype: WeightType::default(),
+        max_shard_size: 5_000_000_000,
+        trim_vocab: false,
+        tokenizer: true,
+        force: false,
+    };
+    write_hf_folder(output, &source, &options)?;
+    for note in source.notes_of(&options.head, false) {
+        complain(&format!("note: {note}"));
+    }
+    say!("{} → {}", best.display(), output.display())?;
+    Ok(())
+}

@@ -1,0 +1,497 @@
+//! Rows of several texts, such as an anchor, its positive and negatives: tokenized, in memory, and in batches.
+//!
+//! There are far fewer of them than of text to pretrain on, and every epoch needs all in a new order: they take 4 bytes
+//! a token. A batch depends on seed and position alone.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{DataError, Result};
+use super::rng::{Purpose, keyed, shuffle};
+use super::source::{Passed, Sources, TextSummary};
+use super::tokenizer::Tokenizer;
+use crate::launch::Share;
+
+/// Rows read and tokenized a moment at a time.
+const READ_AT_ONCE: usize = 1024;
+/// Batches that are cut from rows sorted by length together: lengths of one then differ little.
+const BATCHES_AT_ONCE: usize = 32;
+
+/// What is done to a text before and after it is tokenized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextCut {
+    /// Tokens that are left of it at most, special ones included.
+    pub max_tokens: usize,
+    /// Whether it is written in lower case first.
+    pub lower_case: bool,
+}
+
+/// Tokenized rows of as many texts each.
+#[derive(Debug)]
+pub struct RowSet {
+    name: String,
+    fingerprint: String,
+    columns: usize,
+    /// Row by row.
+    texts: Vec<Box<[u32]>>,
+    pad: u32,
+    passed: Passed,
+    summary: TextSummary,
+}
+
+/// Several rows as an engine takes them: column by column, all anchors first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowBatch {
+    pub rows: usize,
+    /// Texts of a row.
+    pub columns: usize,
+    /// Tokens of the longest text.
+    pub length: usize,
+    /// `[columns · rows, length]`
+    pub input_ids: Vec<i64>,
+    /// The same shape, 1 where the id is no padding.
+    pub attention_mask: Vec<i64>,
+    /// Which texts behind the anchors count for which anchor, `[rows, (columns − 1) · rows]`.
+    pub candidates: Vec<i64>,
+    /// Tokens that are no padding.
+    pub tokens: usize,
+}
+
+impl RowSet {
+    /// Reads and tokenizes all rows of `sources`, whose fields stay apart.
+    ///
+    /// # Errors
+    /// Where a row cannot be read, or there are fewer than two, of which none would be another's negative.
+    pub fn open(sources: &Sources, tokenizer: &Tokenizer, cut: &TextCut) -> Result<RowSet> {
+        let mut rows = sources.texts();
+        let (mut texts, mut columns, mut count) = (Vec::new(), 0, 0);
+        loop {
+            let some: Vec<String> = rows.by_ref().take(READ_AT_ONCE).collect::<Result<_>>()?;
+            if some.is_empty() {
+                break;
+            }
+            let mut apart = Vec::new();
+            for row in &some {
+                let row: Vec<String> =
+                    serde_json::from_str(row).map_err(|e| DataError::Source {
+                        name: sources.name().to_owned(),
+                        problem: format!("a row of it is not one of columns: {e}"),
+                    })?;
+                columns = row.len();
+                match cut.lower_case {
+                    true => apart.extend(row.iter().map(|text| text.to_lowercase())),
+                    false => apart.extend(row),
+                }
+            }
+            count += some.len();
+            let tokenized = tokenizer.encode_batch(&apart, cut.max_tokens)?;
+            texts.extend(tokenized.into_iter().map(Vec::into_boxed_slice));
+        }
+        if count < 2 {
+            return Err(DataError::Source {
+                name: sources.name().to_owned(),
+                problem: format!(
+                    "it has {count} rows with a text in each column, and a row needs others to be told from: give 2 or more"
+                ),
+            });
+        }
+        Ok(RowSet {
+            name: sources.name().to_owned(),
+            fingerprint: format!("{}/{count}", sources.fingerprint()),
+            columns,
+            texts,
+            pad: tokenizer.pad_id(),
+            passed: rows.passed(),
+            summary: sources.summary(None),
+        })
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.texts.len() / self.columns
+    }
+
+    /// Texts of a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// What was passed over when they were read.
+    pub fn passed(&self) -> Passed {
+        self.passed
+    }
+
+    /// What was found and taken.
+    pub fn summary(&self) -> &TextSummary {
+        &self.summary
+    }
+
+    fn row(&self, row: usize) -> &[Box<[u32]>] {
+        &self.texts[row * self.columns..(row + 1) * self.columns]
+    }
+
+    /// Tokens of the longest text of a row.
+    fn longest(&self, row: usize) -> usize {
+        let lengths = self.row(row).iter().map(|text| text.len());
+        lengths.max().unwrap_or(0)
+    }
+
+    /// How many batches of `batch_size` rows they are, the last with what is left.
+    pub fn batch_count(&self, batch_size: usize) -> usize {
+        self.rows().div_ceil(batch_size)
+    }
+
+    /// The batches of `share` in the order of the rows, each with its number.
+    pub fn batches(
+        &self,
+        batch_size: usize,
+        share: Share,
+    ) -> impl Iterator<Item = (usize, RowBatch)> + '_ {
+        let numbers = (0..self.batch_count(batch_size)).filter(move |index| share.has(*index));
+        numbers.map(move |index| {
+            let first = index * batch_size;
+            let rows: Vec<usize> = (first..(first + batch_size).min(self.rows())).collect();
+            (index, self.batch(&rows))
+        })
+    }
+
+    /// These rows as a batch.
+    pub fn batch(&self, rows: &[usize]) -> RowBatch {
+        let text = |place: usize| -> &[u32] {
+            let (column, row) = (place / rows.len(), rows[place % rows.len()]);
+            &self.row(row)[column]
+        };
+        let places = self.columns * rows.len();
+        let length = (0..places).map(|at| text(at).len()).max().unwrap_or(0);
+        let mut input_ids = vec![i64::from(self.pad); places * length];
+        let mut attention_mask = vec![0; places * length];
+        let mut tokens = 0;
+        for place in 0..places {
+            let start = place * length;
+            for (at, &id) in text(place).iter().enumerate() {
+                input_ids[start + at] = id.into();
+                attention_mask[start + at] = 1;
+            }
+            tokens += text(place).len();
+        }
+        RowBatch {
+            rows: rows.len(),
+            columns: self.columns,
+            length,
+            input_ids,
+            attention_mask,
+            candidates: candidates(rows.len(), places, text),
+            tokens,
+        }
+    }
+}
+
+/// Which of the texts behind the `rows` anchors count for which anchor. One that is a positive of the same text in any
+/// row, or the anchor itself, is no negative of it.
+fn candidates<'t>(rows: usize, places: usize, text: impl Fn(usize) -> &'t [u32]) -> Vec<i64> {
+    // Equal texts get equal numbers.
+    let mut numbers = HashMap::new();
+    let number: Vec<usize> = (0..places)
+        .map(|place| {
+            let next = numbers.len();
+            *numbers.entry(text(place)).or_insert(next)
+        })
+        .collect();
+    let related: HashSet<(usize, usize)> = (0..rows)
+        .flat_map(|row| [number[row], number[rows + row]].map(|other| (number[row], other)))
+        .collect();
+    let mut counts = Vec::with_capacity(rows * (places - rows));
+    for anchor in 0..rows {
+        for candidate in rows..places {
+            let own = candidate - rows == anchor;
+            let negative = !related.contains(&(number[anchor], number[candidate]));
+            counts.push(i64::from(own || negative));
+        }
+    }
+    counts
+}
+
+/// Where a [`RowLoader`] stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowState {
+    /// What tells other rows apart; empty before the first batch.
+    fingerprint: String,
+    /// The seed in use; it outlives a different one in the configuration of the resumed run.
+    seed: u64,
+    batch_size: usize,
+    by_length: bool,
+    /// Passes over the rows that are complete, and batches of the present one.
+    epoch: u64,
+    batch: u64,
+    pub passed: Passed,
+}
+
+/// Batches of rows without end, shuffled anew in each epoch.
+///
+/// Each batch is full, so that all are of as many negatives; the rows that are left at the end of an epoch are others
+/// each time.
+#[derive(Debug)]
+pub struct RowLoader {
+    rows: RowSet,
+    state: RowState,
+    /// The batches of the present epoch.
+    order: Vec<Vec<usize>>,
+}
+
+impl RowLoader {
+    /// From the beginning, or from `state`, on `rows`.
+    ///
+    /// # Errors
+    /// Where the rows are not those that `state` was left in, or batches are cut otherwise.
+    pub fn new(
+        rows: RowSet,
+        batch_size: usize,
+        by_length: bool,
+        seed: u64,
+        state: Option<RowState>,
+    ) -> Result<RowLoader> {
+        let wrong = |problem: String| Err(DataError::Loader { problem });
+        if batch_size > rows.rows() {
+            return wrong(format!(
+                "batch_size {batch_size} is more than the {} rows of {}: make it smaller",
+                rows.rows(),
+                rows.name
+            ));
+        }
+        let fresh = RowState {
+            fingerprint: rows.fingerprint.clone(),
+            seed,
+            batch_size,
+            by_length,
+            epoch: 0,
+            batch: 0,
+            passed: rows.passed(),
+        };
+        let state = match state {
+            None => fresh,
+            Some(state) if state.fingerprint != fresh.fingerprint => {
+                return wrong(format!(
+                    "{} does not hold the rows of the checkpoint: names, sizes or number of its files, its columns \
+                     or its number of rows differ. Resume with the rows as they were",
+                    rows.name
+                ));
+            }
+            Some(state) if (state.batch_size, state.by_length) != (batch_size, by_length) => {
+                return wrong(format!(
+                    "the checkpoint's batches were of batch_size {}{}: resume with those",
+                    state.batch_size,
+                    match state.by_length {
+                        true => ", grouped by length",
+                        false => "",
+                    }
+                ));
+            }
+            Some(state) => state,
+        };
+        let mut loader = RowLoader {
+            rows,
+            state,
+            order: Vec::new(),
+        };
+        loader.order = loader.epoch();
+        Ok(loader)
+    }
+
+    /// What was found and taken.
+    pub fn summary(&self) -> &TextSummary {
+        self.rows.summary()
+    }
+
+    /// Where it stands after the last batch that was handed out.
+    pub fn state(&self) -> &RowState {
+        &self.state
+    }
+
+    /// The next batch.
+    pub fn next_batch(&mut self) -> RowBatch {
+        if self.state.batch as usize >= self.order.len() {
+            self.state.epoch += 1;
+            self.state.batch = 0;
+            self.order = self.epoch();
+        }
+        let rows = &self.order[self.state.batch as usize];
+        self.state.batch += 1;
+        self.rows.batch(rows)
+    }
+
+    /// The rows of every batch of the present epoch.
+    fn epoch(&self) -> Vec<Vec<usize>> {
+        let RowState {
+            seed,
+            batch_size,
+            by_length,
+            epoch,
+            ..
+        } = self.state;
+        let mut order: Vec<usize> = (0..self.rows.rows()).collect();
+        shuffle(&mut keyed(seed, Purpose::Rows, epoch, 0), &mut order);
+        order.truncate(order.len() / batch_size * batch_size);
+        if by_length {
+            for group in order.chunks_mut(batch_size * BATCHES_AT_ONCE) {
+                group.sort_by_key(|row| self.rows.longest(*row));
+            }
+        }
+        let mut batches: Vec<Vec<usize>> = order.chunks(batch_size).map(<[_]>::to_vec).collect();
+        if by_length {
+            shuffle(&mut keyed(seed, Purpose::Rows, epoch, 1), &mut batches);
+        }
+        batches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::super::source::{Fields, ReadOptions};
+    use super::*;
+
+    fn rows(content: &str, ending: &str, columns: &[&str]) -> Result<RowSet> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(format!("rows.{ending}"));
+        std::fs::write(&path, content).unwrap();
+        let options = ReadOptions {
+            fields: Fields::apart(columns.iter().map(|c| (*c).to_owned()).collect()),
+            max_bad_rows: 0,
+        };
+        let sources = Sources::local(&path, options)?;
+        let cut = TextCut {
+            max_tokens: 32,
+            lower_case: false,
+        };
+        RowSet::open(&sources, &fixture::tokenizer(), &cut)
+    }
+
+    fn many(count: usize) -> RowSet {
+        let line = |i: usize| {
+            let words = "word ".repeat(1 + i * 7 % 13);
+            format!("{{\"anchor\": \"{words}{i}\", \"positive\": \"that {i}\"}}\n")
+        };
+        let lines: String = (0..count).map(line).collect();
+        rows(&lines, "jsonl", &["anchor", "positive"]).unwrap()
+    }
+
+    #[test]
+    fn columns_are_read_in_the_order_asked_for_and_rows_that_lack_one_are_passed_over() {
+        let json = "{\"q\": \"some\", \"a\": \"words\", \"x\": 1}\n{\"q\": \"some\"}\n\
+                    {\"q\": \"some\", \"a\": \" \"}\n{\"a\": \"to\", \"q\": \"evaluate\"}\n";
+        let csv = "a,x,q\nwords,,some\n,,some\nto,1,evaluate\n";
+        let [json, csv] = [(json, "jsonl"), (csv, "csv")]
+            .map(|(content, ending)| rows(content, ending, &["q", "a"]).unwrap());
+        assert_eq!(json.texts, csv.texts);
+        assert_eq!((json.rows(), json.columns()), (2, 2));
+        assert_eq!(json.passed().missing, 2);
+        let tokenizer = fixture::tokenizer();
+        let text = |text: &str| tokenizer.encode(text, 32).unwrap().into_boxed_slice();
+        assert_eq!(
+            json.texts,
+            ["some", "words", "evaluate", "to"].map(text).to_vec()
+        );
+        for (content, ending, said) in [
+            ("a,b\n1,2\n", "csv", "\"q\" and \"a\""),
+            ("{\"q\": \"x\"}\n", "jsonl", "--columns"),
+            ("q a\nq a\n", "txt", "no columns"),
+            ("{\"q\": \"x\", \"a\": \"y\"}\n", "jsonl", "it has 1 rows"),
+        ] {
+            let error = rows(content, ending, &["q", "a"]).unwrap_err().to_string();
+            assert!(error.contains(said), "{ending}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_batch_stands_column_by_column_and_padded() {
+        let set = many(5);
+        let batch = set.batch(&[3, 1]);
+        let texts = [
+            &set.row(3)[0],
+            &set.row(1)[0],
+            &set.row(3)[1],
+            &set.row(1)[1],
+        ];
+        let longest = texts.iter().map(|text| text.len()).max().unwrap();
+        assert_eq!((batch.rows, batch.columns, batch.length), (2, 2, longest));
+        for (place, text) in texts.iter().enumerate() {
+            let ids = &batch.input_ids[place * longest..][..longest];
+            let mask = &batch.attention_mask[place * longest..][..longest];
+            let padded = |at: usize| text.get(at).map_or(i64::from(set.pad), |&id| id.into());
+            assert!((0..longest).all(|at| ids[at] == padded(at)));
+            assert!((0..longest).all(|at| mask[at] == i64::from(at < text.len())));
+        }
+        assert_eq!(
+            batch.tokens,
+            texts.iter().map(|text| text.len()).sum::<usize>()
+        );
+    }
+
+    #[test]
+    fn repeated_texts_are_no_negatives() {
+        // Anchors a, a, c; positives p, q, a; negatives p, n, n.
+        let lines = [["a", "p", "p"], ["a", "q", "n"], ["c", "a", "n"]];
+        let numbers = |place: usize| lines[place % 3][place / 3].as_bytes()[0].into();
+        let texts: Vec<[u32; 1]> = (0..9).map(|place| [numbers(place)]).collect();
+        let found = candidates(3, 9, |place| &texts[place]);
+        #[rustfmt::skip]
+        let expected = [
+            // Its own, the other positive of a, and a itself; p is a positive of a wherever it stands.
+            1, 0, 0,  0, 1, 1,
+            0, 1, 0,  0, 1, 1,
+            1, 1, 1,  1, 1, 1,
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_epoch_has_every_row_once_and_goes_on_from_anywhere() {
+        let loader = |state| RowLoader::new(many(70), 8, true, 5, state).unwrap();
+        let mut whole = loader(None);
+        let (mut batches, mut states) = (Vec::new(), vec![whole.state().clone()]);
+        for _ in 0..20 {
+            batches.push(whole.next_batch());
+            states.push(whole.state().clone());
+        }
+        // 70 rows are 8 batches of 8 an epoch.
+        let firsts: Vec<&[i64]> = batches[..8]
+            .iter()
+            .flat_map(|b| (0..8).map(|row| &b.input_ids[row * b.length..(row + 1) * b.length]))
+            .collect();
+        let trimmed = |ids: &&[i64]| -> Vec<i64> {
+            let pad = i64::from(many(2).pad);
+            ids.iter().copied().filter(|id| *id != pad).collect()
+        };
+        let distinct: std::collections::HashSet<Vec<i64>> = firsts.iter().map(trimmed).collect();
+        assert_eq!(distinct.len(), 64);
+        assert_ne!(batches[0], batches[8], "another order in the next epoch");
+        for from in [0, 3, 8, 13] {
+            let saved = serde_json::to_value(&states[from]).unwrap();
+            let mut resumed = loader(Some(serde_json::from_value(saved).unwrap()));
+            for batch in &batches[from..] {
+                assert_eq!(resumed.next_batch(), *batch, "from {from}");
+            }
+        }
+        let padding = |by_length: bool| -> usize {
+            let mut loader = RowLoader::new(many(70), 8, by_length, 5, None).unwrap();
+            (0..8).map(|_| loader.next_batch().length).sum()
+        };
+        assert!(padding(true) < padding(false));
+    }
+
+    #[test]
+    fn other_rows_and_other_batches_are_refused() {
+        let state = RowLoader::new(many(70), 8, true, 5, None).unwrap();
+        let state = Some(state.state().clone());
+        let refused = |rows: usize, size: usize, by_length: bool| {
+            let loader = RowLoader::new(many(rows), size, by_length, 5, state.clone());
+            loader.unwrap_err().to_string()
+        };
+        assert!(refused(71, 8, true).contains("does not hold the rows"));
+        assert!(refused(70, 9, true).contains("batch_size 8, grouped"));
+        assert!(refused(70, 8, false).contains("batch_size 8, grouped"));
+        assert!(refused(70, 71, true).contains("more than the 70 rows"));
+    }
+}
