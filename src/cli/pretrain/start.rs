@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Starting points and accepted flags.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Checkpoints")]
+#[command(next_help_heading = "Starting point")]
 pub struct StartArgs {
     /// Start from the weights of this model: a HuggingFace folder or name on the Hub, or any other that
     /// mpnet import reads
