@@ -42,11 +42,7 @@ impl FolderArgs {
 }
 
 fn programs() -> [Command; 3] {
-    [
-        PretrainArgs::command(),
-        ConvertArgs::command(),
-        command(),
-    ]
+    [PretrainArgs::command(), ConvertArgs::command(), command()]
 }
 
 /// Writes what completes the programs' flags in a shell.
