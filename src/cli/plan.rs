@@ -79,8 +79,10 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let graph = training_graph(&model, false, Provider::Cuda)?.0;
     let flops = costs(&graph, &sizes).total.flops as f64;
     let number: f64 = parameters(&model).iter().map(|p| p.len() as f64).sum();
+    let table = model.padded_vocab_size * model.encoder_embed_dim;
     let work = Work {
         parameters: number,
+        table: table as f64,
         micro_batch: args.micro_batch_ms.map_or(flops / H100, |ms| ms / 1e3),
         optimizer: 28.0 * number / OPTIMIZER,
         update_freq: args.update_freq as f64,
