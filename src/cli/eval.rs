@@ -1,22 +1,28 @@
 //! `mpnet eval`: loss and accuracy of a model in any format on text.
 
 use super::common::{ReadArgs, SeedArgs, TokenizerArgs};
+use super::exit::UsageError;
 use super::hardware::HardwareArgs;
+use super::measures::MeasureArgs;
 use super::values::count;
 use crate::convert::Source;
 use crate::convert::source::SourceOptions;
+use crate::data::pairs::TextCut;
 use crate::data::source::{Sources, endings};
 use crate::data::{EvaluationSet, Masking, Tokenizer};
 use crate::output::{complain, say};
 use crate::stop::StopSignal;
+use crate::train::embeddings::TaskName;
 use crate::train::engine::start;
 use crate::train::evaluate::evaluate;
 use crate::train::log::record::LossUnit;
+use crate::train::measures::MeasureFiles;
 use crate::train::ranks::Ranks;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use mpnet_graphs::lower::ort_training::Options;
-use mpnet_graphs::model::Objective;
+use mpnet_graphs::model::ranking::Ranking;
+use mpnet_graphs::model::{Objective, Task};
 use mpnet_graphs::optimizer::adamw::AdamW;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -29,7 +35,10 @@ pub struct EvalArgs {
     pub model: PathBuf,
     #[arg(long, value_name = "TEXT",
         help = format!("Evaluate on this text: a folder, a file or a pattern with *; {}", endings()))]
-    pub text: PathBuf,
+    pub text: Option<PathBuf>,
+    /// Evaluate it at this task instead, by the measures below
+    #[arg(long, value_enum, value_name = "TASK", conflicts_with = "text")]
+    pub task: Option<TaskName>,
     #[command(flatten)]
     pub read: ReadArgs,
     #[command(flatten)]
@@ -44,6 +53,8 @@ pub struct EvalArgs {
     pub seed: SeedArgs,
     #[command(flatten)]
     pub hardware: HardwareArgs,
+    #[command(flatten)]
+    pub measures: MeasureArgs,
     /// Print JSON instead of a line
     #[arg(long)]
     pub json: bool,
@@ -67,6 +78,30 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         );
     };
     let tokenizer = Tokenizer::load(&definition.to_string_lossy())?;
+    let measures = args.measures.files()?;
+    let Some(text) = &args.text else {
+        return match (args.task, measures.is_empty()) {
+            (Some(TaskName::Embeddings), false) => {
+                embeddings(args, &source, tokenizer.with_special_as_text(), &measures)
+            }
+            (Some(TaskName::Embeddings), true) => Err(UsageError(
+                "--task embeddings needs something to measure by: --scored-pairs, --triplets, or --queries with \
+                 --corpus and --relevant"
+                    .into(),
+            )
+            .into()),
+            (None, _) => Err(UsageError(
+                "there is nothing to evaluate on: give --text, or --task embeddings with a measure".into(),
+            )
+            .into()),
+        };
+    };
+    if !measures.is_empty() {
+        return Err(UsageError(
+            "embeddings are measured with --task embeddings, not on --text".into(),
+        )
+        .into());
+    }
     let model = &source.model;
     ensure!(
         tokenizer.vocab_size() <= model.padded_vocab_size,
@@ -84,7 +119,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let masking = masking(&source.run, model.objective)
         .with_context(|| format!("reading how {} was trained", source.path.display()))?;
     let (rows, seed) = (args.batch_size, args.seed.seed);
-    let set = Sources::local(&args.text, args.read.options())
+    let set = Sources::local(text, args.read.options())
         .and_then(|text| EvaluationSet::open(&text, &tokenizer, rows, longest, seed, &masking))
         .context("the text (--text)")?;
     let placement = args.hardware.execution().place();
@@ -117,6 +152,67 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             unit.name()
         )?,
     }
+    Ok(())
+}
+
+/// Measures the embeddings of `source`.
+fn embeddings(
+    args: &EvalArgs,
+    source: &Source,
+    tokenizer: Tokenizer,
+    files: &MeasureFiles,
+) -> Result<()> {
+    let sentence = source.sentence_model()?;
+    ensure!(
+        !sentence.has_dense(),
+        "{}: its embeddings go through a module Dense, which is not computed here",
+        source.path.display()
+    );
+    let positions = source.model.max_positions;
+    let cut = TextCut {
+        max_tokens: args
+            .max_tokens
+            .unwrap_or(sentence.max_seq_length)
+            .min(positions),
+        lower_case: sentence.do_lower_case,
+    };
+    let task = Ranking {
+        model: source.model.clone(),
+        pooling: sentence.pooling.clone(),
+        columns: 2,
+        scale: 1.0,
+        symmetric: false,
+    };
+    let measures = files.open(&tokenizer, cut, [args.batch_size.max(1), task.columns])?;
+    let placement = args.hardware.execution().place();
+    let loaded = placement.load(args.hardware.ort.ort.clone())?;
+    let graph = Options {
+        optimizer: AdamW::default(),
+        gradient_checkpointing: false,
+        expose: false,
+    };
+    let trained: Vec<String> = task.parameters().into_iter().map(|p| p.name).collect();
+    let parameters = source
+        .parameters
+        .iter()
+        .filter(|p| trained.contains(&p.name));
+    let parameters = parameters
+        .map(|p| source.read(p))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut running = start(&loaded, &task, &graph, &parameters, &placement)?;
+    drop(parameters);
+    let figures = measures.measure(&mut running)?;
+    if args.json {
+        let figures: serde_json::Map<String, Value> = (figures.into_iter())
+            .map(|(name, figure)| (name.to_owned(), figure.into()))
+            .collect();
+        say!("{}", Value::Object(figures))?;
+        return Ok(());
+    }
+    let figures: Vec<String> = (figures.iter())
+        .map(|(name, figure)| format!("{name} {figure:.4}"))
+        .collect();
+    say!("{} | {}", source.path.display(), figures.join(" | "))?;
     Ok(())
 }
 

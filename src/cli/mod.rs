@@ -15,6 +15,7 @@ pub mod graph;
 pub mod hardware;
 pub mod import;
 pub mod manual;
+pub mod measures;
 pub mod model_file;
 pub mod optimizer;
 pub mod plan;

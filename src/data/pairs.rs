@@ -158,32 +158,41 @@ impl RowSet {
 
     /// These rows as a batch.
     pub fn batch(&self, rows: &[usize]) -> RowBatch {
-        let text = |place: usize| -> &[u32] {
+        padded(rows.len(), self.columns, self.pad, |place| {
             let (column, row) = (place / rows.len(), rows[place % rows.len()]);
             &self.row(row)[column]
-        };
-        let places = self.columns * rows.len();
-        let length = (0..places).map(|at| text(at).len()).max().unwrap_or(0);
-        let mut input_ids = vec![i64::from(self.pad); places * length];
-        let mut attention_mask = vec![0; places * length];
-        let mut tokens = 0;
-        for place in 0..places {
-            let start = place * length;
-            for (at, &id) in text(place).iter().enumerate() {
-                input_ids[start + at] = id.into();
-                attention_mask[start + at] = 1;
-            }
-            tokens += text(place).len();
+        })
+    }
+}
+
+/// A batch of so many rows of texts, of which `text` gives each by its place, column by column.
+pub fn padded<'t>(
+    rows: usize,
+    columns: usize,
+    pad: u32,
+    text: impl Fn(usize) -> &'t [u32],
+) -> RowBatch {
+    let places = columns * rows;
+    let length = (0..places).map(|at| text(at).len()).max().unwrap_or(0);
+    let mut input_ids = vec![i64::from(pad); places * length];
+    let mut attention_mask = vec![0; places * length];
+    let mut tokens = 0;
+    for place in 0..places {
+        let start = place * length;
+        for (at, &id) in text(place).iter().enumerate() {
+            input_ids[start + at] = id.into();
+            attention_mask[start + at] = 1;
         }
-        RowBatch {
-            rows: rows.len(),
-            columns: self.columns,
-            length,
-            input_ids,
-            attention_mask,
-            candidates: candidates(rows.len(), places, text),
-            tokens,
-        }
+        tokens += text(place).len();
+    }
+    RowBatch {
+        rows,
+        columns,
+        length,
+        input_ids,
+        attention_mask,
+        candidates: candidates(rows, places, text),
+        tokens,
     }
 }
 

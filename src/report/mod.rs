@@ -5,6 +5,7 @@ mod page;
 
 use crate::train::log::metrics::{self, METRICS_FILE};
 use crate::train::log::record::{Event, Record, Start, Test};
+use crate::train::measures::FIGURES;
 use anyhow::{Context, Result, ensure};
 use chart::{Chart, Floor, Series};
 use std::path::Path;
@@ -57,6 +58,7 @@ fn gather(records: Vec<Record>) -> Option<Run> {
     let (mut each, mut collectives, mut lag) =
         (series("each device"), series("collectives"), series("lag"));
     let (mut memory, mut waiting) = (series("MB"), series("%"));
+    let mut measured = FIGURES.map(series);
     for record in records {
         step = record.step().max(step);
         match record {
@@ -89,6 +91,11 @@ fn gather(records: Vec<Record>) -> Option<Run> {
                 time = r.time;
                 valid_loss.push(r.step, r.loss);
                 valid_acc.push(r.step, r.acc);
+                for (series, name) in measured.iter_mut().zip(FIGURES) {
+                    if let Some(&figure) = r.figures.get(name) {
+                        series.push(r.step, figure);
+                    }
+                }
             }
             Record::Test(r) => {
                 time = r.time;
@@ -109,6 +116,7 @@ fn gather(records: Vec<Record>) -> Option<Run> {
         charts: vec![
             chart(losses, Floor::Lowest, vec![loss, valid_loss]),
             chart(accuracies, Floor::Zero, vec![acc, valid_acc]),
+            chart("Measures of embeddings", Floor::Zero, measured.into()),
             chart("Learning rate", Floor::Zero, vec![lr]),
             chart("Gradient norm before clipping", Floor::Zero, vec![gnorm]),
             chart(
@@ -136,6 +144,7 @@ fn gather(records: Vec<Record>) -> Option<Run> {
 mod tests {
     use super::*;
     use crate::train::log::record::{LossUnit, RankFigures, Train, Valid};
+    use std::collections::BTreeMap;
     use std::fmt::Write;
 
     fn records() -> Vec<Record> {
@@ -181,6 +190,7 @@ mod tests {
             acc: 0.2,
             best_loss: Some(2.0),
             unit: LossUnit::BitsPerToken,
+            figures: BTreeMap::new(),
         }));
         records.push(Record::Event(Event {
             step: 7,

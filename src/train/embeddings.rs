@@ -2,6 +2,7 @@
 
 use super::config::TrainConfig;
 use super::feed::{AnyBatch, DataState, HeldOut, Loader};
+use super::measures::MeasureFiles;
 use super::micro_batch::MicroBatch;
 use crate::convert::sentence_transformers::SentenceModel;
 use crate::data::hub::{Hub, HubSettings};
@@ -39,6 +40,8 @@ pub struct Embeddings {
     /// Whether the model that comes out scales embeddings to length 1, also where the one before did not.
     pub normalize: bool,
     pub group_by_length: bool,
+    /// What embeddings are measured by whenever the run is validated.
+    pub measures: MeasureFiles,
     /// The model's own where absent.
     pub dropout: Option<f32>,
     pub attention_dropout: Option<f32>,
@@ -145,7 +148,15 @@ impl Embeddings {
         }
     }
 
-    /// Reads and tokenizes the rows of `config`, written in lower case first where the model wants that.
+    /// What is done to a text for the model `sentence`.
+    pub fn cut(&self, config: &TrainConfig, sentence: &SentenceModel) -> TextCut {
+        TextCut {
+            max_tokens: config.max_tokens,
+            lower_case: sentence.do_lower_case,
+        }
+    }
+
+    /// Reads and tokenizes the rows of `config`.
     ///
     /// # Errors
     /// Where some are missing or can't be read, or those kept aside have other columns.
@@ -153,12 +164,8 @@ impl Embeddings {
         &self,
         config: &TrainConfig,
         tokenizer: &Tokenizer,
-        lower_case: bool,
+        cut: TextCut,
     ) -> Result<OpenedRows> {
-        let cut = TextCut {
-            max_tokens: config.max_tokens,
-            lower_case,
-        };
         let read = |sources: &dyn Fn(&Fields) -> Result<Sources>| -> Result<RowSet> {
             let sources = match &self.columns {
                 Some(columns) => sources(&Fields::apart(columns.clone()))?,

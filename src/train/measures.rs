@@ -38,6 +38,9 @@ pub struct RetrievalFiles {
     pub relevant: PathBuf,
 }
 
+/// Names of the figures.
+pub const FIGURES: [&str; 4] = ["spearman", "triplets", "ndcg@10", "recall@10"];
+
 /// One figure and its name.
 pub type Figure = (&'static str, f64);
 
@@ -49,7 +52,9 @@ pub struct Measures {
     /// Anchor, positive, negative.
     triplets: Option<Vec<[usize; 3]>>,
     search: Option<Search>,
-    batch_size: usize,
+    /// Texts are embedded as so many rows of so many columns at once.
+    shape: [usize; 2],
+    pad: u32,
 }
 
 /// Different texts, tokenized.
@@ -79,18 +84,15 @@ impl MeasureFiles {
         *self == MeasureFiles::default()
     }
 
-    /// Reads the files; texts are embedded `batch_size` pairs at a time.
+    /// Reads the files; texts are embedded as so many rows of so many columns at once, the columns being those of the
+    /// task that is running.
     ///
     /// # Errors
     /// Where one is missing or is not what it should be.
-    pub fn open(
-        &self,
-        tokenizer: &Tokenizer,
-        cut: TextCut,
-        batch_size: usize,
-    ) -> Result<Measures> {
+    pub fn open(&self, tokenizer: &Tokenizer, cut: TextCut, shape: [usize; 2]) -> Result<Measures> {
         let mut measures = Measures {
-            batch_size,
+            shape,
+            pad: tokenizer.pad_id(),
             ..Measures::default()
         };
         let mut reader = Reader {
@@ -161,9 +163,12 @@ impl Reader<'_> {
     fn scored(&mut self, path: &Path) -> Result<Scored> {
         let (mut pairs, mut scores) = (Vec::new(), Vec::new());
         for [first, second, score] in rows(path, SCORED)? {
-            let number: f64 = score.trim().parse().ok().filter(|n: &f64| n.is_finite()).with_context(|| {
-                format!("{}: the score '{score}' is no number", path.display())
-            })?;
+            let number: f64 = score
+                .trim()
+                .parse()
+                .ok()
+                .filter(|n: &f64| n.is_finite())
+                .with_context(|| format!("{}: the score '{score}' is no number", path.display()))?;
             pairs.push([self.place(&first)?, self.place(&second)?]);
             scores.push(number);
         }
@@ -231,20 +236,23 @@ impl Measures {
     ///
     /// # Errors
     /// Where the engine fails.
-    pub fn measure(&self, running: &mut Running, pad: u32) -> Result<Vec<Figure>> {
-        let all = self.embed(running, pad)?;
+    pub fn measure(&self, running: &mut Running) -> Result<Vec<Figure>> {
+        let all = self.embed(running)?;
         let near = |a: usize, b: usize| cosine(&all[a], &all[b]);
+        let [spearmans, triples, ndcg, recall] = FIGURES;
         let mut figures = Vec::new();
         if let Some(scored) = &self.scored {
             let found = scored.pairs.iter().map(|&[a, b]| near(a, b).into());
             let found: Vec<f64> = found.collect();
             let correlation = spearman(&found, &scored.scores).unwrap_or(0.0);
-            figures.push(("spearman", correlation));
+            figures.push((spearmans, correlation));
         }
         if let Some(triplets) = &self.triplets {
-            let right = triplets.iter().filter(|[a, p, n]| near(*a, *p) > near(*a, *n));
+            let right = triplets
+                .iter()
+                .filter(|[a, p, n]| near(*a, *p) > near(*a, *n));
             let share = right.count() as f64 / triplets.len() as f64;
-            figures.push(("triplets", share));
+            figures.push((triples, share));
         }
         if let Some(search) = &self.search {
             let results: Vec<Vec<usize>> = search
@@ -257,26 +265,26 @@ impl Measures {
                 .collect();
             let queries = results.iter().map(Vec::as_slice);
             let found = retrieval(queries.zip(&search.relevant));
-            figures.extend([("ndcg@10", found.ndcg), ("recall@10", found.recall)]);
+            figures.extend([(ndcg, found.ndcg), (recall, found.recall)]);
         }
         Ok(figures)
     }
 
     /// The embedding of each text.
-    fn embed(&self, running: &mut Running, pad: u32) -> Result<Vec<Vec<f32>>> {
+    fn embed(&self, running: &mut Running) -> Result<Vec<Vec<f32>>> {
         let texts = &self.texts.tokens;
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&text| texts[text].len());
         let mut all = vec![Vec::new(); texts.len()];
         // The graph takes rows of two texts or more: here each has some of the texts, whatever they are.
-        let columns = running.columns();
-        for some in order.chunks(self.batch_size * columns) {
+        let [most, columns] = self.shape;
+        for some in order.chunks(most * columns) {
             let rows = some.len().div_ceil(columns);
             // What is left of the last row is the last text again.
             let places: Vec<usize> = (0..rows * columns)
                 .map(|place| some[place.min(some.len() - 1)])
                 .collect();
-            let batch: RowBatch = padded(rows, columns, pad, |place| &texts[places[place]]);
+            let batch: RowBatch = padded(rows, columns, self.pad, |place| &texts[places[place]]);
             let outputs = running.eval_step(&batch)?;
             let found = outputs.floats(EMBEDDINGS)?;
             let width = found.len() / places.len();

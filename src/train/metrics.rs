@@ -53,7 +53,9 @@ pub struct Retrieval {
 }
 
 /// Means over queries, each with its results, best first, and what is relevant to it, at least one.
-pub fn retrieval<'r>(queries: impl Iterator<Item = (&'r [usize], &'r HashSet<usize>)>) -> Retrieval {
+pub fn retrieval<'r>(
+    queries: impl Iterator<Item = (&'r [usize], &'r HashSet<usize>)>,
+) -> Retrieval {
     let gain = |place: usize| 1.0 / (place as f64 + 2.0).log2();
     let (mut ndcg, mut recall, mut count) = (0.0, 0.0, 0.0);
     for (results, relevant) in queries {
@@ -107,8 +109,14 @@ mod tests {
         let relevant = [HashSet::from([0, 2, 11]), HashSet::from([7])];
         let queries = [first.as_slice(), &second].into_iter().zip(&relevant);
         let found = retrieval(queries);
-        assert!((found.ndcg - 0.383_344_264_910_552_9).abs() < 1e-12, "{found:?}");
-        assert!((found.recall - 0.833_333_333_333_333_3).abs() < 1e-12, "{found:?}");
+        assert!(
+            (found.ndcg - 0.383_344_264_910_552_9).abs() < 1e-12,
+            "{found:?}"
+        );
+        assert!(
+            (found.recall - 0.833_333_333_333_333_3).abs() < 1e-12,
+            "{found:?}"
+        );
     }
 
     #[test]

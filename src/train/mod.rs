@@ -15,6 +15,8 @@ pub mod flags;
 mod foreign;
 mod group;
 pub mod log;
+pub mod measures;
+mod metrics;
 pub mod micro_batch;
 pub mod placement;
 mod position;

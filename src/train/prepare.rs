@@ -6,6 +6,7 @@ use super::feed::{DataState, HeldOut};
 use super::feeder::Feeder;
 use super::flags::Flags;
 use super::foreign::{Foreign, open_model, open_start};
+use super::measures::Measures;
 use super::position::Position;
 use super::resume::{Resumed, is_first_start, resume};
 use super::text;
@@ -39,6 +40,8 @@ pub struct PreparedRun {
     pub valid: Option<Box<dyn HeldOut>>,
     /// What is evaluated at the end, if anything is.
     pub test: Option<Box<dyn HeldOut>>,
+    /// What else is measured whenever it is evaluated.
+    pub measures: Option<Measures>,
     /// Where the run stands.
     pub position: Position,
     /// Its step, where that is already a checkpoint of this run.
@@ -94,6 +97,7 @@ fn pretraining(config: &mut TrainConfig, task: &Pretraining, flags: &Flags) -> R
         tokenizer,
         valid: Some(Box::new(text.valid)),
         test: Some(Box::new(text.test)),
+        measures: None,
         position: begun.standing.position(Arc::new(start)),
         saved: begun.saved,
         origin: begun.origin,
@@ -107,7 +111,13 @@ fn embeddings(config: &mut TrainConfig, task: &Embeddings, flags: &Flags) -> Res
     model.validate().context("the model's settings")?;
     let sentence = task.sentence(foreign.sentence_model()?, config.max_tokens)?;
     tracing::debug!("opening the rows");
-    let rows = task.open(config, &tokenizer, sentence.do_lower_case)?;
+    let rows = task.open(config, &tokenizer, task.cut(config, &sentence))?;
+    let shape = [config.batch_size, rows.train.columns()];
+    let cut = task.cut(config, &sentence);
+    let measures = (!task.measures.is_empty())
+        .then(|| task.measures.open(&tokenizer, cut, shape))
+        .transpose()
+        .context("what embeddings are measured by")?;
     let trained = task.task(&model, &sentence, rows.train.columns());
     let begun = begin(config, flags, &model, &tokenizer, Some(foreign))?;
     let loader = RowLoader::new(
@@ -129,6 +139,7 @@ fn embeddings(config: &mut TrainConfig, task: &Embeddings, flags: &Flags) -> Res
         tokenizer,
         valid: valid.map(|valid| Box::new(valid) as Box<dyn HeldOut>),
         test: None,
+        measures,
         position: begun.standing.position(start),
         saved: begun.saved,
         origin: begun.origin,

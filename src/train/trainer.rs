@@ -9,6 +9,7 @@ use super::feeder::{Feeder, Prepared, stalled};
 use super::figures::{Figures, UpdateFigures};
 use super::log::Log;
 use super::log::record::{Record, Test, Valid, now};
+use super::measures::Measures;
 use super::position::Position;
 use super::prepare::PreparedRun;
 use super::ranks::{Ranks, Said, Same, TEXT, Value, digest};
@@ -23,6 +24,7 @@ use anyhow::{Context, Result, anyhow};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::digest::hexadecimal;
 use mpnet_runtime::engine::{NamedArray, OptimizerState};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,6 +48,7 @@ pub struct Trainer<'a> {
     whole: Whole,
     valid: Option<Box<dyn HeldOut>>,
     test: Option<Box<dyn HeldOut>>,
+    measures: Option<Measures>,
     position: Position,
     ranks: Ranks,
     stop: StopSignal,
@@ -87,6 +90,7 @@ impl<'a> Trainer<'a> {
             feeder: prepared.feeder,
             valid: prepared.valid,
             test: prepared.test,
+            measures: prepared.measures,
             position: prepared.position,
             log,
             figures: Figures::new(config.logging_steps, total, config.task.unit(), peak),
@@ -108,7 +112,7 @@ impl<'a> Trainer<'a> {
     pub fn run(&mut self) -> Result<Ended> {
         if self.position.step == 0 && self.valid.is_some() {
             match self.evaluate_valid()? {
-                Some(start) => self.tell_validation(&start),
+                Some(start) => self.tell_validation(&start)?,
                 None => return self.stopped(),
             }
         } else if self.validation_is_due() {
@@ -352,7 +356,22 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    fn tell_validation(&mut self, found: &Evaluation) {
+    /// What else is measured of the parameters as they are.
+    fn measure(&mut self) -> Result<BTreeMap<String, f64>> {
+        let Some(measures) = &self.measures else {
+            return Ok(BTreeMap::new());
+        };
+        let found = measures
+            .measure(&mut self.running)
+            .context("measuring embeddings")?;
+        Ok(found
+            .into_iter()
+            .map(|(name, figure)| (name.to_owned(), figure))
+            .collect())
+    }
+
+    fn tell_validation(&mut self, found: &Evaluation) -> Result<()> {
+        let figures = self.measure()?;
         self.log.record(&Record::Valid(Valid {
             step: self.position.step,
             time: now(),
@@ -360,8 +379,10 @@ impl<'a> Trainer<'a> {
             acc: found.accuracy,
             best_loss: self.position.best_loss,
             unit: self.config.task.unit(),
+            figures,
         }));
         self.figures.restart();
+        Ok(())
     }
 
     fn evaluate_valid(&mut self) -> Result<Option<Evaluation>> {
@@ -408,7 +429,7 @@ impl<'a> Trainer<'a> {
             position.best_loss = Some(found.loss);
         }
         position.validated = Some(position.step);
-        self.tell_validation(&found);
+        self.tell_validation(&found)?;
         self.compare_parameters()?;
         Ok(Some(best))
     }

@@ -204,6 +204,60 @@ fn pairs(path: &Path, lines: std::ops::Range<usize>) {
     std::fs::write(path, rows).unwrap();
 }
 
+/// What to measure embeddings by: the pairs of `train.jsonl` as a search, as triplets, and as scored pairs.
+fn measures(folder: &Path) -> [&'static str; 10] {
+    let rows = std::fs::read_to_string(folder.join("train.jsonl")).unwrap();
+    let rows: Vec<Value> = rows
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let [mut queries, mut corpus, mut triplets, mut scored] = [(); 4].map(|()| String::new());
+    let mut relevant = "query-id,corpus-id\n".to_owned();
+    for (id, row) in rows.iter().enumerate() {
+        let other = &rows[(id + 1) % rows.len()];
+        let [anchor, positive, negative] = [&row["anchor"], &row["positive"], &other["positive"]];
+        let line = |to: &mut String, value: Value| *to += &format!("{value}\n");
+        line(
+            &mut queries,
+            serde_json::json!({ "id": id, "text": anchor }),
+        );
+        line(
+            &mut corpus,
+            serde_json::json!({ "id": format!("t{id}"), "text": positive }),
+        );
+        relevant += &format!("{id},t{id}\n");
+        let triplet =
+            serde_json::json!({ "anchor": anchor, "positive": positive, "negative": negative });
+        line(&mut triplets, triplet);
+        for (second, score) in [(positive, 1.0), (negative, 0.25)] {
+            let pair =
+                serde_json::json!({ "sentence1": anchor, "sentence2": second, "score": score });
+            line(&mut scored, pair);
+        }
+    }
+    for (name, content) in [
+        ("queries.jsonl", queries),
+        ("corpus.jsonl", corpus),
+        ("relevant.csv", relevant),
+        ("triplets.jsonl", triplets),
+        ("scored.jsonl", scored),
+    ] {
+        std::fs::write(folder.join(name), content).unwrap();
+    }
+    [
+        "--queries",
+        "queries.jsonl",
+        "--corpus",
+        "corpus.jsonl",
+        "--relevant",
+        "relevant.csv",
+        "--triplets",
+        "triplets.jsonl",
+        "--scored-pairs",
+        "scored.jsonl",
+    ]
+}
+
 /// A tiny model, pretrained for a moment in `folder`, and pairs to train it on.
 fn material(folder: &Path) {
     stdout(&mut pretrain(folder, &["--total-updates", "2"]));
@@ -251,7 +305,8 @@ fn a_short_run_learns_and_leaves_a_folder_for_sentence_transformers() {
         "--valid-pairs",
         "train.jsonl",
     ];
-    let printed = stdout(&mut finetune(folder.path(), &settings));
+    let measures = measures(folder.path());
+    let printed = stdout(finetune(folder.path(), &settings).args(measures));
     let losses: Vec<f64> = printed
         .lines()
         .filter_map(|line| line.split_once("| loss ")?.1.split_once(" nats per row"))
@@ -310,6 +365,30 @@ fn a_short_run_learns_and_leaves_a_folder_for_sentence_transformers() {
     stdout(report.args(["report", "out"]));
     let page = std::fs::read_to_string(folder.path().join("out/report.html")).unwrap();
     assert!(page.contains("Loss, nats per row"));
+    assert!(page.contains("Measures of embeddings"));
+    // What it was measured by, it is by the folder that came out.
+    let figures = |line: &str| -> BTreeMap<String, f64> {
+        line.split(" | ")
+            .filter_map(|part| part.split_once(' '))
+            .filter(|(name, _)| ["spearman", "triplets", "ndcg@10", "recall@10"].contains(name))
+            .map(|(name, figure)| (name.to_owned(), figure.trim().parse().unwrap()))
+            .collect()
+    };
+    let validated: Vec<BTreeMap<String, f64>> = printed
+        .lines()
+        .filter(|line| line.starts_with("validation"))
+        .map(figures)
+        .collect();
+    assert_eq!((validated.len(), validated[0].len()), (3, 4), "{printed}");
+    for (name, before) in &validated[0] {
+        assert!(validated[2][name] > *before, "{name}: {printed}");
+    }
+    let mut eval = binary("mpnet", folder.path());
+    eval.args(["eval", "model", "--task", "embeddings"])
+        .args(measures);
+    assert_eq!(figures(&stdout(&mut eval)), validated[2]);
+    let said = failure(binary("mpnet", folder.path()).args(["eval", "model"]), 2);
+    assert!(said.contains("--text"), "{said}");
 }
 
 #[test]

@@ -30,6 +30,7 @@ CASES = {
     "pairs": {"columns": 2, "scale": 20.0, "symmetric": False, "pooling": "mean"},
     "symmetric": {"columns": 2, "scale": 20.0, "symmetric": True, "pooling": "mean"},
     "negatives": {"columns": 4, "scale": 50.0, "symmetric": False, "pooling": "cls"},
+    "matryoshka": {"columns": 2, "scale": 20.0, "symmetric": False, "pooling": "mean", "matryoshka": [16, 8, 4]},
 }
 
 
@@ -107,6 +108,8 @@ def run(folder, case, seed):
     mode = "per_direction" if case["symmetric"] else "joint"
     directions = BOTH if case["symmetric"] else FORWARD
     loss_of = losses.MultipleNegativesRankingLoss(model, scale=case["scale"], directions=directions, partition_mode=mode)
+    if "matryoshka" in case:
+        loss_of = losses.MatryoshkaLoss(model, loss_of, case["matryoshka"])
     parameters = {n: p for n, p in transformer.auto_model.named_parameters() if not n.startswith("pooler.")}
     decayed = [p for n, p in parameters.items() if p.dim() >= 2 and not n.endswith(".bias")]
     others = [p for n, p in parameters.items() if p.dim() < 2 or n.endswith(".bias")]

@@ -44,6 +44,7 @@ pub(super) fn figures(
 ) -> Result<Graph, GraphError> {
     let model = loss_graph(task, false, attention)?;
     let mut outputs: Vec<_> = model.all_figures().collect();
+    outputs.extend(model.evaluated);
     if expose {
         outputs.extend(model.exposed);
     }

@@ -109,6 +109,7 @@ pub fn pretraining(
         graph: b.graph,
         loss_sum: figures.loss_sum,
         figures: vec![(CORRECT, figures.correct)],
+        evaluated: Vec::new(),
         exposed: vec![(LOGITS, figures.logits)],
         sites: b.sites,
         checkpoints,

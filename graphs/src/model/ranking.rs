@@ -19,7 +19,7 @@ use crate::ops::matmul::MatMul;
 /// Input: which candidates count for which anchor, i64 `[B, (C − 1)·B]`, 1 where they do. A text that is an anchor's
 /// positive, or the anchor itself, is no negative of it wherever else it stands in the batch.
 pub const CANDIDATES: &str = "candidates";
-/// Output of an evaluation for verification: the embeddings of all texts, of length 1, `[C·B, E]`.
+/// Output of an evaluation: the embeddings of all texts, of length 1, `[C·B, E]`.
 pub const EMBEDDINGS: &str = "sentence_embedding";
 
 /// The score of a candidate that does not count: it vanishes beside every other.
@@ -97,7 +97,8 @@ impl Task for Ranking {
             graph: b.graph,
             loss_sum,
             figures: vec![(CORRECT, correct)],
-            exposed: vec![(LOGITS, scores), (EMBEDDINGS, embeddings)],
+            evaluated: vec![(EMBEDDINGS, embeddings)],
+            exposed: vec![(LOGITS, scores)],
             sites: b.sites,
             checkpoints,
         })
@@ -181,7 +182,8 @@ mod tests {
         let model = task.loss(false, AttentionForm::Expanded).unwrap();
         let mut graph = model.graph;
         graph.output("loss", model.loss_sum);
-        for (name, value) in model.figures.iter().chain(&model.exposed) {
+        let shown = model.evaluated.iter().chain(&model.exposed);
+        for (name, value) in model.figures.iter().chain(shown) {
             graph.output(*name, *value);
         }
         let mut all = self::feeds(task, &graph);

@@ -73,6 +73,8 @@ pub struct LossGraph {
     /// Further figures that batches add up, f32 `[]`, under the names of the outputs that they become:
     /// [`CORRECT`] among them.
     pub figures: Vec<(&'static str, ValueId)>,
+    /// What every evaluation gives beside the figures, under the names of the outputs that it becomes.
+    pub evaluated: Vec<(&'static str, ValueId)>,
     /// What an evaluation shows for verification, under the names of the outputs that it becomes.
     pub exposed: Vec<(&'static str, ValueId)>,
     /// The dropout masks among the inputs.
@@ -172,6 +174,7 @@ mod tests {
             Ok(LossGraph {
                 loss_sum: graph.reduce_sum(square, &[0], false)?,
                 figures: self.figures.iter().map(|name| (*name, errors)).collect(),
+                evaluated: Vec::new(),
                 exposed: Vec::new(),
                 sites: Vec::new(),
                 checkpoints: Vec::new(),

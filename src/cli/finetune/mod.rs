@@ -4,6 +4,7 @@ mod rows;
 
 use super::dataset::DatasetArgs;
 use super::exit::{self, UsageError};
+use super::measures::MeasureArgs;
 use super::spelling::normalize;
 use super::training::{RunArgs, matches, train};
 use super::values::{below_one, count, positive};
@@ -51,6 +52,8 @@ pub struct FinetuneArgs {
     pub rows: rows::RowArgs,
     #[command(flatten)]
     pub embeddings: EmbeddingArgs,
+    #[command(flatten)]
+    pub measures: MeasureArgs,
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -146,6 +149,13 @@ impl FinetuneArgs {
         if let Some(problem) = batch_problem(rows, None, max_tokens) {
             return Err(UsageError(problem));
         }
+        let measures = self.measures.files()?;
+        if !measures.is_empty() && self.rows.valid_pairs.is_none() {
+            return Err(UsageError(
+                "embeddings are measured whenever the run is validated: give --valid-pairs, too"
+                    .into(),
+            ));
+        }
         let schedule = optimization.schedule()?;
         let checkpoint_interval = checkpoints.interval();
         let embeddings = &self.embeddings;
@@ -158,6 +168,7 @@ impl FinetuneArgs {
                 symmetric: embeddings.symmetric,
                 pooling: embeddings.pooling,
                 normalize: embeddings.normalize,
+                measures,
                 group_by_length: !self.rows.no_group_by_length,
                 dropout: embeddings.dropout,
                 attention_dropout: embeddings.attention_dropout,

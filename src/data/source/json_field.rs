@@ -145,7 +145,11 @@ impl<'de> Visitor<'de> for Row<'_> {
                     map.next_value::<IgnoredAny>()?;
                     others.push(key);
                 }
-                [(index, "")] => found[*index] = Some(map.next_value_seed(Whole)?),
+                [(index, "")] => {
+                    found[*index] = Some(map.next_value_seed(Whole {
+                        numbers: self.0.are_apart(),
+                    })?)
+                }
                 several => {
                     let value: Value = map.next_value()?;
                     for &(index, rest) in several {
@@ -254,7 +258,19 @@ fn spoken(value: &Value, in_list: bool) -> Inside {
 }
 
 /// The whole value of a field; texts and scalars without a detour.
-struct Whole;
+struct Whole {
+    /// Whether a number is the text that it is written as: ids and scores may be columns, too.
+    numbers: bool,
+}
+
+impl Whole {
+    fn number(&self, number: impl fmt::Display) -> Inside {
+        match self.numbers {
+            true => Inside::Texts(vec![number.to_string()]),
+            false => Inside::Other("a number"),
+        }
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Whole {
     type Value = Inside;
@@ -283,16 +299,16 @@ impl<'de> Visitor<'de> for Whole {
         Ok(Inside::Other("true or false"))
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Inside, E> {
-        Ok(Inside::Other("a number"))
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Inside, E> {
+        Ok(self.number(number))
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Inside, E> {
-        Ok(Inside::Other("a number"))
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Inside, E> {
+        Ok(self.number(number))
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Inside, E> {
-        Ok(Inside::Other("a number"))
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Inside, E> {
+        Ok(self.number(number))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Inside, A::Error> {

@@ -165,6 +165,8 @@ impl Log {
             Record::Valid(r) => {
                 let mut scalars = vec![("loss", r.loss), ("acc", r.acc)];
                 scalars.extend(r.best_loss.map(|best| ("best_loss", best)));
+                let figures = r.figures.iter();
+                scalars.extend(figures.map(|(name, figure)| (name.as_str(), *figure)));
                 self.scalars(|t| &mut t.valid, r.step, &scalars);
                 if let Some(sync) = &mut self.sync {
                     sync.send();

@@ -4,6 +4,7 @@ use crate::data::Read;
 use crate::data::source::{Passed, TextSummary};
 use crate::launch::WORLD_SIZE;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Short rows of a micro-batch that leave less of the predictions than this are said.
 const MUCH: f64 = 0.8;
@@ -197,6 +198,9 @@ pub struct Valid {
     pub best_loss: Option<f64>,
     #[serde(default, skip_serializing_if = "LossUnit::is_usual")]
     pub unit: LossUnit,
+    /// What else was measured, such as ndcg@10.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, f64>,
 }
 
 /// The test text.
@@ -255,11 +259,15 @@ impl Record {
             Record::Valid(r) => {
                 let best = r.best_loss == Some(r.loss);
                 Some(format!(
-                    "validation after update {} | loss {:.4} {} | acc {:.4}{}",
+                    "validation after update {} | loss {:.4} {} | acc {:.4}{}{}",
                     r.step,
                     r.loss,
                     r.unit.name(),
                     r.acc,
+                    r.figures
+                        .iter()
+                        .map(|(name, figure)| format!(" | {name} {figure:.4}"))
+                        .collect::<String>(),
                     if best { " | best so far" } else { "" }
                 ))
             }
