@@ -35,7 +35,7 @@ pub struct RankArgs {
     /// memory as there are ranks
     #[arg(long, add = Effect::Surroundings(&[]))]
     pub shard_optimizer: bool,
-    /// Add up gradients by algorithms that give the same bits in every run on as many GPUs
+    /// Sum gradients over as many GPUs in the same order in every run
     #[arg(long, add = Effect::Surroundings(&[]))]
     pub deterministic: bool,
 }
