@@ -171,7 +171,7 @@ pub fn start_among<T: Task + Clone + 'static>(
     placement: &Placement,
     group: &Arc<dyn Collective>,
 ) -> Result<Running> {
-    let placement = placement.for_model(loaded, task)?;
+    let placement = placement.for_model(task)?;
     match placement.engine {
         EngineKind::TrainingApi => start_training_api(loaded, task, options, initial, &placement),
         EngineKind::Auto | EngineKind::Session => {

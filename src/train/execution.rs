@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineKind {
-    /// The training API where the build has it, can save the model and the rest allows it, else sessions
+    /// Sessions
     #[default]
     Auto,
     /// ONNX Runtime's training API

@@ -84,12 +84,6 @@ impl Execution {
 }
 
 impl Placement {
-    /// Whether the training API is the engine of choice: on the processor it needs less memory than sessions,
-    /// on a GPU its builds are old and know f32 alone.
-    fn suits_training_api(&self) -> bool {
-        self.provider == Provider::Cpu && self.precision == Precision::F32
-    }
-
     /// Arithmetic operations a second that there are at most, where that is known.
     pub fn peak(&self) -> Option<f64> {
         machine::peak(self.provider, self.device_id, self.precision, self.threads)
@@ -103,34 +97,25 @@ impl Placement {
         let training_api = match self.engine {
             EngineKind::Session => false,
             EngineKind::TrainingApi => true,
+            // On the processor one build serves both engines, and is a third of the other's download.
             EngineKind::Auto => {
-                self.suits_training_api() && library::has_training_build(self.provider)
+                self.provider == Provider::Cpu && library::has_training_build(self.provider)
             }
         };
         let options = LocateOptions::for_provider(requested, self.provider, training_api)?;
         Ok(library::load(&library::locate(&options)?)?)
     }
 
-    /// The same with engine and attention decided for a build and a model.
+    /// The same with engine and attention decided for a model.
     ///
     /// # Errors
     /// Where the training API is asked for with what it can't do here.
-    pub fn for_model(&self, loaded: &Loaded, task: &dyn Task) -> Result<Placement> {
-        self.for_build(loaded.has_training_api, task)
-    }
-
-    fn for_build(&self, has_training_api: bool, task: &dyn Task) -> Result<Placement> {
-        let bytes = state_bytes(task);
+    pub fn for_model(&self, task: &dyn Task) -> Result<Placement> {
         let engine = match self.engine {
-            EngineKind::Session => EngineKind::Session,
-            EngineKind::Auto => {
-                if self.suits_training_api() && has_training_api && bytes <= LARGEST_STATE {
-                    EngineKind::TrainingApi
-                } else {
-                    EngineKind::Session
-                }
-            }
+            // Sessions need less memory, and the same bits come out of them on any number of threads.
+            EngineKind::Session | EngineKind::Auto => EngineKind::Session,
             EngineKind::TrainingApi => {
+                let bytes = state_bytes(task);
                 if !self.provider.trains() {
                     bail!(
                         "the training API has no build for {}: use --engine session",
@@ -254,19 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn the_engine_follows_from_build_and_model() {
+    fn sessions_are_the_engine_unless_the_training_api_is_asked_for_and_can() {
         let placement = Execution::default().place_beside(None);
-        let engine = |has_training_api, preset| {
-            let model = preset_model(preset);
-            placement
-                .for_build(has_training_api, &model)
-                .unwrap()
-                .engine
+        let engine = |placement: Placement| {
+            let placed = placement.for_model(&preset_model(Preset::Base)).unwrap();
+            placed.engine
         };
-        assert_eq!(engine(true, Preset::Base), EngineKind::TrainingApi);
-        assert_eq!(engine(false, Preset::Base), EngineKind::Session);
-        // Its files end before this one's parameters and moments.
-        assert_eq!(engine(true, Preset::Large), EngineKind::Session);
+        assert_eq!(engine(placement), EngineKind::Session);
         let asked = Placement {
             engine: EngineKind::TrainingApi,
             ..placement
@@ -290,25 +269,22 @@ mod tests {
                 "no build for webgpu",
             ),
         ] {
-            let error = changed.for_build(true, &preset_model(preset)).unwrap_err();
+            let error = changed.for_model(&preset_model(preset)).unwrap_err();
             assert!(error.to_string().contains(said), "{error}");
         }
+        assert_eq!(engine(asked), EngineKind::TrainingApi);
     }
 
     #[test]
     fn a_placement_is_told_in_words() {
         let placement = Execution::default().place_beside(Some((9, 0)));
-        let decided = placement
-            .for_build(true, &preset_model(Preset::Base))
-            .unwrap();
+        let decided = placement.for_model(&preset_model(Preset::Base)).unwrap();
         assert_eq!(
             decided.to_string(),
             "session engine on cuda device 0 in bf16, attention fused"
         );
         let placement = Execution::default().place_beside(Some((7, 5)));
-        let decided = placement
-            .for_build(true, &preset_model(Preset::Base))
-            .unwrap();
+        let decided = placement.for_model(&preset_model(Preset::Base)).unwrap();
         assert_eq!(
             decided.to_string(),
             "session engine on cuda device 0 in fp16, attention expanded, without own kernels"
