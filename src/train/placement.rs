@@ -111,6 +111,15 @@ impl Placement {
     /// # Errors
     /// Where the training API is asked for with what it can't do here.
     pub fn for_model(&self, task: &dyn Task) -> Result<Placement> {
+        if self.precision == Precision::F16
+            && matches!(self.provider, Provider::Cpu | Provider::OpenVino)
+        {
+            tracing::warn!(
+                "{} has no products in fp16, which only adds conversions there: --precision fp32 is faster, \
+                 and bf16 where `mpnet doctor` says that the processor multiplies in it",
+                self.provider
+            );
+        }
         let engine = match self.engine {
             // Sessions need less memory, and the same bits come out of them on any number of threads.
             EngineKind::Session | EngineKind::Auto => EngineKind::Session,
