@@ -182,6 +182,7 @@ fn embeddings(
         columns: 2,
         scale: 1.0,
         symmetric: false,
+        matryoshka: Vec::new(),
     };
     let measures = files.open(&tokenizer, cut, [args.batch_size.max(1), task.columns])?;
     let placement = args.hardware.execution().place();

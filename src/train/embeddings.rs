@@ -35,6 +35,8 @@ pub struct Embeddings {
     pub scale: f32,
     /// Whether positives are to find their anchors, too.
     pub symmetric: bool,
+    /// Widths of embeddings that are trained, the first so many of their columns; the whole where there are none.
+    pub matryoshka: Vec<usize>,
     /// How hidden states become an embedding; as the model does it where absent.
     pub pooling: Option<PoolingChoice>,
     /// Whether the model that comes out scales embeddings to length 1, also where the one before did not.
@@ -105,6 +107,7 @@ impl Embeddings {
             columns,
             scale: self.scale,
             symmetric: self.symmetric,
+            matryoshka: self.matryoshka.clone(),
         }
     }
 

@@ -107,6 +107,13 @@ fn check(name: &str, engine: EngineKind, attention: AttentionKind) {
         columns,
         scale: asked["scale"].as_f64().unwrap() as f32,
         symmetric: asked["symmetric"].as_bool().unwrap(),
+        matryoshka: match asked["matryoshka"].as_array() {
+            Some(widths) => widths
+                .iter()
+                .map(|w| w.as_u64().unwrap() as usize)
+                .collect(),
+            None => Vec::new(),
+        },
     };
     let bytes = data("model.safetensors");
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -184,7 +191,7 @@ fn check(name: &str, engine: EngineKind, attention: AttentionKind) {
 
 #[test]
 fn losses_and_gradients_are_sentence_transformers() {
-    for name in ["pairs", "symmetric", "negatives"] {
+    for name in ["pairs", "symmetric", "negatives", "matryoshka"] {
         check(name, EngineKind::Session, AttentionKind::Fused);
         check(name, EngineKind::Session, AttentionKind::Expanded);
         check(name, EngineKind::TrainingApi, AttentionKind::Fused);
@@ -449,6 +456,7 @@ fn what_cannot_be_trained_is_refused_before_anything_is_spent() {
         ),
         (&["--max-tokens", "4000"], 2, "positions"),
         (&["--output", "taken"], 1, "taken"),
+        (&["--matryoshka", "64,129"], 2, "--matryoshka 129"),
         (&["--dataset-name", "a/b"], 2, "both name rows"),
         (&["--task", "poetry"], 2, "poetry"),
     ] {

@@ -131,6 +131,7 @@ fn ranking_of_texts() {
             columns,
             scale: 3.0,
             symmetric: columns == 2,
+            matryoshka: if columns == 2 { Vec::new() } else { vec![8, 3] },
         };
         check_task(&task, |graph| {
             let mut feeds = random_feeds(graph, &SIZES, 14, 5);

@@ -171,7 +171,7 @@ fn largest(b: &mut Builder, x: ValueId, keep: ValueId) -> Result<ValueId, GraphE
 }
 
 /// `x` `[B, E]` with rows of length 1.
-fn normalize(b: &mut Builder, x: ValueId) -> Result<ValueId, GraphError> {
+pub(super) fn normalize(b: &mut Builder, x: ValueId) -> Result<ValueId, GraphError> {
     let graph = &mut b.graph;
     let square = graph.mul(x, x)?;
     let norm = graph.reduce_sum(square, &[1], true)?;

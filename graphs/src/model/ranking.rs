@@ -8,7 +8,7 @@ use super::builder::{AttentionForm, Builder};
 use super::config::ModelConfig;
 use super::loss::hits;
 use super::parameters::{Parameter, encoder_parameters};
-use super::pooling::{Pooling, PoolingStep, SentenceHead, embed_texts};
+use super::pooling::{Pooling, SentenceHead, embed_texts, normalize};
 use super::pretraining::{ATTENTION_MASK, INPUT_IDS};
 use super::single_stream::{Encoded, encode};
 use super::task::{CORRECT, LOGITS, LossGraph, Task, TwoStreams};
@@ -37,6 +37,9 @@ pub struct Ranking {
     pub scale: f32,
     /// Whether positives are to find their anchors, too: the loss is the mean of both.
     pub symmetric: bool,
+    /// Widths of embeddings, each the first so many of their columns: the loss is the sum of those of all widths
+    /// (Kusupati et al. 2022). The whole embedding where there are none.
+    pub matryoshka: Vec<usize>,
 }
 
 impl Task for Ranking {
@@ -77,20 +80,34 @@ impl Task for Ranking {
         } = encode(&mut b, input_ids, keep, attention)?;
         let head = SentenceHead {
             pooling: self.pooling.clone(),
-            steps: vec![PoolingStep::Normalize],
+            steps: Vec::new(),
         };
-        let embeddings = embed_texts(&mut b, hidden, keep, &head)?; // [C·B, E]
+        let pooled = embed_texts(&mut b, hidden, keep, &head)?; // [C·B, E]
+        let embeddings = normalize(&mut b, pooled)?;
         let scores = self.scores(&mut b, embeddings, candidates, &texts)?; // [B, (C − 1)·B]
-        let targets = b.graph.iota(rows.clone())?;
-        let mut loss_sum = cross_entropy(&mut b, scores, targets)?;
-        if self.symmetric {
-            let positives = b.graph.slice(scores, 1, Dim::from(0), rows)?; // [B, B]
-            let turned = b.graph.transpose(positives, &[1, 0])?;
-            let back = cross_entropy(&mut b, turned, targets)?;
-            let both = b.graph.add(loss_sum, back)?;
-            let half = b.graph.scalar(0.5)?;
-            loss_sum = b.graph.mul(both, half)?;
+        let targets = b.graph.iota(rows)?;
+        let whole = self.model.encoder_embed_dim * self.pooling.len();
+        let widths = match self.matryoshka.as_slice() {
+            [] => &[whole],
+            widths => widths,
+        };
+        let mut sum: Option<ValueId> = None;
+        for &width in widths {
+            let scores = if width == whole {
+                scores
+            } else {
+                let part = b.graph.slice(pooled, 1, Dim::from(0), width.into())?;
+                let part = normalize(&mut b, part)?;
+                self.scores(&mut b, part, candidates, &texts)?
+            };
+            let loss = self.entropy(&mut b, scores, targets)?;
+            sum = Some(match sum {
+                Some(sum) => b.graph.add(sum, loss)?,
+                None => loss,
+            });
         }
+        let loss_sum =
+            sum.ok_or_else(|| GraphError::Description("no width is trained".to_owned()))?;
         let best = b.graph.argmax(scores)?; // [B]
         let correct = hits(&mut b.graph, best, targets)?;
         Ok(LossGraph {
@@ -106,6 +123,26 @@ impl Task for Ranking {
 }
 
 impl Ranking {
+    /// The loss of `scores` `[B, (C − 1)·B]` whose best are to be `targets`, summed over the rows.
+    fn entropy(
+        &self,
+        b: &mut Builder,
+        scores: ValueId,
+        targets: ValueId,
+    ) -> Result<ValueId, GraphError> {
+        let forward = cross_entropy(b, scores, targets)?;
+        if !self.symmetric {
+            return Ok(forward);
+        }
+        let rows = Dim::from(Symbol::BATCH);
+        let positives = b.graph.slice(scores, 1, Dim::from(0), rows)?; // [B, B]
+        let turned = b.graph.transpose(positives, &[1, 0])?;
+        let back = cross_entropy(b, turned, targets)?;
+        let both = b.graph.add(forward, back)?;
+        let half = b.graph.scalar(0.5)?;
+        b.graph.mul(both, half)
+    }
+
     /// The score of every candidate for every anchor, `[B, (C − 1)·B]`.
     fn scores(
         &self,
@@ -159,6 +196,7 @@ mod tests {
             columns,
             scale: 20.0,
             symmetric: columns == 2,
+            matryoshka: Vec::new(),
         }
     }
 

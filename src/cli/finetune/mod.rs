@@ -69,6 +69,10 @@ pub struct EmbeddingArgs {
     /// Let positives find their anchors, too: the loss is the mean of both directions
     #[arg(long, add = Effect::Updates(&["symmetric"]))]
     pub symmetric: bool,
+    /// Train these widths, each the first so many columns of an embedding, so that it may be cut to any of them: 768,256,64
+    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', value_parser = count::<usize>,
+        add = Effect::Updates(&["matryoshka"]))]
+    pub matryoshka: Vec<usize>,
     /// Make an embedding of hidden states like this [default: as the model says, else the mean]
     #[arg(long, value_enum, value_name = "POOLING", add = Effect::Updates(&["pooling"]))]
     pub pooling: Option<PoolingChoice>,
@@ -156,6 +160,12 @@ impl FinetuneArgs {
                     .into(),
             ));
         }
+        let width = source.model.encoder_embed_dim;
+        if let Some(wide) = self.embeddings.matryoshka.iter().find(|w| **w > width) {
+            return Err(UsageError(format!(
+                "--matryoshka {wide}: embeddings of this model have {width} columns"
+            )));
+        }
         let schedule = optimization.schedule()?;
         let checkpoint_interval = checkpoints.interval();
         let embeddings = &self.embeddings;
@@ -166,6 +176,7 @@ impl FinetuneArgs {
                 columns: self.rows.columns()?,
                 scale: embeddings.scale as f32,
                 symmetric: embeddings.symmetric,
+                matryoshka: embeddings.matryoshka.clone(),
                 pooling: embeddings.pooling,
                 normalize: embeddings.normalize,
                 measures,
