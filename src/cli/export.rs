@@ -180,6 +180,25 @@ fn sizes(args: &ExportArgs, source: &Source) -> Result<TextSizes, UsageError> {
     })
 }
 
+/// Flags of an ONNX model that are given.
+fn of_onnx(args: &ExportArgs) -> Vec<&'static str> {
+    [
+        ("--head", args.head != HeadChoice::None),
+        ("--normalize", args.normalize),
+        ("--layout", args.layout != Layout::default()),
+        ("--opset", args.opset != OPSETS[0]),
+        ("--dtype", !args.dtype.is_empty()),
+        ("--int8", !args.int8.is_empty()),
+        ("--batch", args.batch.is_some()),
+        ("--length", args.length.is_some()),
+        ("--int32-inputs", args.int32_inputs),
+        ("--external-data", args.external_data),
+    ]
+    .into_iter()
+    .filter_map(|(flag, given)| given.then_some(flag))
+    .collect()
+}
+
 /// Exports.
 ///
 /// # Errors
@@ -194,6 +213,15 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         )
         .into());
     }
+    let to_annotated = args.format == Format::AnnotatedMpnet;
+    let of_onnx = of_onnx(args);
+    if to_annotated && !of_onnx.is_empty() {
+        return Err(UsageError(format!(
+            "--format annotated-mpnet is the whole model for pretraining in fp32, no ONNX: leave {} out",
+            of_onnx.join(", ")
+        ))
+        .into());
+    }
     args.head.check(args.normalize)?;
     let options = SourceOptions {
         tokenizer: args.tokenizer.tokenizer.clone(),
@@ -203,7 +231,10 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let source = Source::open(&args.model, &options)?;
     let options = Options {
         format: args.format,
-        head: args.head.head(&source, args.normalize)?,
+        head: match to_annotated {
+            true => OutputHead::MaskedLm,
+            false => args.head.head(&source, args.normalize)?,
+        },
         layout: args.layout,
         opset: args.opset,
         weights,

@@ -1,5 +1,6 @@
 //! Checkpoints to and from other programs' layouts, driven by one weight-mapping table.
 
+mod annotated_mpnet;
 pub mod hf_config;
 pub mod hf_folder;
 mod hf_weights;
@@ -18,6 +19,7 @@ mod tensors;
 pub(crate) mod testing;
 pub mod weight_map;
 
+pub use annotated_mpnet::write_annotated_mpnet;
 pub use hf_config::{HfConfig, unrepresentable};
 pub use hf_folder::{check_target, write_hf_folder};
 pub use options::{HfOptions, OutputHead};

@@ -6,7 +6,7 @@ mod burn;
 use crate::convert::hf_config::{CONFIG_FILE, HfConfig};
 use crate::convert::json::write_json;
 use crate::convert::sentence_transformers::{is_module_file, write_modules};
-use crate::convert::{ConvertError, OutputHead, Source};
+use crate::convert::{ConvertError, OutputHead, Source, write_annotated_mpnet};
 use crate::data::tokenizer::{TOKENIZER_FILES, write_tokenizer};
 use crate::staging::Staging;
 use clap::ValueEnum;
@@ -40,6 +40,8 @@ pub enum Format {
     Onnx,
     /// A Cargo package that is a Burn module once it is built
     Burn,
+    /// No ONNX model, but a checkpoint from which annotated-mpnet goes on (--resume), and the tokenizer
+    AnnotatedMpnet,
 }
 
 /// Where in the folder the models are, and what they are called.
@@ -123,10 +125,12 @@ impl ExportError {
 /// Where the target holds other things, or a file cannot be read or written; what was there stays.
 pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), ExportError> {
     source.check_head(&options.head)?;
-    match options.format {
-        Format::Onnx => refuse_strangers(target, is_ours)?,
-        Format::Burn => refuse_strangers(target, burn::is_ours)?,
-    }
+    let ours = match options.format {
+        Format::Onnx => is_ours,
+        Format::Burn => burn::is_ours,
+        Format::AnnotatedMpnet => return Ok(write_annotated_mpnet(target, source)?),
+    };
+    refuse_strangers(target, ours)?;
     let staging =
         Staging::new(target).map_err(ExportError::io("create a folder beside", target))?;
     for weights in &options.weights {
@@ -154,18 +158,15 @@ pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), E
         )
         .map_err(ConvertError::from)?;
     }
-    match options.format {
-        Format::Onnx => {
-            if let OutputHead::Sentence(sentence) = &options.head {
-                write_modules(staging.path(), &source.model, sentence)?;
-            }
-            staging.replace()
-        }
+    if options.format == Format::Burn {
+        burn::write_package(staging.path())?;
         // What Cargo has built there stays.
-        Format::Burn => {
-            burn::write_package(staging.path())?;
-            staging.add()
+        staging.add()
+    } else {
+        if let OutputHead::Sentence(sentence) = &options.head {
+            write_modules(staging.path(), &source.model, sentence)?;
         }
+        staging.replace()
     }
     .map_err(ExportError::io("write", target))
 }

@@ -65,6 +65,51 @@ fn every_format_gives_the_golden_weights_bit_for_bit() {
     }
 }
 
+/// annotated-mpnet itself was seen to load such files, and to go on from them (tests/python/check_annotated_export.py).
+#[test]
+fn a_checkpoint_for_annotated_mpnet_holds_what_the_model_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = stdout(&mut crate::common::pretrain(
+        folder.path(),
+        &["--total-updates", "1", "--normalize-before"],
+    ));
+    assert!(run.contains("update 1/1"), "{run}");
+    let export = |further: &[&str]| {
+        let mut command = binary("mpnet", folder.path());
+        command.args([
+            "export",
+            "out",
+            "--format",
+            "annotated-mpnet",
+            "--output",
+            "theirs",
+        ]);
+        command.args(further);
+        command
+    };
+    let said = failure(&mut export(&["--dtype", "fp16", "--head", "mlm"]), 2);
+    assert!(said.contains("leave --head, --dtype out"), "{said}");
+    // Twice: what is there from before is replaced.
+    for _ in 0..2 {
+        stdout(&mut export(&[]));
+    }
+    let theirs = folder.path().join("theirs/best_checkpoint.pt");
+    stdout(&mut import(folder.path(), theirs.to_str().unwrap(), &[]));
+    let [ours, again] = ["out", "run"].map(|run| {
+        let found = checkpoint::resolve(&folder.path().join(run), checkpoint::Pointer::Latest);
+        checkpoint::load(&found.unwrap()).unwrap()
+    });
+    assert_same(&again.parameters, &ours.parameters);
+    assert_eq!(again.model, ours.model);
+
+    std::fs::write(folder.path().join("theirs/mine"), "").unwrap();
+    let said = failure_without_a_trace(folder.path(), &mut export(&[]), 1);
+    assert!(
+        said.contains("theirs exists and holds other things"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_stored_row_of_token_types_is_added_to_every_word() {
     let found = imported("pytorch/hf-bin");

@@ -1,16 +1,18 @@
 //! PyTorch files without PyTorch: the pickle in them is read as data by an allow-list, and nothing
-//! in it is ever called.
+//! in it is ever called. `save` writes such files.
 
 mod class;
 mod directory;
 mod legacy;
 mod machine;
 mod opcode;
+mod save;
 mod state;
 mod storage;
 mod value;
 mod zip;
 
+pub use save::{Object, save};
 pub use state::{Entry, PyTorchFile};
 
 use super::ConvertError;

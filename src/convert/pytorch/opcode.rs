@@ -4,7 +4,8 @@ macro_rules! opcodes {
     ($($name:ident = $byte:literal),* $(,)?) => {
         /// One opcode.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Opcode { $($name),* }
+        #[repr(u8)]
+        pub enum Opcode { $($name = $byte),* }
 
         impl Opcode {
             /// The opcode of that byte, if it is one.
