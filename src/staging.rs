@@ -47,21 +47,26 @@ pub fn sync_file(path: &Path) -> io::Result<()> {
 /// Where the disk fails.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
-    match File::open(path)?.sync_all() {
-        // Network file systems and some of FUSE sync files alone: they say EINVAL or ENOTSUP of folders.
-        Err(error)
-            if !matches!(
-                error.kind(),
-                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-            ) =>
-        {
-            return Err(error);
-        }
+    match File::open(path).and_then(|folder| folder.sync_all()) {
+        Err(error) if lost(&error) => return Err(error),
+        // Network file systems and some of FUSE sync files alone, and refuse folders by one error or another: EINVAL,
+        // ENOTSUP, EBADF, EISDIR, EACCES.
         Ok(()) | Err(_) => {}
     }
     #[cfg(not(unix))]
     let _ = path;
     Ok(())
+}
+
+/// Whether an error says that what was to be synced may not reach the disk.
+#[cfg(unix)]
+fn lost(error: &io::Error) -> bool {
+    let disk = rustix::io::Errno::IO.raw_os_error();
+    error.raw_os_error() == Some(disk)
+        || matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
 }
 
 /// Moves the folder `new` to the name `target`. What has that name moves to `aside` first, since a rename replaces no
@@ -307,6 +312,27 @@ mod tests {
             panic!("a folder below a file");
         };
         assert_eq!(below.kind(), ErrorKind::AlreadyExists);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_no_error_and_a_failing_disk_is() {
+        use rustix::io::Errno;
+        let lost = |errno: Errno| super::lost(&Error::from_raw_os_error(errno.raw_os_error()));
+        for refused in [
+            Errno::BADF,
+            Errno::INVAL,
+            Errno::ISDIR,
+            Errno::ACCESS,
+            Errno::NOTTY,
+            Errno::NOSYS,
+            Errno::OPNOTSUPP,
+        ] {
+            assert!(!lost(refused), "{refused}");
+        }
+        for failing in [Errno::IO, Errno::NOSPC, Errno::DQUOT] {
+            assert!(lost(failing), "{failing}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::ranks::{Ranks, Same, TEXT, Value, digest};
 use super::trainer::{Ended, Trainer};
 use super::whole::Whole;
 use crate::checkpoint::{self, Lock};
+use crate::data::source::RUN_FILES;
 use crate::launch::STARTED_BY;
 use crate::launch::children::follow_parent;
 use crate::launch::output::{Aside, log_file};
@@ -33,7 +34,7 @@ use std::sync::Arc;
 const SHORT_ROW: usize = 8;
 
 /// The settings of a run, beside its checkpoints.
-pub const CONFIG_FILE: &str = "config.toml";
+pub const CONFIG_FILE: &str = RUN_FILES[0];
 
 /// What the program that starts a run knows of its flags.
 #[derive(Debug, Clone, Default)]

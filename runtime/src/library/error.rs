@@ -31,6 +31,9 @@ pub enum LibraryError {
         /// The path as given.
         path: PathBuf,
     },
+    /// What was given is to be fetched first.
+    #[error(transparent)]
+    Pointer(#[from] crate::lfs::LfsPointer),
     /// A folder was given that holds no build.
     #[error(
         "{origin} names the folder {}, in which there is neither an ONNX Runtime library, a training extension nor a wheel",

@@ -1,5 +1,6 @@
 //! Finds the build to use: the one asked for, the environment's, the cache's, or one fetched now.
 
+use crate::lfs::refuse_pointer;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -149,6 +150,7 @@ fn resolve(origin: &'static str, path: &Path, cache: PathBuf) -> Result<PathBuf>
         });
     };
     if metadata.is_file() {
+        refuse_pointer(path)?;
         return if is_wheel(path) {
             Ok(install::install_wheel(path, cache)?.library())
         } else {
@@ -190,6 +192,19 @@ mod tests {
             text.contains("directml") && text.contains("--ort"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_file_that_git_has_not_fetched_is_named_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let hash = "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
+        let pointer = format!("version https://git-lfs.github.com/spec/v1\n{hash}\nsize 12345\n");
+        for name in ["libonnxruntime.so", "onnxruntime-1.32.0-py3-none-any.whl"] {
+            let path = folder.path().join(name);
+            fs::write(&path, &pointer).unwrap();
+            let error = resolve("--ort", &path, folder.path().to_owned()).unwrap_err();
+            assert!(error.to_string().contains("git lfs pull"), "{error}");
+        }
     }
 
     #[test]

@@ -91,6 +91,9 @@ pub fn dataset_files(
         }
         Err(other) => return Err(other),
     };
+    if !converted.files.iter().any(|file| file.path.contains('/')) {
+        return none("it has no parquet file of this split, and the Hub made none of any");
+    }
     let config = converted_configuration(dataset, &converted)?;
     let prefixes = [
         format!("{config}/{split}/"),

@@ -131,6 +131,14 @@ impl Bytes {
         })
     }
 
+    /// The same file, from `offset` on.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn again(&self, offset: u64) -> Result<Self> {
+        Self::open(&self.path, self.compression, offset)
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -185,7 +193,7 @@ impl Bytes {
 
     /// The number of the line that holds the byte at `offset`, counted from 1.
     pub fn line_of(&self, offset: u64) -> Result<u64> {
-        let mut again = Self::open(&self.path, self.compression, 0)?;
+        let mut again = self.again(0)?;
         let (mut line, mut left) = (1, offset);
         while left > 0 {
             let bytes = again.fill()?;

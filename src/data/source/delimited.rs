@@ -1,12 +1,13 @@
 //! CSV and TSV: a line of column names, then rows of cells.
 
 use std::io::{self, Read};
+use std::path::Path;
 
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
 use super::bytes::Bytes;
 use super::fields::Fields;
-use super::{Format, FormatEntry, LONGEST_TEXT, Opening, Position, Rows, TextHead};
+use super::{Compression, Format, FormatEntry, LONGEST_TEXT, Opening, Position, Rows, TextHead};
 use crate::data::error::{DataError, Result};
 
 /// Cells parted by commas.
@@ -26,7 +27,7 @@ pub const TSV: FormatEntry = FormatEntry {
     name: "TSV",
     endings: &["tsv", "tab"],
     magic: None,
-    holds: "the same with tabs",
+    holds: "the same with tabs; where a cell begins with a quote and does not end with one, quotes are letters",
     reader: "csv",
     of_text: |head| objects_or(head, Format::Tsv),
     open: |file| Ok(Box::new(Delimited::open(file, b'\t')?)),
@@ -42,6 +43,8 @@ fn objects_or(head: &TextHead, format: Format) -> Format {
 
 /// Bytes that the CSV reader takes at once.
 const BUFFER: usize = 1 << 16;
+/// Bytes of a file by which it is seen whether its quotes are letters.
+const HEAD: u64 = 1 << 20;
 
 /// The rows of a CSV file.
 pub struct Delimited {
@@ -53,6 +56,7 @@ pub struct Delimited {
     columns: Vec<usize>,
     /// Cells of the first line.
     width: usize,
+    delimiter: u8,
     record: ByteRecord,
     rows: u64,
 }
@@ -61,6 +65,8 @@ pub struct Delimited {
 struct Limited {
     bytes: Bytes,
     left: u64,
+    /// Whether they were read to their end.
+    ended: bool,
     /// What went wrong, as it was before it became an I/O error.
     error: Option<DataError>,
 }
@@ -76,6 +82,7 @@ impl Read for Limited {
             }
         };
         let count = part.len().min(into.len());
+        self.ended |= count == 0;
         into[..count].copy_from_slice(&part[..count]);
         self.bytes.consume(count);
         match self.left.checked_sub(count as u64) {
@@ -104,8 +111,10 @@ impl Delimited {
         let mut first = Vec::new();
         Bytes::open(path, compression, 0)?.line(&mut first)?;
         let delimiter = delimiter(&first, usual);
+        let quoting = delimiter != b'\t' || !has_letter_quotes(path, compression)?;
         let reader = |at: u64| -> Result<Reader<Limited>> {
             Ok(ReaderBuilder::new()
+                .quoting(quoting)
                 .has_headers(false)
                 .flexible(true)
                 .delimiter(delimiter)
@@ -113,6 +122,7 @@ impl Delimited {
                 .from_reader(Limited {
                     bytes: Bytes::open(path, compression, at)?,
                     left: LONGEST_TEXT,
+                    ended: false,
                     error: None,
                 }))
         };
@@ -122,6 +132,7 @@ impl Delimited {
             fields: fields.clone(),
             columns: Vec::new(),
             width: 0,
+            delimiter,
             record: ByteRecord::new(),
             rows: at.row,
         };
@@ -188,8 +199,88 @@ impl Delimited {
         })
     }
 
+    /// What is wrong with the quotes of the record that was read, which begins at `start`.
+    fn wrong_quotes(&self, start: u64) -> Result<Option<&'static str>> {
+        let input = self.reader.get_ref();
+        // A line that ends the file without a line feed, or a cell that nothing ends.
+        if input.ended && ends_in_quotes(input.bytes.again(start)?, self.delimiter)? {
+            return Ok(Some(
+                "a cell begins with a quote that never closes: is the file cut short?",
+            ));
+        }
+        // Of a text with tabs the lines seldom have the file's number of cells, each of them.
+        let tabs = |line: &[u8]| line.iter().filter(|byte| **byte == b'\t').count();
+        let holds_rows = |cell: &[u8]| {
+            let lines: Vec<&[u8]> = cell.split(|byte| *byte == b'\n').collect();
+            let whole = lines.get(1..lines.len() - 1).unwrap_or_default();
+            !whole.is_empty() && whole.iter().all(|line| tabs(line) + 1 == self.width)
+        };
+        if self.delimiter == b'\t' && self.width > 1 && self.record.iter().any(holds_rows) {
+            return Ok(Some(
+                "a cell begins with a quote that closes lines further on, behind a tab: double such quotes, or \
+                 write the file without any",
+            ));
+        }
+        Ok(None)
+    }
+
     fn byte(&self) -> u64 {
         self.base + self.reader.position().byte()
+    }
+}
+
+/// Whether quotes are letters in a file whose cells are parted by tabs, as in those that know no quoting: a cell
+/// begins with one and does not end with one, and every line has as many cells as the first.
+fn has_letter_quotes(path: &Path, compression: Compression) -> Result<bool> {
+    let mut bytes = Bytes::open(path, compression, 0)?;
+    let (mut line, mut width, mut found) = (Vec::new(), None, false);
+    while bytes.offset() < HEAD && bytes.line(&mut line)? {
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            continue;
+        }
+        let cells = line.split(|byte| *byte == b'\t');
+        found |= cells.clone().any(|cell| {
+            let inside = cell.strip_prefix(b"\"");
+            inside.is_some_and(|inside| !inside.ends_with(b"\""))
+        });
+        let count = cells.count();
+        if *width.get_or_insert(count) != count {
+            return Ok(false);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a file ends within quotes, from a record's first byte on.
+fn ends_in_quotes(mut bytes: Bytes, delimiter: u8) -> Result<bool> {
+    #[derive(PartialEq)]
+    enum At {
+        Start,
+        Plain,
+        Quoted,
+        /// Behind a quote that closes a cell or is the first of two.
+        Quote,
+    }
+    let mut at = At::Start;
+    loop {
+        let part = bytes.fill()?;
+        if part.is_empty() {
+            return Ok(at == At::Quoted);
+        }
+        for &byte in part {
+            let parts = byte == delimiter || byte == b'\n' || byte == b'\r';
+            at = match (at, byte) {
+                (At::Start | At::Quote, b'"') => At::Quoted,
+                (At::Quoted, b'"') => At::Quote,
+                (At::Quoted, _) => At::Quoted,
+                (At::Start | At::Plain | At::Quote, _) if parts => At::Start,
+                (At::Start | At::Plain | At::Quote, _) => At::Plain,
+            };
+        }
+        let count = part.len();
+        bytes.consume(count);
     }
 }
 
@@ -219,6 +310,9 @@ impl Rows for Delimited {
             let start = self.byte();
             if !self.read()? {
                 return Ok(None);
+            }
+            if let Some(problem) = self.wrong_quotes(start)? {
+                return Err(self.bad(start, problem.to_owned())?);
             }
             if self.record.len() != self.width {
                 let problem = format!(

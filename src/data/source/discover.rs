@@ -35,6 +35,8 @@ const ABOUT: [&str; 11] = [
     "sha256sums",
     "md5sums",
 ];
+/// Two files that every run's folder has: its configuration and its log.
+pub const RUN_FILES: [&str; 2] = ["config.toml", "metrics.jsonl"];
 /// Files of another kind than the rest are strays where they are no larger than this together and the rest is
 /// larger, and they are less than a fiftieth of all.
 const STRAY_BYTES: u64 = 64 << 10;
@@ -45,8 +47,12 @@ const NAMED: usize = 3;
 /// Why a file is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LeftOut {
-    /// Its name begins with `_` or is known, or says that it is about the data.
+    /// Its name, or its folder's, begins with `_` or is known, or says that it is about the data.
     SideFile,
+    /// A run's folder, with what this program writes there.
+    Run,
+    /// A link that leads nowhere.
+    Dangling,
     /// One or a few small ones of another kind than the rest.
     Stray,
     /// Its ending is not known.
@@ -60,6 +66,8 @@ impl LeftOut {
     pub fn said(self) -> &'static str {
         match self {
             LeftOut::SideFile => "beside the data, by their names",
+            LeftOut::Run => "with a run of this program",
+            LeftOut::Dangling => "that are links to nothing",
             LeftOut::Stray => {
                 "small and of another kind than the rest (name them by a pattern to read them)"
             }
@@ -71,8 +79,8 @@ impl LeftOut {
     /// Whether it is worth a warning.
     fn is_odd(self) -> bool {
         match self {
-            LeftOut::SideFile => false,
-            LeftOut::Stray | LeftOut::OtherKind | LeftOut::Evaluation => true,
+            LeftOut::SideFile | LeftOut::Run => false,
+            LeftOut::Dangling | LeftOut::Stray | LeftOut::OtherKind | LeftOut::Evaluation => true,
         }
     }
 }
@@ -140,9 +148,12 @@ impl Discovered {
     pub fn tell(&self, place: &Path) {
         for (why, paths) in self.left_out.iter().filter(|(why, _)| why.is_odd()) {
             tracing::warn!(
-                "{}: leaving out {} files {}: {}",
+                "{}: leaving out {} {}: {}",
                 place.display(),
-                paths.len(),
+                match paths.len() {
+                    1 => "1 file".to_owned(),
+                    several => format!("{several} files"),
+                },
                 why.said(),
                 named(place, paths)
             );
@@ -203,6 +214,12 @@ pub fn discover(path: &Path) -> Result<Discovered> {
         let entry = entry.map_err(|e| fail(format!("can't list {e}")))?;
         if entry.is_file() {
             found.files.push(entry);
+        } else if is_dangling(&entry) {
+            found
+                .left_out
+                .entry(LeftOut::Dangling)
+                .or_default()
+                .push(entry);
         }
     }
     found.files.sort();
@@ -247,11 +264,17 @@ fn of_folder(folder: &Path) -> Result<Discovered> {
             if starts_with(&name, b".") {
                 continue;
             }
-            if path.is_dir() {
-                // Such as _temporary and _delta_log.
-                if !starts_with(&name, b"_") {
-                    deeper.push((entry.file_type().map_err(unreadable)?.is_symlink(), path));
-                }
+            // Folders such as _temporary and _delta_log.
+            let odd = match path.is_dir() {
+                true if starts_with(&name, b"_") => Some(LeftOut::SideFile),
+                true if is_run(&path) => Some(LeftOut::Run),
+                true => None,
+                false => is_dangling(&path).then_some(LeftOut::Dangling),
+            };
+            if let Some(why) = odd {
+                found.left_out.entry(why).or_default().push(path);
+            } else if path.is_dir() {
+                deeper.push((entry.file_type().map_err(unreadable)?.is_symlink(), path));
             } else if path.is_file() {
                 found.files.push(path);
             }
@@ -268,7 +291,10 @@ fn of_folder(folder: &Path) -> Result<Discovered> {
         }
     }
     found.files.sort();
-    let everything = found.files.clone();
+    let everything: Vec<PathBuf> = (found.files.iter())
+        .chain(found.left_out.values().flatten())
+        .cloned()
+        .collect();
     found.leave_out(LeftOut::SideFile, is_side_file);
     if found.files.iter().any(|file| Kind::of(file).is_some()) {
         found.leave_out(LeftOut::OtherKind, |file| Kind::of(file).is_none());
@@ -301,6 +327,16 @@ fn of_folder(folder: &Path) -> Result<Discovered> {
         }));
     }
     Ok(found)
+}
+
+/// Whether a path is a link to what is not there.
+fn is_dangling(path: &Path) -> bool {
+    path.is_symlink() && !path.exists()
+}
+
+/// Whether a folder is a run's: `--train-dir .` with checkpoints below it is no text.
+fn is_run(folder: &Path) -> bool {
+    RUN_FILES.iter().all(|name| folder.join(name).is_file())
 }
 
 fn starts_with(name: &OsStr, with: &[u8]) -> bool {
@@ -397,7 +433,7 @@ mod tests {
             ["a.parquet", "readmes.parquet"]
         );
         let found = discover(folder.path()).unwrap().left_out;
-        assert_eq!(found[&LeftOut::SideFile].len(), 7);
+        assert_eq!(found[&LeftOut::SideFile].len(), 9);
     }
 
     #[test]
@@ -436,6 +472,9 @@ mod tests {
         assert!(said(&folder.path().join("*.txt")).contains("no file matches"));
         fill(folder.path(), &[("_SUCCESS", 0), ("metadata.jsonl", 5)]);
         assert!(said(folder.path()).contains("metadata.jsonl"));
+        let underlined = tempfile::tempdir().unwrap();
+        fill(underlined.path(), &[("_posts/a.txt", 5)]);
+        assert!(said(underlined.path()).contains("_posts"));
         fill(folder.path(), &[("data.arrow", 5)]);
         let text = said(folder.path());
         assert!(
@@ -462,6 +501,46 @@ mod tests {
         let mut only = discover(&folder.path().join("b.txt")).unwrap();
         only.without(&[FileId::of(&hard).unwrap()]);
         assert_eq!(only.files.len(), 1);
+    }
+
+    #[test]
+    fn a_run_below_its_text_is_no_text() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(
+            folder.path(),
+            &[
+                ("a.txt", 5),
+                ("checkpoints/config.toml", 5),
+                ("checkpoints/metrics.jsonl", 5),
+                ("checkpoints/checkpoint-2/data_state.json.zst", 5),
+            ],
+        );
+        assert_eq!(names(folder.path()), ["a.txt"]);
+        let run = folder.path().join("checkpoints");
+        let found = discover(folder.path()).unwrap().left_out;
+        assert_eq!(found[&LeftOut::Run].as_slice(), std::slice::from_ref(&run));
+        // A folder that was named is read, whatever it is.
+        assert_eq!(names(&run), ["data_state.json.zst", "metrics.jsonl"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_nothing_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[("a.txt", 5)]);
+        let link = folder.path().join("b.txt");
+        std::os::unix::fs::symlink(folder.path().join("nowhere"), &link).unwrap();
+        for place in [folder.path().to_owned(), folder.path().join("*.txt")] {
+            let found = discover(&place).unwrap();
+            assert_eq!(found.files.len(), 1);
+            assert_eq!(
+                found.left_out[&LeftOut::Dangling].as_slice(),
+                std::slice::from_ref(&link)
+            );
+        }
+        std::fs::remove_file(folder.path().join("a.txt")).unwrap();
+        let said = discover(folder.path()).unwrap_err().to_string();
+        assert!(said.contains("b.txt"), "{said}");
     }
 
     #[cfg(unix)]

@@ -11,6 +11,8 @@ use super::fields::Fields;
 
 /// Where a message of a conversation has its words, in the order in which they are looked for.
 pub const SPOKEN: [&str; 3] = ["content", "value", "text"];
+/// Keys of messages and of their parts, whether or not they hold text.
+const MESSAGE: [&str; 3] = ["role", "from", "type"];
 
 /// What a row's fields hold.
 #[derive(Debug, PartialEq, Eq)]
@@ -237,6 +239,10 @@ fn spoken(value: &Value, in_list: bool) -> Inside {
         Value::Object(object) if in_list => {
             match SPOKEN.iter().find_map(|name| object.get(*name)) {
                 Some(inside) => spoken(inside, true),
+                // A message that calls tools, a picture in a message: no text, but no fault.
+                None if MESSAGE.iter().any(|name| object.contains_key(*name)) => {
+                    Inside::Texts(Vec::new())
+                }
                 None => Inside::Other("a list of objects without content, value or text"),
             }
         }

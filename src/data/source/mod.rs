@@ -22,7 +22,7 @@ mod sources;
 mod summary;
 mod txt;
 
-pub use discover::{Discovered, FileId, discover};
+pub use discover::{Discovered, FileId, RUN_FILES, discover};
 pub use entry::{FormatEntry, Opening};
 pub use fields::{DEFAULT_FIELD, Fields};
 pub use format::{

@@ -128,6 +128,52 @@ fn said(name: &str, content: &[u8]) -> String {
     rows_of(name, content).unwrap_err().to_string()
 }
 
+/// WMT and GLUE have such files, of programs that know no quoting.
+#[test]
+fn quotes_that_close_nowhere_are_letters_in_tsv_and_a_fault_in_csv() {
+    let tsv = b"id\ttext\n1\t\"Yes\" he said\n2\t\"No\n3\tthird\n";
+    let read = rows_of("a.tsv", tsv).unwrap();
+    assert_eq!(read, ["\"Yes\" he said", "\"No", "third"]);
+    // Programs that quote are read as before.
+    let quoted = b"id\ttext\n1\t\"a \"\"word\"\"\"\n2\t\"two\nlines\"\n";
+    let read = rows_of("a.tsv", quoted).unwrap();
+    assert_eq!(read, ["a \"word\"", "two\nlines"]);
+    let text = said(
+        "a.tsv",
+        b"text\tn\n\"two\nlines\"\t1\n\"open\t2\nb\t3\n\"c\"\t4\n",
+    );
+    assert!(
+        text.contains("line 4") && text.contains("closes lines further on"),
+        "{text}"
+    );
+
+    for open in [
+        &b"text,n\n\"open,1\nb,2\nc,3\n"[..],
+        b"n,text\n1,a\n2,\"cut o",
+    ] {
+        let text = said("a.csv", open);
+        assert!(
+            text.contains("line ") && text.contains("never closes"),
+            "{text}"
+        );
+    }
+    assert_eq!(rows_of("a.csv", b"n,text\n1,\"a\"\"b\"").unwrap(), ["a\"b"]);
+    assert_eq!(
+        rows_of("a.csv", b"n,text\n1,5\" pipe").unwrap(),
+        ["5\" pipe"]
+    );
+}
+
+#[test]
+fn messages_without_words_are_passed_over() {
+    let rows = concat!(
+        r#"{"text": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"id": 1}]}]}"#,
+        "\n",
+        r#"{"text": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "b"}]}]}"#,
+    );
+    assert_eq!(rows_of("a.jsonl", rows.as_bytes()).unwrap(), ["a", "b"]);
+}
+
 /// `gzip -d` takes such a file too; GNU's manual speaks of tapes, whose blocks are filled up with zeros.
 #[test]
 fn zeros_behind_gzip_are_passed_over() {

@@ -208,6 +208,21 @@ fn another_vocabulary_or_role_is_another_tokenizer() {
         assert!(!same_tokenizer(&a, &b).unwrap(), "{other}");
     }
     std::fs::remove_file(&config).unwrap();
+    // As transformers 5 saves again what it has read.
+    let mut saved = definition.clone();
+    saved["decoder"] = serde_json::json!({"type": "WordPiece", "prefix": "##", "cleanup": false});
+    saved["post_processor"] = serde_json::json!({
+        "type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": true, "add_prefix_space": true
+    });
+    fixture::write(folders[0].path(), &saved);
+    saved["post_processor"]["add_prefix_space"] = false.into();
+    saved["decoder"] = serde_json::Value::Null;
+    fixture::write(folders[1].path(), &saved);
+    assert!(same_tokenizer(&a, &b).unwrap());
+    saved["post_processor"]["sep"] = serde_json::json!(["<s>", 0]);
+    fixture::write(folders[1].path(), &saved);
+    assert!(!same_tokenizer(&a, &b).unwrap());
+    fixture::write(folders[0].path(), &definition);
     let mut swapped = definition.clone();
     let vocabulary = swapped["model"]["vocab"].as_object_mut().unwrap();
     for (token, other) in [("a", "b"), ("b", "a")] {

@@ -1,13 +1,14 @@
 //! `metrics.jsonl` beside the checkpoints: every record of a run, one a line, from its first update on.
 
 use super::record::Record;
+use crate::data::source::RUN_FILES;
 use crate::staging::{Growing, replace_file};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Name of the file.
-pub const METRICS_FILE: &str = "metrics.jsonl";
+pub const METRICS_FILE: &str = RUN_FILES[1];
 
 /// Longest line that is read: a record is a few kilobytes.
 const LONGEST_LINE: usize = 1 << 20;
