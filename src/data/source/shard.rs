@@ -31,7 +31,7 @@ impl Shard {
     ///
     /// # Errors
     /// When there is no such file, or it is of a kind that is not read.
-    pub fn file(path: &Path, fields: &Fields) -> Result<Self> {
+    pub fn file(path: &Path) -> Result<Self> {
         let fail = |source| DataError::Read {
             path: path.to_owned(),
             source,
@@ -40,7 +40,7 @@ impl Shard {
         if metadata.is_dir() {
             return Err(fail(std::io::ErrorKind::IsADirectory.into()));
         }
-        let looked = look(path, fields)?;
+        let looked = look(path)?;
         Ok(Self {
             name: path.display().to_string(),
             size: metadata.len(),

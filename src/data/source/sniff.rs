@@ -27,11 +27,11 @@ pub struct Looked {
     pub note: Option<String>,
 }
 
-/// Looks into the file at `path`, whose texts are in `fields`.
+/// Looks into the file at `path`.
 ///
 /// # Errors
 /// When it can't be read or is of a kind that is not read.
-pub fn look(path: &Path, fields: &Fields) -> Result<Looked> {
+pub fn look(path: &Path) -> Result<Looked> {
     refuse_pointer(path)?;
     let named = Kind::of(path);
     let raw = head_of(path)?;
@@ -68,7 +68,7 @@ pub fn look(path: &Path, fields: &Fields) -> Result<Looked> {
     let kind = if let Some(format) = Format::of_magic(&head) {
         of(format)
     } else if is_text(&head) {
-        let head = TextHead::new(&head, fields);
+        let head = TextHead::new(&head);
         of(match named {
             Some(named) => (named.format.entry().of_text)(&head),
             None => head.unnamed(),
@@ -187,16 +187,14 @@ pub struct TextHead<'a> {
     text: Cow<'a, str>,
     /// Whether the file goes on behind it.
     cut: bool,
-    fields: &'a Fields,
 }
 
 impl<'a> TextHead<'a> {
-    fn new(head: &'a [u8], fields: &'a Fields) -> TextHead<'a> {
+    fn new(head: &'a [u8]) -> TextHead<'a> {
         let head_length = head.len();
         TextHead {
             text: String::from_utf8_lossy(head),
             cut: head_length >= HEAD,
-            fields,
         }
     }
 
@@ -229,22 +227,22 @@ impl<'a> TextHead<'a> {
 
     /// Whether every line, but for one that is cut off, is a JSON object.
     pub fn all_objects(&self) -> bool {
-        self.objects(&Fields::default()).is_some()
+        self.objects().is_some()
     }
 
-    /// Whether all are, and one has a field that is asked for.
-    pub fn all_objects_with_fields(&self) -> bool {
-        self.objects(self.fields) == Some(true)
+    /// Whether they are, and there is one.
+    pub fn some_objects(&self) -> bool {
+        self.objects().is_some_and(|count| count > 0)
     }
 
-    /// Whether one of its lines has one of `fields`; none where not every line is a JSON object.
-    fn objects(&self, fields: &Fields) -> Option<bool> {
+    /// How many lines are JSON objects; none where one that is not cut off is none.
+    fn objects(&self) -> Option<usize> {
         let text = self.text();
         let mut lines: Vec<&str> = text.split('\n').collect();
         if self.cut {
             lines.pop();
         }
-        let mut any = false;
+        let mut count = 0;
         for line in lines
             .into_iter()
             .map(str::trim)
@@ -253,9 +251,9 @@ impl<'a> TextHead<'a> {
             if !line.starts_with('{') {
                 return None;
             }
-            let (found, _) = Field::read(line, fields).ok()?;
-            any = any || !matches!(found, Field::Missing(_));
+            Field::read(line, &Fields::default()).ok()?;
+            count += 1;
         }
-        text.starts_with('{').then_some(any)
+        text.starts_with('{').then_some(count)
     }
 }

@@ -84,10 +84,7 @@ impl Sources {
     /// # Errors
     /// When a file is missing or is not read.
     pub fn discovered(name: String, found: Discovered, options: ReadOptions) -> Result<Self> {
-        let shards = found
-            .files
-            .iter()
-            .map(|file| Shard::file(file, &options.fields));
+        let shards = found.files.iter().map(|file| Shard::file(file));
         let shards: Vec<Shard> = shards.collect::<Result<_>>()?;
         let mut notes = BTreeMap::<&str, Vec<PathBuf>>::new();
         for shard in &shards {

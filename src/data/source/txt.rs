@@ -13,7 +13,7 @@ pub const TEXT: FormatEntry = FormatEntry {
     magic: None,
     holds: "UTF-8, one text a line; lines end where Python's `str.splitlines` ends them",
     reader: "this program",
-    of_text: |head| match head.all_objects() {
+    of_text: |head| match head.some_objects() {
         true => Format::JsonLines,
         false => Format::Text,
     },
