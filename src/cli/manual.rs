@@ -2,7 +2,6 @@
 
 use super::convert::ConvertArgs;
 use super::pretrain::PretrainArgs;
-use super::verbs::command;
 use crate::output::say;
 use anyhow::{Context, Result};
 use clap::{Args, Command, CommandFactory};
@@ -41,17 +40,18 @@ impl FolderArgs {
     }
 }
 
-fn programs() -> [Command; 3] {
-    [PretrainArgs::command(), ConvertArgs::command(), command()]
+/// All programs, of which `mpnet` is given.
+fn programs(mpnet: Command) -> [Command; 3] {
+    [PretrainArgs::command(), ConvertArgs::command(), mpnet]
 }
 
 /// Writes what completes the programs' flags in a shell.
 ///
 /// # Errors
 /// Where a file cannot be written.
-pub fn completions(arguments: &CompletionsArgs) -> Result<()> {
+pub fn completions(arguments: &CompletionsArgs, mpnet: Command) -> Result<()> {
     let folder = arguments.into.create()?;
-    for mut program in programs() {
+    for mut program in programs(mpnet) {
         let name = program.get_name().to_owned();
         let file = clap_complete::generate_to(arguments.shell, &mut program, &name, folder);
         let file = file.with_context(|| format!("writing to {}", folder.display()))?;
@@ -64,9 +64,9 @@ pub fn completions(arguments: &CompletionsArgs) -> Result<()> {
 ///
 /// # Errors
 /// Where a file cannot be written.
-pub fn man(arguments: &ManArgs) -> Result<()> {
+pub fn man(arguments: &ManArgs, mpnet: Command) -> Result<()> {
     let folder = arguments.into.create()?;
-    for program in programs() {
+    for program in programs(mpnet) {
         clap_mangen::generate_to(program, folder)
             .with_context(|| format!("writing to {}", folder.display()))?;
     }

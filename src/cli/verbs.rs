@@ -101,8 +101,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
         Verb::Report(args) => report::run(args)?,
         Verb::Plan(args) => plan::run(args)?,
         Verb::Tokenizer(args) => return tokenizer::run(args),
-        Verb::Completions(args) => manual::completions(args)?,
-        Verb::Man(args) => manual::man(args)?,
+        Verb::Completions(args) => manual::completions(args, command())?,
+        Verb::Man(args) => manual::man(args, command())?,
         Verb::Flags => say!("{}", flags_page::page(&command()).trim_end())?,
     }
     Ok(exit::DONE)
