@@ -53,7 +53,7 @@ class Machine:
     """One that runs the three programs."""
 
     def __init__(self, programs, ending, before, variables):
-        self.programs, self.ending, self.before = Path(programs), ending, before
+        self.programs, self.ending, self.before = Path(programs).resolve(), ending, before
         self.environment = os.environ | variables
 
     def command(self, program, *arguments):
