@@ -134,16 +134,26 @@ impl fmt::Display for Capability {
     }
 }
 
+/// What the processor says of itself.
+#[cfg(target_arch = "x86_64")]
+fn cpuid(leaf: u32, part: u32) -> std::arch::x86_64::CpuidResult {
+    // SAFETY: every processor of this architecture has the instruction. (Rust itself says so since 1.94.)
+    #[allow(unused_unsafe)]
+    unsafe {
+        std::arch::x86_64::__cpuid_count(leaf, part)
+    }
+}
+
 /// Cycles a second of the processor's base frequency, at which its time stamp counter ticks; measured once.
 #[cfg(target_arch = "x86_64")]
 fn base_frequency() -> Option<f64> {
-    use std::arch::x86_64::{__cpuid, _rdtsc};
+    use std::arch::x86_64::_rdtsc;
     use std::time::{Duration, Instant};
     static FOUND: OnceLock<Option<f64>> = OnceLock::new();
     *FOUND.get_or_init(|| {
         const POWER: u32 = 0x8000_0007;
         const INVARIANT: u32 = 1 << 8;
-        if __cpuid(0x8000_0000).eax < POWER || __cpuid(POWER).edx & INVARIANT == 0 {
+        if cpuid(0x8000_0000, 0).eax < POWER || cpuid(POWER, 0).edx & INVARIANT == 0 {
             return None;
         }
         // SAFETY: every processor of this architecture has the counter.
@@ -183,13 +193,12 @@ fn detect() -> Capability {
 /// Whether the processor says that it has AMX with tiles and BF16, and the system saves their registers.
 #[cfg(target_arch = "x86_64")]
 fn has_amx() -> bool {
-    use std::arch::x86_64::__cpuid_count;
     const BF16_AND_TILES: u32 = 1 << 22 | 1 << 24;
     // The tiles' configuration and data among the registers that the system has switched on.
     const STATES: u32 = 1 << 17 | 1 << 18;
-    let features = __cpuid_count(7, 0).edx;
+    let features = cpuid(7, 0).edx;
     // Processors with AVX-512 have the leaves 7 and 13.
-    let states = __cpuid_count(13, 0).eax;
+    let states = cpuid(13, 0).eax;
     features & BF16_AND_TILES == BF16_AND_TILES && states & STATES == STATES
 }
 
