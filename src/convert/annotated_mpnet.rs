@@ -4,13 +4,14 @@
 //! --tokenizer-name FOLDER/tokenizer` starts its optimizer anew where a checkpoint has no `data_state`. Read off
 //! annotated-mpnet 01a9b09.
 
-use super::ConvertError;
 use super::pytorch::{Object, save};
 use super::source::Source;
 use super::weight_map::{Layout, by_native};
+use super::{ConvertError, refuse_strangers};
 use crate::data::tokenizer::write_tokenizer;
 use crate::staging::Staging;
 use mpnet_graphs::model::config::ModelConfig;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::Path;
@@ -29,7 +30,7 @@ pub fn write_annotated_mpnet(target: &Path, source: &Source) -> Result<(), Conve
     let Some(tokenizer) = &source.tokenizer else {
         return Err(ConvertError::NoTokenizer);
     };
-    refuse_strangers(target)?;
+    refuse_strangers(target, known)?;
     let folder =
         Staging::new(target).map_err(ConvertError::io("create a folder beside", target))?;
     let path = folder.path().join(CHECKPOINT_FILE);
@@ -111,20 +112,9 @@ fn args(model: &ModelConfig) -> Result<Vec<(String, Object)>, ConvertError> {
     ])
 }
 
-/// A folder with anything else in it is not replaced: a run's checkpoints lie beside such files.
-fn refuse_strangers(target: &Path) -> Result<(), ConvertError> {
-    if !target.exists() {
-        return Ok(());
-    }
-    let ours = [CHECKPOINT_FILE, TOKENIZER_FOLDER];
-    let entries = fs::read_dir(target).map_err(ConvertError::io("read", target))?;
-    for entry in entries {
-        let name = entry.map_err(ConvertError::io("read", target))?.file_name();
-        if !ours.iter().any(|file| name == *file) {
-            return Err(ConvertError::Occupied {
-                path: target.to_owned(),
-            });
-        }
-    }
-    Ok(())
+/// Whether a folder written by this program can hold it. A run's checkpoints lie beside such files, too.
+fn known(name: &OsStr) -> bool {
+    [CHECKPOINT_FILE, TOKENIZER_FOLDER]
+        .iter()
+        .any(|file| name == *file)
 }

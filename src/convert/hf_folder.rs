@@ -1,6 +1,5 @@
 //! Writes a HuggingFace model folder: whole, or not at all.
 
-use super::ConvertError;
 use super::hf_config::{CONFIG_FILE, HfConfig, unrepresentable};
 use super::hf_weights::{INDEX_FILE, MODEL_FILE, outputs, write_weights};
 use super::json::write_json;
@@ -8,6 +7,7 @@ use super::model_card::{MARK, model_card};
 use super::options::{HfOptions, OutputHead};
 use super::sentence_transformers::{is_module_file, write_modules};
 use super::source::Source;
+use super::{ConvertError, refuse_strangers};
 use crate::data::tokenizer::{TOKENIZER_FILES, write_tokenizer};
 use crate::staging::Staging;
 use std::ffi::OsStr;
@@ -94,22 +94,7 @@ fn known(name: &OsStr) -> bool {
 /// # Errors
 /// Where there is such a folder, or a file.
 pub fn check_target(target: &Path) -> Result<(), ConvertError> {
-    if !target.exists() {
-        return Ok(());
-    }
-    let occupied = || ConvertError::Occupied {
-        path: target.to_owned(),
-    };
-    if !target.is_dir() {
-        return Err(occupied());
-    }
-    for entry in fs::read_dir(target).map_err(ConvertError::io("read", target))? {
-        let name = entry.map_err(ConvertError::io("read", target))?.file_name();
-        if !known(&name) {
-            return Err(occupied());
-        }
-    }
-    Ok(())
+    refuse_strangers(target, known)
 }
 
 #[cfg(test)]

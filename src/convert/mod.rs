@@ -26,6 +26,8 @@ pub use options::{HfOptions, OutputHead};
 pub use positions::resize_positions;
 pub use source::{OtherKind, Source};
 
+use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Why a conversion is refused or fails.
@@ -119,6 +121,26 @@ impl ConvertError {
             reason: reason.into(),
         }
     }
+}
+
+/// A folder with anything in it that is not `known` is not replaced, nor is a file.
+fn refuse_strangers(target: &Path, known: fn(&OsStr) -> bool) -> Result<(), ConvertError> {
+    if !target.exists() {
+        return Ok(());
+    }
+    let occupied = || ConvertError::Occupied {
+        path: target.to_owned(),
+    };
+    if !target.is_dir() {
+        return Err(occupied());
+    }
+    for entry in fs::read_dir(target).map_err(ConvertError::io("read", target))? {
+        let name = entry.map_err(ConvertError::io("read", target))?.file_name();
+        if !known(&name) {
+            return Err(occupied());
+        }
+    }
+    Ok(())
 }
 
 /// Either end of a stream of tensors.

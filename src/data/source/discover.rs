@@ -264,20 +264,25 @@ fn of_folder(folder: &Path) -> Result<Discovered> {
             if starts_with(&name, b".") {
                 continue;
             }
-            // Folders such as _temporary and _delta_log.
-            let odd = match path.is_dir() {
-                true if starts_with(&name, b"_") => Some(LeftOut::SideFile),
-                true if is_run(&path) => Some(LeftOut::Run),
-                true => None,
-                false => is_dangling(&path).then_some(LeftOut::Dangling),
+            let link = entry.file_type().map_err(unreadable)?.is_symlink();
+            // What a link leads to. A folder may hold millions of files: each is asked once.
+            let kind = std::fs::metadata(&path).map(|metadata| metadata.file_type());
+            let odd = match kind {
+                Ok(kind) if kind.is_file() => {
+                    found.files.push(path);
+                    continue;
+                }
+                // Folders such as _temporary and _delta_log.
+                Ok(kind) if kind.is_dir() && starts_with(&name, b"_") => LeftOut::SideFile,
+                Ok(kind) if kind.is_dir() && is_run(&path) => LeftOut::Run,
+                Ok(kind) if kind.is_dir() => {
+                    deeper.push((link, path));
+                    continue;
+                }
+                Err(_) if link => LeftOut::Dangling,
+                Ok(_) | Err(_) => continue,
             };
-            if let Some(why) = odd {
-                found.left_out.entry(why).or_default().push(path);
-            } else if path.is_dir() {
-                deeper.push((entry.file_type().map_err(unreadable)?.is_symlink(), path));
-            } else if path.is_file() {
-                found.files.push(path);
-            }
+            found.left_out.entry(odd).or_default().push(path);
         }
         if current == folder {
             seen.insert(FileId::of(folder).map_err(unreadable)?);
