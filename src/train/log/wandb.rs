@@ -1,5 +1,6 @@
 //! Weights & Biases, through its own client: `wandb sync` on the TensorBoard files.
 
+use crate::stop;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,18 +15,45 @@ pub struct Wandb {
     pub id: String,
 }
 
-/// Time that the client has to send the rest when a run ends: a machine that is taken away leaves little.
+/// Time that the client has to send the rest when a run ends.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// The same once a signal has asked the run to stop: a machine that is taken away leaves little.
+const HURRY: Duration = Duration::from_secs(5);
 /// Time in which it must say its version.
 const ANSWER: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 
-/// Waits until `child` has ended; at `end` it is killed, and there is no answer.
-fn wait(child: &mut Child, end: Instant) -> Option<io::Result<ExitStatus>> {
+/// Until when the client is waited for.
+struct Deadline {
+    end: Instant,
+    stopping: fn() -> bool,
+    hurried: bool,
+}
+
+impl Deadline {
+    fn after(patience: Duration) -> Deadline {
+        Deadline {
+            end: Instant::now() + patience,
+            stopping: || stop::signal().is_some(),
+            hurried: false,
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        if !self.hurried && (self.stopping)() {
+            self.hurried = true;
+            self.end = self.end.min(Instant::now() + HURRY);
+        }
+        Instant::now() >= self.end
+    }
+}
+
+/// Waits until `child` has ended; when the time is over it is killed, and there is no answer.
+fn wait(child: &mut Child, deadline: &mut Deadline) -> Option<io::Result<ExitStatus>> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(Ok(status)),
-            Ok(None) if Instant::now() < end => std::thread::sleep(POLL),
+            Ok(None) if !deadline.is_over() => std::thread::sleep(POLL),
             Ok(None) => {
                 // Where it ended just now there is nothing to kill.
                 let _ = child.kill();
@@ -58,7 +86,7 @@ impl Sync {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let found = found.map(|mut child| wait(&mut child, Instant::now() + answer));
+        let found = found.map(|mut child| wait(&mut child, &mut Deadline::after(answer)));
         if let Ok(None) = found {
             tracing::warn!(
                 "--wandb: 'wandb --version' does not return, so nothing is sent. The run goes on; send what it logs \
@@ -109,13 +137,12 @@ impl Sync {
         }
     }
 
-    /// Sends the rest, which has a minute in all.
+    /// Sends the rest, for which there is less than a minute, and less still after a signal.
     pub fn finish(&mut self) {
-        self.finish_within(PATIENCE);
+        self.finish_by(Deadline::after(PATIENCE));
     }
 
-    fn finish_within(&mut self, patience: Duration) {
-        let end = Instant::now() + patience;
+    fn finish_by(&mut self, mut deadline: Deadline) {
         let later = format!(
             "send the rest with 'wandb sync --sync-tensorboard --append --project {} --id {} {}'",
             self.wandb.project,
@@ -125,7 +152,7 @@ impl Sync {
         // How the last sending ends matters no more: all is sent again. It is not cut off while there is time, as
         // two clients at once disturb each other.
         let last = self.running.take();
-        if last.is_some_and(|mut child| wait(&mut child, end).is_none()) {
+        if last.is_some_and(|mut child| wait(&mut child, &mut deadline).is_none()) {
             tracing::warn!("wandb sync has not returned and was ended; {later}");
             return;
         }
@@ -136,7 +163,7 @@ impl Sync {
                 return;
             }
         };
-        match wait(&mut child, end) {
+        match wait(&mut child, &mut deadline) {
             Some(Ok(status)) if status.success() => {}
             Some(Ok(status)) => tracing::warn!("wandb sync ended with {status}; {later}"),
             Some(Err(error)) => tracing::warn!("waiting for wandb sync: {error}; {later}"),
@@ -173,8 +200,15 @@ mod tests {
         let program = client(folder.path(), "[ \"$1\" = --version ] || exec sleep 1000");
         let mut sync = Sync::with(&program, wandb(), folder.path(), ANSWER).unwrap();
         sync.send();
-        sync.finish_within(Duration::from_millis(200));
-        sync.finish_within(Duration::from_millis(200));
+        sync.finish_by(Deadline::after(Duration::from_millis(200)));
+        sync.finish_by(Deadline::after(Duration::from_millis(200)));
+        // A signal shortens the longest patience.
+        let mut deadline = Deadline {
+            stopping: || true,
+            ..Deadline::after(Duration::from_secs(1_000_000))
+        };
+        assert!(!deadline.is_over());
+        assert!(deadline.end <= Instant::now() + HURRY);
         // Not even its version.
         let program = client(folder.path(), "exec sleep 1000");
         let answer = Duration::from_millis(100);
@@ -188,7 +222,7 @@ mod tests {
         let script = format!("cat > {0}; echo \"$@\" >> {0}", out.display());
         let program = client(folder.path(), &script);
         let mut sync = Sync::with(&program, wandb(), folder.path(), ANSWER).unwrap();
-        sync.finish_within(PATIENCE);
+        sync.finish_by(Deadline::after(PATIENCE));
         let said = fs::read_to_string(&out).unwrap();
         assert!(said.starts_with("sync --sync-tensorboard"), "{said}");
         let gone = folder.path().join("gone");
