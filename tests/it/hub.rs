@@ -1,11 +1,12 @@
 //! A Hub on the loopback: trained on its dataset, its models read, and both refused with a reason.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use parquet::basic::Compression;
 use serde_json::Value;
 
-use crate::common::hub::{Fault, HubServer, Repo, Trouble, parquet_of};
+use crate::common::hub::{Fault, HubServer, Repo, Trouble, company, parquet_of};
 use crate::common::{self, binary, failure, files, repository, stdout};
 
 /// The example text as a dataset `o/bible` of two files, the lines as they are.
@@ -58,20 +59,83 @@ fn a_signal_ends_a_run_that_waits_for_the_hub() {
         .env("HF_ENDPOINT", &server.endpoint)
         .env("HF_HOME", folder.path().join("hf"))
         .stderr(std::process::Stdio::piped());
-    let child = command.spawn().unwrap();
-    while server.connections() == 0 {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+    let mut child = command.spawn().unwrap();
+    // That it waits, and for what, is said long before it gives up.
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let waits = |line: &String| line.contains("waiting for the dataset o/bible");
+    let mut said: Vec<String> = Vec::new();
+    while !said.iter().any(waits) {
+        said.push(lines.next().expect("it says that it waits").unwrap());
     }
+    assert!(!said.join("\n").contains("trying again"), "{said:?}");
     let id = child.id().to_string();
     let sent = std::process::Command::new("kill")
         .args(["-TERM", &id])
         .status();
     assert!(sent.unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(128 + 15), "{said}");
+    let status = child.wait().unwrap();
+    said.extend(lines.map(Result::unwrap));
+    let said = said.join("\n");
+    assert_eq!(status.code(), Some(128 + 15), "{said}");
     assert!(said.contains("stopped by signal 15"), "{said}");
     assert!(!folder.path().join("out").exists());
+}
+
+/// Only what is named has the authority; `SSL_CERT_DIR` and the system's store are read by the process itself.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_companys_authority_is_taken_from_variables_and_from_the_system() {
+    use crate::common::shim;
+    let folder = tempfile::tempdir().unwrap();
+    let authorities = folder.path().join("authorities");
+    std::fs::create_dir(&authorities).unwrap();
+    let (file, server) = company(&authorities);
+    server.add("models/o/tokenizer", tokenizer(|_| {}));
+    let check = || {
+        let cache = tempfile::tempdir().unwrap();
+        let mut check = binary("mpnet", folder.path());
+        check
+            .env_remove("HF_HUB_OFFLINE")
+            .env("HF_ENDPOINT", &server.endpoint)
+            .env("HF_HOME", cache.path())
+            .args(["tokenizer", "check", "o/tokenizer"]);
+        for variable in [
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "REQUESTS_CA_BUNDLE",
+            "CURL_CA_BUNDLE",
+        ] {
+            check.env_remove(variable);
+        }
+        (check, cache)
+    };
+    let (mut without, _cache) = check();
+    let said = failure(&mut without, 1);
+    assert!(
+        said.contains("UnknownIssuer") && said.contains("SSL_CERT_FILE"),
+        "{said}"
+    );
+    for (variable, path) in [
+        ("SSL_CERT_FILE", &file),
+        ("SSL_CERT_DIR", &authorities),
+        ("REQUESTS_CA_BUNDLE", &file),
+        ("REQUESTS_CA_BUNDLE", &authorities),
+        ("CURL_CA_BUNDLE", &file),
+    ] {
+        let (mut with, _cache) = check();
+        let printed = stdout(with.env(variable, path));
+        assert!(
+            printed.contains("it can be trained with"),
+            "{variable}: {printed}"
+        );
+    }
+    // A company's administrator has put it into the system's store.
+    let (mut with, _cache) = check();
+    shim::load(&mut with, folder.path())
+        .env(shim::FROM, "/etc/ssl/certs/ca-certificates.crt")
+        .env(shim::TO, &file);
+    let printed = stdout(&mut with);
+    assert!(printed.contains("it can be trained with"), "{printed}");
 }
 
 #[test]
@@ -79,11 +143,14 @@ fn a_run_on_a_dataset_goes_on_where_it_was() {
     let server = server();
     let [straight, stopped] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     server.go_wrong(&[Fault::RetryAfter(429), Fault::Cut(100)]);
-    stdout(&mut pretrain(
+    let printed = stdout(&mut pretrain(
         &server,
         straight.path(),
         &["--total-updates", "6"],
     ));
+    // Which texts of the dataset these are.
+    let text = "text the split train of the dataset o/bible at commit";
+    assert!(printed.contains(text), "{printed}");
     stdout(&mut pretrain(
         &server,
         stopped.path(),
@@ -165,7 +232,7 @@ fn what_the_hub_refuses_is_said() {
     let split = said(&["--dataset-split", "validation"]);
     assert!(split.contains("validation"), "{split}");
     let field = said(&["--text-field", "body"]);
-    assert!(field.contains("id, text, filler"), "{field}");
+    assert!(field.contains("\"id\", \"text\", \"filler\""), "{field}");
     let kind = said(&["--text-field", "id"]);
     assert!(kind.contains("INT64, not a text"), "{kind}");
     assert!(!folder.path().join("out").exists());
@@ -278,7 +345,7 @@ fn a_tokenizer_is_trained_on_a_dataset_as_on_files() {
     refused(
         &[&dataset[..], &["--text-field", "body"]].concat(),
         1,
-        &["id, text, filler", "--text-field"],
+        &["\"id\", \"text\", \"filler\"", "--text-field"],
     );
     refused(
         &[&dataset[..], &["text.txt"]].concat(),
@@ -289,7 +356,7 @@ fn a_tokenizer_is_trained_on_a_dataset_as_on_files() {
 }
 
 /// The files of a HuggingFace model of shards, with the tokenizer of the examples.
-fn sharded_model(folder: &Path) -> Repo {
+pub fn sharded_model(folder: &Path) -> Repo {
     stdout(&mut common::pretrain(folder, &["--total-updates", "1"]));
     let mut convert = binary("convert-to-hf", folder);
     convert.args(["--mpnet-checkpoint-path", "out"]);

@@ -34,6 +34,8 @@ pub struct Retry {
     pub attempts: u32,
     /// Pause before the second request; it doubles each time.
     pub first_pause: Duration,
+    /// Time without a byte after which it is said that the Hub is waited for.
+    pub word: Duration,
     /// Time without a byte after which a connection is given up.
     pub silence: Duration,
 }
@@ -43,6 +45,7 @@ impl Default for Retry {
         Self {
             attempts: 6,
             first_pause: Duration::from_secs(1),
+            word: Duration::from_secs(4),
             silence: Duration::from_secs(30),
         }
     }
@@ -131,6 +134,8 @@ pub struct Hub {
     token_refused: Arc<AtomicBool>,
     /// Whether it sent a whole file where a part was asked for.
     whole_files: Arc<AtomicBool>,
+    /// Whether it was said that it is waited for: once, as there are many requests in a run.
+    said_slow: Arc<AtomicBool>,
 }
 
 /// What of a file is asked for.
@@ -192,6 +197,7 @@ impl Hub {
             agent: config.build().into(),
             token_refused: Arc::default(),
             whole_files: Arc::default(),
+            said_slow: Arc::default(),
         }
     }
 
@@ -415,7 +421,7 @@ impl Hub {
         request: Request,
         take: &mut dyn FnMut(&[u8]) -> Result<(), HubError>,
     ) -> Result<(), Failed> {
-        let what = request.what.clone();
+        let (what, url) = (request.what.clone(), request.url.clone());
         let lost = |problem: String| {
             Failed::Final(HubError::Malformed {
                 what: what.clone(),
@@ -432,12 +438,24 @@ impl Hub {
                 drop(sender.send(Arrived::End(ended)));
             })
             .map_err(|e| lost(format!("can't start a thread: {e}")))?;
+        let Retry { word, silence, .. } = self.settings.retry;
+        let mut last = Instant::now();
         loop {
             match receiver.recv_timeout(LOOK) {
-                Ok(Arrived::Bytes(bytes)) => take(&bytes).map_err(Failed::Final)?,
+                Ok(Arrived::Bytes(bytes)) => {
+                    take(&bytes).map_err(Failed::Final)?;
+                    last = Instant::now();
+                }
                 Ok(Arrived::End(ended)) => return ended,
                 Err(RecvTimeoutError::Timeout) => {
                     self.unless_stopping(&what).map_err(Failed::Final)?;
+                    if last.elapsed() >= word && !self.said_slow.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(
+                            "waiting for {what}: {url} has sent nothing for {:.0} s, and is given up after {:.0} s",
+                            word.as_secs_f64(),
+                            silence.as_secs_f64()
+                        );
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(lost("the thread that asks has ended".into()));

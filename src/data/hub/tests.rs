@@ -52,6 +52,7 @@ pub(super) fn client_with(
             attempts: 3,
             first_pause: Duration::from_millis(5),
             silence: Duration::from_millis(500),
+            ..Retry::default()
         },
     };
     change(&mut settings);
@@ -227,7 +228,7 @@ fn errors_are_told_apart() {
         .unwrap_err()
         .to_string();
     assert!(text.contains("row 0 is not UTF-8"), "{text}");
-    for (field, said) in [("body", "id, text, filler"), ("id", "INT64")] {
+    for (field, said) in [("body", "\"id\", \"text\", \"filler\""), ("id", "INT64")] {
         let (files, _) = dataset_files(&hub, &name("o/d"), "train", "main").unwrap();
         let sources = Sources::hub("o/d".into(), files, field);
         let text = read(&sources).unwrap_err().to_string();

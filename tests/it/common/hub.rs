@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 
 /// The commit that every repository of the server is at.
@@ -150,6 +153,31 @@ impl HubServer {
     pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.inside.asked.lock().unwrap())
     }
+}
+
+/// A company's own authority in a file, and a server with a certificate of it for 127.0.0.1.
+pub fn company(folder: &Path) -> (PathBuf, HubServer) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap();
+    let file = folder.join("company.pem");
+    std::fs::write(&file, authority.pem()).unwrap();
+    let own = KeyPair::generate().unwrap();
+    let params_of_server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let issuer = Issuer::from_params(&params, &key);
+    let certificate = params_of_server.signed_by(&own, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(own.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    (file, HubServer::start_tls(Arc::new(config)))
 }
 
 fn answer(mut stream: impl Read + Write, inside: &Inside) -> std::io::Result<()> {
