@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use mpnet::checkpoint::{self, Checkpoint};
+use mpnet::convert::pytorch::{self, Object};
 use mpnet::verify::Case;
 use mpnet_runtime::engine::NamedArray;
 use safetensors::SafeTensors;
@@ -208,6 +209,59 @@ fn a_pytorch_file_is_converted_in_one_step() {
     let theirs = files(&repository("tests/data/golden/postln-gelu/hf"));
     let weights = Path::new("model.safetensors");
     assert!(ours[weights] == theirs[weights], "the files differ");
+}
+
+/// The published fairseq checkpoints of before relative positions, as far as a file of the tests is one.
+#[test]
+fn a_fairseq_file_without_relative_positions_gets_zeros() {
+    let given = pytorch::open(&repository("tests/data/pytorch/fairseq.pt")).unwrap();
+    let states = given.root().field("model").unwrap().entries().unwrap();
+    let (mut names, mut tensors) = (Vec::new(), Vec::new());
+    for (name, entry) in states {
+        let Some(tensor) = entry.tensor() else {
+            continue;
+        };
+        if name.contains("relative_attention_bias") {
+            continue;
+        }
+        let (index, shape) = (tensors.len(), tensor.shape.clone());
+        let rows = shape[0];
+        names.push((name.to_owned(), Object::Tensor { index, shape }));
+        tensors.push(tensor.read(0..rows).unwrap());
+    }
+    let args = given.root().field("args").unwrap();
+    let sizes = [
+        "encoder_layers",
+        "encoder_embed_dim",
+        "encoder_ffn_embed_dim",
+        "encoder_attention_heads",
+    ];
+    let sizes = sizes.map(|name| {
+        let size = args.field(name).and_then(|size| size.index()).unwrap();
+        (name.to_owned(), Object::Whole(size as i32))
+    });
+    let root = Object::Dict(vec![
+        ("args".into(), Object::Dict(sizes.into())),
+        ("model".into(), Object::Dict(names)),
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(folder.path().join("fairseq.pt")).unwrap();
+    let values = |index: usize| -> std::io::Result<Vec<f32>> { Ok(tensors[index].clone()) };
+    pytorch::save(file, &root, tensors.len(), values).unwrap();
+    let output = import(folder.path(), "fairseq.pt", &[]).assert().success();
+    let said = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+    assert!(
+        said.contains("relative_attention_bias") && said.contains("zeros"),
+        "{said}"
+    );
+    let found = checkpoint::load(&folder.path().join("run/checkpoint-0")).unwrap();
+    let mut expected = golden("postln-gelu").weights;
+    for weights in &mut expected {
+        if weights.name.contains("relative_attention_bias") {
+            weights.values.fill(0.0);
+        }
+    }
+    assert_same(&found.parameters, &expected);
 }
 
 #[test]

@@ -7,7 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::common::{contents, failure, pretrain, stdout};
+use crate::common::hub::{HubServer, Trouble};
+use crate::common::{contents, failure, pretrain, shim, stdout};
+use crate::hub::sharded_model;
+use crate::models::from_model;
 
 const SETTINGS: [&str; 4] = ["--total-updates", "3", "--save_steps", "2"];
 
@@ -128,39 +131,11 @@ fn onnx_runtime_keeps_no_events() {
     assert_eq!(left, Vec::<PathBuf>::new());
 }
 
-/// A library that makes these functions fail as they do on some file systems.
-fn shim(folder: &Path) -> PathBuf {
-    let source = folder.join("shim.c");
-    let code = r"
-        #define _GNU_SOURCE
-        #include <dlfcn.h>
-        #include <errno.h>
-        #include <sys/stat.h>
-        int flock(int fd, int operation) { (void)fd; (void)operation; errno = ENOSYS; return -1; }
-        int fsync(int fd) {
-            struct stat found;
-            if (fstat(fd, &found) == 0 && S_ISDIR(found.st_mode)) { errno = EINVAL; return -1; }
-            int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, __func__);
-            return real(fd);
-        }
-    ";
-    fs::write(&source, code).unwrap();
-    let library = folder.join("shim.so");
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .args([&library, &source])
-        .arg("-ldl")
-        .status()
-        .unwrap();
-    assert!(compiled.success());
-    library
-}
-
 #[test]
 fn file_systems_without_locks_and_folder_syncs_are_trained_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut run = pretrain(folder.path(), &SETTINGS);
-    run.env("LD_PRELOAD", shim(folder.path()));
+    shim::load(&mut run, folder.path()).env(shim::NO_LOCKS, "1");
     let output = run.assert().success().get_output().clone();
     let said = String::from_utf8(output.stderr).unwrap();
     let lines = said.lines().filter(|line| line.contains("without locks"));
@@ -184,6 +159,115 @@ fn without_a_home_or_a_cache_a_run_is_trained() {
         .env("HF_HOME", nowhere.join("hub"))
         .env_remove("XDG_CACHE_HOME");
     stdout(&mut run);
+}
+
+/// All that a run needs is there: a model and its tokenizer in the Hub's cache, the build in this program's. Nothing can
+/// be written to either, there is no home folder, and the Hub is in trouble or is not asked.
+#[test]
+fn a_run_is_trained_with_caches_that_are_read_only_and_without_a_home() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = HubServer::start();
+    server.add("models/o/model", sharded_model(folder.path()));
+    let cache = folder.path().join("cache");
+    let builds = mpnet_runtime::library::InstallOptions::for_user().unwrap();
+    let run = |output: &str| {
+        let mut run = from_model(folder.path(), &["--hf-model-path", "o/model"]);
+        run.args(["--checkpoint-dir", output])
+            .env_remove("HF_HUB_OFFLINE")
+            .env("HF_ENDPOINT", &server.endpoint)
+            .env("HF_HOME", &cache);
+        run
+    };
+    stdout(&mut run("filled"));
+    let before = contents(&cache);
+    let builds = builds.cache.parent().unwrap();
+    let refuse_writes = format!("{}:{}", cache.display(), builds.display());
+    for (output, offline) in [("in-trouble", "0"), ("offline", "1")] {
+        server.trouble(Trouble {
+            api: Some(503),
+            ..Trouble::default()
+        });
+        let mut run = run(output);
+        shim::load(&mut run, folder.path())
+            .env(shim::READ_ONLY, &refuse_writes)
+            .env("MPNET_CACHE", builds)
+            .env("HF_HUB_OFFLINE", offline)
+            .env_remove("HOME")
+            .env_remove("XDG_CACHE_HOME");
+        let ended = run.assert().success().get_output().clone();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(!said.contains("Read-only"), "{said}");
+        // What is in the cache is taken, and how to be spared the question is said.
+        let told = said.contains("503") && said.contains("HF_HUB_OFFLINE=1");
+        assert_eq!(told, offline == "0", "{said}");
+        let weights = |run: &str| {
+            let path = folder
+                .path()
+                .join(run)
+                .join("checkpoint-2/model.safetensors");
+            fs::read(path).unwrap()
+        };
+        assert!(weights(output) == weights("filled"));
+    }
+    assert!(contents(&cache) == before);
+}
+
+/// Every thread of a run, by its name.
+fn threads_of(run: &assert_cmd::Command, folder: &Path) -> Vec<String> {
+    let mut child = started_by(&[], run, folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let tasks = PathBuf::from(format!("/proc/{}/task", child.id()));
+    let mut seen = std::collections::BTreeMap::new();
+    while child.try_wait().unwrap().is_none() {
+        for task in fs::read_dir(&tasks).into_iter().flatten().flatten() {
+            if let Ok(name) = fs::read_to_string(task.path().join("comm")) {
+                seen.insert(task.file_name(), name.trim().to_owned());
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(child.wait().unwrap().success());
+    let mut names: Vec<String> = seen.into_values().collect();
+    names.sort();
+    names
+}
+
+/// A control group of half a core, as containers have them: what says so are files, which others stand in for.
+#[test]
+fn in_a_control_group_of_half_a_core_there_is_one_thread_of_a_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let group = folder.path().join("group");
+    fs::create_dir(&group).unwrap();
+    fs::write(group.join("cgroup.controllers"), "cpu memory\n").unwrap();
+    fs::write(group.join("cpu.max"), "50000 100000\n").unwrap();
+    let list = folder.path().join("cgroup");
+    fs::write(&list, format!("0::/../../..{}\n", group.display())).unwrap();
+    let threads = |further: &[&str], in_group: bool| {
+        let _ = fs::remove_dir_all(folder.path().join("out"));
+        let run = pretrain(
+            folder.path(),
+            &[&["--total-updates", "2"], further].concat(),
+        );
+        let mut run = match further.is_empty() {
+            true => without_threads(&run, folder.path()),
+            false => run,
+        };
+        if in_group {
+            shim::load(&mut run, folder.path())
+                .env(shim::FROM, "/proc/self/cgroup")
+                .env(shim::TO, &list);
+        }
+        threads_of(&run, folder.path())
+    };
+    let one = threads(&["--threads", "1", "--num-workers", "1"], false);
+    let found = threads(&[], true);
+    // Some end before they are seen.
+    assert!(found.len() <= one.len(), "{found:?} and {one:?}");
+    let tokenize = found.iter().filter(|name| name.starts_with("mpnet-data"));
+    assert_eq!(tokenize.count(), 1);
 }
 
 /// The same line starts a run and goes on with it, as job scripts do.

@@ -5,6 +5,7 @@ use std::path::Path;
 use mpnet::checkpoint::{self, Checkpoint, Pointer};
 use mpnet::cli::model_file::preset_model;
 use mpnet::cli::presets::Preset;
+use mpnet::convert::pytorch::{self, Object};
 use mpnet::initialize::initial_parameters;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -79,7 +80,7 @@ fn other_tokenizer(folder: &Path) {
 }
 
 /// `pretrain-mpnet` on the example text for two updates, without a tokenizer's name.
-fn from_model(folder: &Path, further: &[&str]) -> assert_cmd::Command {
+pub fn from_model(folder: &Path, further: &[&str]) -> assert_cmd::Command {
     for name in ["valid.txt", "test.txt"] {
         common::small_text(folder, name);
     }
@@ -151,6 +152,122 @@ fn another_tokenizer_than_the_models_is_refused_unless_accepted() {
     });
     let same = ["--hf-model-path", "hf", "--dry-run"];
     stdout(&mut pretrain(folder.path(), &same));
+}
+
+/// A tokenizer with more entries than the model has rows for.
+#[test]
+fn a_tokenizer_larger_than_the_model_is_refused_with_both_sizes() {
+    let folder = tempfile::tempdir().unwrap();
+    huggingface(folder.path(), &[]);
+    let grow = |definition: &mut Value| {
+        let words = definition["model"]["vocab"].as_object_mut().unwrap();
+        let first = words.len();
+        for further in first..first + 200 {
+            words.insert(format!("further{further}"), further.into());
+        }
+    };
+    // Beside the model: a tokenizer of another model was put there.
+    change(&folder.path().join("hf/tokenizer.json"), grow);
+    let model = ["--hf-model-path", "hf"];
+    let run = &mut from_model(folder.path(), &model);
+    let said = failure_without_a_trace(folder.path(), run, 1);
+    for word in ["4096", "4296", "tokenizer"] {
+        assert!(said.contains(word), "no '{word}': {said}");
+    }
+    // And one that was asked for, although another one is said to be the model's.
+    other_tokenizer(folder.path());
+    change(&folder.path().join("other/tokenizer.json"), grow);
+    let asked = [&model[..], &["--tokenizer-name", "other", "--override"]].concat();
+    let run = &mut from_model(folder.path(), &asked);
+    let said = failure_without_a_trace(folder.path(), run, 1);
+    for word in ["4096", "4296", "tokenizer"] {
+        assert!(said.contains(word), "no '{word}': {said}");
+    }
+}
+
+/// Makes a definition one of Unigram, or of BPE over bytes, with as many entries and the same special tokens.
+fn of_another_model(definition: &mut Value, bytes: bool) {
+    const SIZE: usize = 4096;
+    definition["normalizer"] = Value::Null;
+    // What stands for a space in front of a word, and letters; then entries that no text has.
+    let space = if bytes { "\u{120}" } else { "\u{2581}" };
+    let letters = [space.to_owned()]
+        .into_iter()
+        .chain(('a'..='z').map(String::from));
+    let special = ["<s>", "<pad>", "</s>", "[UNK]"].map(str::to_owned);
+    let mut entries: Vec<String> = special.into_iter().chain(letters).collect();
+    entries.extend((entries.len()..SIZE - 1).map(|i| format!("entry{i}")));
+    entries.push("<mask>".to_owned());
+    let entries = entries.into_iter().enumerate();
+    definition["model"] = if bytes {
+        definition["pre_tokenizer"] = json!({
+            "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
+        });
+        definition["decoder"] = json!({
+            "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
+        });
+        let vocabulary: serde_json::Map<String, Value> =
+            entries.map(|(id, entry)| (entry, id.into())).collect();
+        json!({
+            "type": "BPE", "dropout": null, "unk_token": "[UNK]", "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocabulary, "merges": [],
+        })
+    } else {
+        let spaces = json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true});
+        definition["pre_tokenizer"] = spaces.clone();
+        definition["decoder"] = spaces;
+        let vocabulary: Vec<Value> = entries.map(|(_, entry)| json!([entry, -8.0])).collect();
+        json!({"type": "Unigram", "unk_id": 3, "vocab": vocabulary, "byte_fallback": false})
+    };
+}
+
+/// transformers builds these two anew from their configuration, wrongly where it has none.
+#[test]
+fn tokenizers_of_unigram_and_of_bytes_are_trained_with_and_kept() {
+    for bytes in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        huggingface(folder.path(), &[]);
+        let hf = folder.path().join("hf");
+        change(&hf.join("tokenizer.json"), |d| of_another_model(d, bytes));
+        std::fs::remove_file(hf.join("tokenizer_config.json")).unwrap();
+        let definition = json_in(&hf.join("tokenizer.json"));
+        let checked = stdout(binary("mpnet", folder.path()).args(["tokenizer", "check", "hf"]));
+        assert!(
+            checked.contains("there is no tokenizer_config.json")
+                && checked.contains("it can be trained with"),
+            "{checked}"
+        );
+        stdout(&mut from_model(folder.path(), &["--hf-model-path", "hf"]));
+        stdout(&mut convert(folder.path(), "out", "again"));
+        let mut export = binary("mpnet", folder.path());
+        stdout(export.args(["export", "out", "--output", "onnx", "--head", "sentence"]));
+        for written in ["again", "onnx"] {
+            let written = folder.path().join(written);
+            let config = json_in(&written.join("tokenizer_config.json"));
+            assert_eq!(config["tokenizer_class"], "PreTrainedTokenizerFast");
+            assert_eq!(config["model_max_length"], 128);
+            assert_eq!(
+                config["model_input_names"],
+                json!(["input_ids", "attention_mask"])
+            );
+            let roles = [
+                "bos_token",
+                "eos_token",
+                "unk_token",
+                "pad_token",
+                "mask_token",
+            ];
+            let tokens = ["<s>", "</s>", "[UNK]", "<pad>", "<mask>"];
+            for (role, token) in roles.into_iter().zip(tokens) {
+                assert_eq!(config[role], token);
+            }
+            let kept = json_in(&written.join("tokenizer.json"));
+            for part in ["model", "normalizer", "pre_tokenizer", "added_tokens"] {
+                assert!(kept[part] == definition[part], "{part}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -730,6 +847,22 @@ fn wrappers_names_are_taken_off_and_a_missing_tensor_is_named() {
         let renamed = all.iter().map(|(n, s, d)| (name(n), s.clone(), d.clone()));
         renamed.collect::<Vec<_>>()
     };
+    // As torch.save writes them.
+    let write_bin = |tensors: &[(String, Vec<usize>, Vec<u8>)]| {
+        let named = tensors.iter().enumerate().map(|(index, (name, shape, _))| {
+            let shape = shape.clone();
+            (name.clone(), Object::Tensor { index, shape })
+        });
+        let root = Object::Dict(named.collect());
+        let file = std::fs::File::create(hf.join("pytorch_model.bin")).unwrap();
+        let values = |index: usize| -> std::io::Result<Vec<f32>> {
+            let bytes = tensors[index].2.chunks_exact(4);
+            Ok(bytes
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect())
+        };
+        pytorch::save(file, &root, tensors.len(), values).unwrap();
+    };
     let wrappers: [&dyn Fn(&str) -> String; 6] = [
         &|n| format!("_orig_mod.{n}"),
         &|n| format!("module.{n}"),
@@ -742,6 +875,11 @@ fn wrappers_names_are_taken_off_and_a_missing_tensor_is_named() {
         write_tensors(&hf, &rename(wrapper));
         stdout(&mut convert(folder.path(), "hf", "again"));
         assert!(tensors(&folder.path().join("again")) == all);
+        std::fs::remove_file(hf.join("model.safetensors")).unwrap();
+        write_bin(&rename(wrapper));
+        stdout(&mut convert(folder.path(), "hf", "again"));
+        assert!(tensors(&folder.path().join("again")) == all);
+        std::fs::remove_file(hf.join("pytorch_model.bin")).unwrap();
     }
     let encoder: Vec<_> = all
         .iter()

@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: the binaries, the example text, folders compared byte for byte.
 
 pub mod hub;
+#[cfg(target_os = "linux")]
+pub mod shim;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,11 @@ pub fn binary(name: &str, folder: &Path) -> Command {
 /// `pretrain-mpnet` on the example text: the tiny model, one micro-batch of 8 rows an update,
 /// checkpoints in `out` below `folder`. Two folders give the same command line.
 pub fn pretrain(folder: &Path, further: &[&str]) -> Command {
+    pretrain_on(folder, &repository("examples/corpus/train"), further)
+}
+
+/// The same on the text at `train`.
+pub fn pretrain_on(folder: &Path, train: &Path, further: &[&str]) -> Command {
     small_text(folder, "valid.txt");
     small_text(folder, "test.txt");
     let mut command = binary("pretrain-mpnet", folder);
@@ -40,7 +47,7 @@ pub fn pretrain(folder: &Path, further: &[&str]) -> Command {
         .arg("--tokenizer-name")
         .arg(repository("examples/tokenizer"))
         .arg("--train-dir")
-        .arg(repository("examples/corpus/train"))
+        .arg(train)
         .args(["--valid-file", "valid.txt", "--test-file", "test.txt"])
         .args(further);
     command
