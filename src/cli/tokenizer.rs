@@ -10,7 +10,7 @@ use super::common::ReadArgs;
 use super::dataset::DatasetArgs;
 use super::exit;
 use crate::data::hub::{Hub, HubSettings};
-use crate::data::source::{Discovered, discover, endings};
+use crate::data::source::endings;
 use crate::data::tokenizer::check;
 use crate::data::tokenizer::training::TokenizerTraining;
 use crate::data::{Sources, Tokenizer};
@@ -147,14 +147,5 @@ fn sources(args: &TrainArgs) -> anyhow::Result<Sources> {
         return Sources::dataset(&hub, name, split, revision, options)
             .with_context(|| format!("finding the dataset {} (--dataset-name)", name.name));
     }
-    let mut found = Discovered::default();
-    for text in &args.texts {
-        let more = discover(text)?;
-        more.tell(text);
-        found.files.extend(more.files);
-    }
-    let names: Vec<String> = (args.texts.iter())
-        .map(|text| text.display().to_string())
-        .collect();
-    Ok(Sources::discovered(names.join(", "), found, options)?)
+    Ok(Sources::local_without(&args.texts, options, &[])?)
 }

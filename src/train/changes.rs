@@ -93,11 +93,7 @@ fn change(flags: &str, before: &Value, now: &Value) -> String {
 /// Files now and a dataset before, or the other way round.
 fn other_kind_of_text(before: &Text, now: &Text, flags: &Flags) -> Option<String> {
     let told = |text: &Text| match text {
-        Text::Files(files) => format!(
-            "{} {}",
-            flags.name("text.files.train_dir"),
-            files.train_dir.display()
-        ),
+        Text::Files(files) => format!("{} {}", flags.name("text.files.train_dir"), files.train_dir),
         Text::Mix(mix) => format!("a mixture of {} texts (--mix)", mix.parts.len()),
         Text::Dataset(dataset) => {
             let flag = flags.name("text.dataset.name");
@@ -136,7 +132,8 @@ fn shown(value: &Value) -> String {
             Some(x) if !number.is_u64() && f64::from(x as f32) == x => (x as f32).to_string(),
             Some(_) | None => number.to_string(),
         },
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+        Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(", "),
+        Value::Bool(_) | Value::Object(_) => value.to_string(),
     }
 }
 
@@ -204,7 +201,7 @@ mod tests {
             ),
             ("--input-mode mlm", "--input-mode was mpnet and is now mlm"),
             ("--return-mlm", "--return-mlm was not given and is now"),
-            ("--train-dir other", "--train-dir was a and is now other"),
+            ("--train-dir other", "--train-dir was a and is now a, other"),
         ] {
             let further = format!("--warmup-updates 1000 {now}");
             let found = found("--warmup-updates 1000", &further, 5);

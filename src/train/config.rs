@@ -15,6 +15,7 @@ use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::optimizer::adamw::AdamW;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -107,10 +108,50 @@ pub enum MixFrom {
     },
 }
 
+/// Folders, files or patterns whose texts are one text; at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "OneOrSeveral", into = "OneOrSeveral")]
+pub struct TextPaths(pub Vec<PathBuf>);
+
+/// One path stands alone, as in checkpoints from before there could be several.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum OneOrSeveral {
+    One(PathBuf),
+    Several(Vec<PathBuf>),
+}
+
+impl From<OneOrSeveral> for TextPaths {
+    fn from(written: OneOrSeveral) -> Self {
+        match written {
+            OneOrSeveral::One(path) => TextPaths(vec![path]),
+            OneOrSeveral::Several(paths) => TextPaths(paths),
+        }
+    }
+}
+
+impl From<TextPaths> for OneOrSeveral {
+    fn from(TextPaths(paths): TextPaths) -> Self {
+        match <[PathBuf; 1]>::try_from(paths) {
+            Ok([path]) => OneOrSeveral::One(path),
+            Err(several) => OneOrSeveral::Several(several),
+        }
+    }
+}
+
+impl fmt::Display for TextPaths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<String> = (self.0.iter())
+            .map(|path| path.display().to_string())
+            .collect();
+        f.write_str(&shown.join(" and "))
+    }
+}
+
 /// Files, folders or patterns of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextFiles {
-    pub train_dir: PathBuf,
+    pub train_dir: TextPaths,
     pub valid_file: PathBuf,
     pub test_file: PathBuf,
 }

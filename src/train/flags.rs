@@ -62,15 +62,31 @@ impl Flags {
     }
 
     /// `text` with the fields of the configuration that it names, such as `max_batch_tokens`, replaced by
-    /// their flags. A field of one word is left alone: it may be a word of the sentence.
+    /// their flags. A field of one word is left alone: it may be a word of the sentence. So is what is quoted, and an
+    /// excerpt of a file: those are others' words.
     pub fn translate(&self, text: &str) -> String {
+        let lines = text.split('\n').map(|line| match is_excerpt(line) {
+            true => line.to_owned(),
+            false => self.translate_line(line),
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn translate_line(&self, text: &str) -> String {
         let is_name = |c: char| c.is_ascii_alphanumeric() || "_-./\\".contains(c);
         let mut translated = String::new();
         let mut rest = text;
-        while let Some(start) = rest.find(is_name) {
+        while let Some(start) = rest.find(|c| is_name(c) || QUOTES.contains(&c)) {
             let (before, from) = rest.split_at(start);
-            let (word, after) = from.split_at(from.find(|c| !is_name(c)).unwrap_or(from.len()));
             translated += before;
+            if let Some(quote) = QUOTES.into_iter().find(|&quote| from.starts_with(quote)) {
+                let end = from[1..].find(quote).map_or(1, |behind| behind + 2);
+                let (quoted, after) = from.split_at(end);
+                translated += quoted;
+                rest = after;
+                continue;
+            }
+            let (word, after) = from.split_at(from.find(|c| !is_name(c)).unwrap_or(from.len()));
             match self.field(word) {
                 Some(flag) => translated += &format!("--{flag}"),
                 None => translated += word,
@@ -99,6 +115,17 @@ impl Flags {
         }
         listed(&flags)
     }
+}
+
+/// What stands around others' words.
+const QUOTES: [char; 2] = ['"', '`'];
+
+/// Whether a line of a message shows a line of a file, as TOML's errors do: `3 | max_tokens = `.
+fn is_excerpt(line: &str) -> bool {
+    let behind = line
+        .trim_start()
+        .trim_start_matches(|c: char| c.is_ascii_digit());
+    behind.trim_start().starts_with('|')
 }
 
 /// Whether `path` is `above` or a value below it.
@@ -163,5 +190,14 @@ mod tests {
             flags.translate(said),
             "--max-tokens 9 of (--num-workers): the seed of a/max_tokens.txt, --max-tokens"
         );
+        // What others wrote stays: a column of that name, a line of a file.
+        let quoted = "max_tokens: its field \"max_tokens\" is `data_threads`, 5\" or data_threads";
+        assert_eq!(
+            flags.translate(quoted),
+            "--max-tokens: its field \"max_tokens\" is `data_threads`, 5\" or --num-workers"
+        );
+        let error = "--mix a.toml: error at line 1\n  |\n1 | max_tokens = \n  | ^\nof data_threads";
+        let translated = error.replace("of data_threads", "of --num-workers");
+        assert_eq!(flags.translate(error), translated);
     }
 }

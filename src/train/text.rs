@@ -72,7 +72,7 @@ struct Aside {
 fn aside(run: Run, valid_file: &Path, test_file: &Path, tokenizer: &Tokenizer) -> Result<Aside> {
     let evaluation = |path: &Path, kept: &mut Vec<FileId>| -> Result<EvaluationSet> {
         let found = discover(path)?;
-        found.tell(path);
+        found.tell(&path.display().to_string(), path);
         kept.extend(found.files.iter().filter_map(|file| FileId::of(file).ok()));
         let sources = Sources::discovered(path.display().to_string(), found, run.reading())?;
         let Run { config, task } = run;
@@ -93,7 +93,7 @@ fn aside(run: Run, valid_file: &Path, test_file: &Path, tokenizer: &Tokenizer) -
 
 fn open_files(run: Run, files: &TextFiles, tokenizer: &Tokenizer) -> Result<Opened> {
     let aside = aside(run, &files.valid_file, &files.test_file, tokenizer)?;
-    let sources = Sources::local_without(&files.train_dir, run.reading(), &aside.files)?;
+    let sources = Sources::local_without(&files.train_dir.0, run.reading(), &aside.files)?;
     Ok(Opened {
         loader: loader(run, sources, (0, Position::default())),
         valid: aside.valid,
@@ -110,7 +110,9 @@ fn open_mix(run: Run, mix: &Mix, tokenizer: &Tokenizer) -> Result<Opened> {
             reading.fields = fields.clone();
         }
         let sources = match &part.from {
-            MixFrom::Files(path) => Sources::local_without(path, reading, &aside.files)?,
+            MixFrom::Files(path) => {
+                Sources::local_without(std::slice::from_ref(path), reading, &aside.files)?
+            }
             MixFrom::Dataset {
                 name,
                 split,

@@ -18,5 +18,6 @@ mod pretrain;
 mod ranks;
 mod session;
 mod survival;
+mod text;
 mod tools;
 mod wrong_input;

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{binary, failure, failure_without_a_trace, pretrain, repository, stdout};
+use crate::common::{
+    binary, failure, failure_without_a_trace, pretrain, pretrain_on, repository, stdout,
+};
 
 /// `pretrain-mpnet` with `wrong` put after the flags that would run; `folder` must stay as it is.
 fn refused(folder: &Path, wrong: &[&str], code: i32, words: &[&str]) {
@@ -297,8 +299,12 @@ fn a_text_of_which_the_tokenizer_makes_nothing() {
     .unwrap();
     let words = ["none.txt", "no text that the tokenizer makes a token of"];
     for mode in ["eos", "complete"] {
-        let wrong = ["--train-dir", "none.txt", "--sample-break-mode", mode];
-        refused(folder.path(), &wrong, 1, &words);
+        let train = Path::new("none.txt");
+        let mut run = pretrain_on(folder.path(), train, &["--sample-break-mode", mode]);
+        let said = failure_without_a_trace(folder.path(), &mut run, 1);
+        for word in words {
+            assert!(said.contains(word), "no '{word}' in: {said}");
+        }
     }
     let wrong = ["--valid-file", "none.txt"];
     refused(

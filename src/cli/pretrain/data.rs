@@ -28,11 +28,12 @@ pub struct DataArgs {
     pub tokenizer_name: Option<String>,
     #[arg(long, value_name = "TEXT[:WEIGHT]",
         add = Effect::Updates(&["text.files.train_dir"]),
-        help = format!("Train on this text: a folder, a file or a pattern with *; {}; given several times, \
-            mixed by their weights, as in DIR:0.7 [default: the dataset {DEFAULT_DATASET}]", endings()))]
+        help = format!("Train on this text: a folder, a file or a pattern with *; {}; given several times, on \
+            all of them, as one text, or mixed by their weights, as in DIR:0.7 [default: the dataset \
+            {DEFAULT_DATASET}]", endings()))]
     pub train_dir: Vec<PathBuf>,
-    /// Train on a mixture of texts: [[part]] tables with train-dir or dataset-name, weight, and if need be
-    /// text-field and min-text-length
+    /// Train on a mixture of texts: [[part]] tables with train-dir (as seen from the file's folder) or dataset-name,
+    /// weight, and if need be text-field and min-text-length
     #[arg(long, value_name = "FILE.toml", add = Effect::Updates(&["text.mix"]))]
     pub mix: Option<PathBuf>,
     /// Validate on this text: a folder, a file or a pattern, like --train-dir

@@ -3,7 +3,7 @@
 use crate::cli::exit::UsageError;
 use crate::data::hub::DatasetName;
 use crate::data::source::Fields;
-use crate::train::config::{MixFrom, MixPart};
+use crate::train::config::{MixFrom, MixPart, TextPaths};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,8 @@ struct Written {
     min_text_length: Option<usize>,
 }
 
-/// The parts that the file at `path` names; `shortest` is the run's `--min-text-length`.
+/// The parts that the file at `path` names, from whose folder its paths lead; `shortest` is the run's
+/// `--min-text-length`.
 ///
 /// # Errors
 /// Where it can't be read or says what makes no sense.
@@ -40,7 +41,7 @@ pub fn read(path: &Path, shortest: Option<usize>) -> Result<Vec<MixPart>, UsageE
     let file: File = toml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
     let parts = file.part.into_iter().enumerate();
     let parts = parts.map(|(index, part)| {
-        part.resolve(shortest)
+        part.resolve(path.parent().unwrap_or(Path::new("")), shortest)
             .map_err(|problem| wrong(format!("part {}: {problem}", index + 1)))
     });
     let parts: Vec<MixPart> = parts.collect::<Result<_, _>>()?;
@@ -51,13 +52,13 @@ pub fn read(path: &Path, shortest: Option<usize>) -> Result<Vec<MixPart>, UsageE
 }
 
 impl Written {
-    fn resolve(self, shortest: Option<usize>) -> Result<MixPart, String> {
+    fn resolve(self, folder: &Path, shortest: Option<usize>) -> Result<MixPart, String> {
         let dataset_only = self.dataset_split.is_some() || self.dataset_revision.is_some();
         let (from, usual) = match (self.train_dir, self.dataset_name) {
             (Some(_), None) if dataset_only => {
                 return Err("dataset-split and dataset-revision go with dataset-name".into());
             }
-            (Some(path), None) => (MixFrom::Files(path), 0),
+            (Some(path), None) => (MixFrom::Files(folder.join(path)), 0),
             (None, Some(name)) => {
                 let name: DatasetName = name.parse()?;
                 let from = MixFrom::Dataset {
@@ -97,26 +98,22 @@ fn weighted(given: &Path) -> (PathBuf, Option<f64>) {
     }
 }
 
-/// What `--train-dir` asks for: one text, or several with their weights.
+/// What `--train-dir` asks for: paths whose texts are one, or several texts with their weights.
 pub enum TrainDirs {
-    One(PathBuf),
+    One(TextPaths),
     Mix(Vec<MixPart>),
 }
 
 /// The texts that `--train-dir` names, `given` as often as it was.
 ///
 /// # Errors
-/// Where some have a weight and some have none; where none has, the last one counts, as of all flags.
+/// Where some have a weight and some have none; where none has, all their texts count alike, as of several
+/// `data_files` of HuggingFace's `datasets`.
 pub fn train_dirs(given: &[PathBuf], shortest: Option<usize>) -> Result<TrainDirs, UsageError> {
     let unweighted = given.iter().all(|given| weighted(given).1.is_none());
-    if let Some(last) = given.last().filter(|_| given.len() == 1 || unweighted) {
-        if given.len() > 1 {
-            tracing::warn!(
-                "--train-dir is given {} times without weights (as in DIR:0.7): the last one counts",
-                given.len()
-            );
-        }
-        return Ok(TrainDirs::One(weighted(last).0));
+    if given.len() == 1 || unweighted {
+        let paths = given.iter().map(|given| weighted(given).0);
+        return Ok(TrainDirs::One(TextPaths(paths.collect())));
     }
     let parts = given.iter().map(|given_one| match weighted(given_one) {
         (path, Some(weight)) => Ok(MixPart {
@@ -143,7 +140,34 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mix.toml");
         std::fs::write(&path, text).unwrap();
-        read(&path, None).map_err(|e| e.to_string())
+        let mut parts = read(&path, None).map_err(|e| e.to_string())?;
+        // As seen from the folder of the file.
+        for part in &mut parts {
+            if let MixFrom::Files(path) = &mut part.from {
+                *path = path.strip_prefix(folder.path()).unwrap_or(path).into();
+            }
+        }
+        Ok(parts)
+    }
+
+    /// As Cargo, pyproject.toml and docker-compose take them.
+    #[test]
+    fn paths_lead_from_the_files_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mix.toml");
+        let absolute = folder.path().join("elsewhere");
+        let text = format!(
+            "[[part]]\ntrain-dir = '../web/*.txt'\nweight = 1\n[[part]]\ntrain-dir = '{}'\nweight = 1\n",
+            absolute.display()
+        );
+        std::fs::write(&path, text).unwrap();
+        let found: Vec<MixFrom> = read(&path, None)
+            .unwrap()
+            .into_iter()
+            .map(|p| p.from)
+            .collect();
+        let expected = [folder.path().join("../web/*.txt"), absolute].map(MixFrom::Files);
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -204,9 +228,13 @@ mod tests {
         assert_eq!(parts[0].from, MixFrom::Files("a".into()));
         assert_eq!(parts[1].from, MixFrom::Files("b:c".into()));
         assert_eq!((parts[0].weight, parts[1].weight), (0.7, 2.0));
-        assert!(matches!(dirs(&["b", "a"]), Ok(TrainDirs::One(path)) if path == Path::new("a")));
-        assert!(matches!(dirs(&["a:3"]), Ok(TrainDirs::One(path)) if path == Path::new("a")));
-        assert!(matches!(dirs(&["a"]), Ok(TrainDirs::One(path)) if path == Path::new("a")));
+        let one = |given: &[&str]| match dirs(given) {
+            Ok(TrainDirs::One(TextPaths(paths))) => paths,
+            Ok(TrainDirs::Mix(_)) | Err(_) => panic!("{given:?} is one text"),
+        };
+        assert_eq!(one(&["b", "a"]), [Path::new("b"), Path::new("a")]);
+        assert_eq!(one(&["a:3"]), [Path::new("a")]);
+        assert_eq!(one(&["a"]), [Path::new("a")]);
         let error = dirs(&["a:1", "b"]).err().unwrap().to_string();
         assert!(error.contains("b:0.7"), "{error}");
         assert!(dirs(&["a:1", "b:-1"]).is_err());

@@ -6,7 +6,7 @@ use std::path::Path;
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 
 use super::bytes::Bytes;
-use super::fields::Fields;
+use super::fields::{Fields, listed};
 use super::{Compression, Format, FormatEntry, LONGEST_TEXT, Opening, Position, Rows, TextHead};
 use crate::data::error::{DataError, Result};
 
@@ -155,7 +155,7 @@ impl Delimited {
                     "its first line names no column {} but: {}; name the one of the text with {}, \
                      or put a line of names first",
                     fields.quoted(),
-                    shortened(&names),
+                    listed(&names),
                     fields.flag()
                 ),
             });
@@ -350,22 +350,4 @@ impl Rows for Delimited {
             byte: self.byte(),
         }
     }
-}
-/// Columns' names for a message: without a line of names they are a row's texts, of any length.
-fn shortened(names: &[String]) -> String {
-    const NAMES: usize = 20;
-    const LETTERS: usize = 40;
-    let short = names.iter().take(NAMES).map(|name| {
-        let mut letters = name.chars();
-        let mut short: String = letters.by_ref().take(LETTERS).collect();
-        if letters.next().is_some() {
-            short.push('…');
-        }
-        short
-    });
-    let mut short: Vec<String> = short.collect();
-    if names.len() > NAMES {
-        short.push(format!("and {} more", names.len() - NAMES));
-    }
-    short.join(", ")
 }

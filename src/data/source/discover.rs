@@ -21,6 +21,21 @@ const SIDE_FILES: [&str; 9] = [
     "croissant.json",
     "checksums.txt",
 ];
+/// What programs keep beside their data under names that begin with `_`, up to their first dot.
+const HIDDEN: [&str; 10] = [
+    "_success",
+    "_metadata",
+    "_common_metadata",
+    "_temporary",
+    "_delta_log",
+    "_spark_metadata",
+    "_symlink_format_manifest",
+    "_logs",
+    "__macosx",
+    "__pycache__",
+];
+/// How such names begin where a number follows.
+const HIDDEN_NUMBERED: [&str; 3] = ["_started_", "_committed_", "_temporary"];
 /// The first words of files that are about the data.
 const ABOUT: [&str; 11] = [
     "license",
@@ -35,6 +50,8 @@ const ABOUT: [&str; 11] = [
     "sha256sums",
     "md5sums",
 ];
+/// Letters of a language, a licence or a version behind such a word.
+const ABBREVIATION: usize = 3;
 /// Two files that every run's folder has: its configuration and its log.
 pub const RUN_FILES: [&str; 2] = ["config.toml", "metrics.jsonl"];
 /// Files of another kind than the rest are strays where they are no larger than this together and the rest is
@@ -47,8 +64,10 @@ const NAMED: usize = 3;
 /// Why a file is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LeftOut {
-    /// Its name, or its folder's, begins with `_` or is known, or says that it is about the data.
+    /// Its name, or its folder's, is one that programs give to what is beside data, or says that it is about the data.
     SideFile,
+    /// Its name, or its folder's, begins with `_`, as of what Hadoop and Spark hide, and is not a known one.
+    Underlined,
     /// A run's folder, with what this program writes there.
     Run,
     /// A link that leads nowhere.
@@ -66,6 +85,7 @@ impl LeftOut {
     pub fn said(self) -> &'static str {
         match self {
             LeftOut::SideFile => "beside the data, by their names",
+            LeftOut::Underlined => "named with a _ in front (a path or pattern with it reads them)",
             LeftOut::Run => "with a run of this program",
             LeftOut::Dangling => "that are links to nothing",
             LeftOut::Stray => {
@@ -80,7 +100,11 @@ impl LeftOut {
     fn is_odd(self) -> bool {
         match self {
             LeftOut::SideFile | LeftOut::Run => false,
-            LeftOut::Dangling | LeftOut::Stray | LeftOut::OtherKind | LeftOut::Evaluation => true,
+            LeftOut::Underlined
+            | LeftOut::Dangling
+            | LeftOut::Stray
+            | LeftOut::OtherKind
+            | LeftOut::Evaluation => true,
         }
     }
 }
@@ -128,6 +152,28 @@ impl Discovered {
         }
     }
 
+    /// Leaves out files that are beside the data by their names.
+    fn leave_out_by_name(&mut self) {
+        self.leave_out(LeftOut::SideFile, is_side_file);
+        self.leave_out(LeftOut::Underlined, |path| {
+            starts_with(path.file_name().unwrap_or_default(), b"_")
+        });
+    }
+
+    /// Takes in what was found elsewhere, but for files that are there already.
+    pub fn join(&mut self, other: Discovered) {
+        if self.files.is_empty() {
+            self.files = other.files;
+        } else {
+            let known: HashSet<FileId> = self.files.iter().flat_map(|p| FileId::of(p)).collect();
+            let new = |path: &PathBuf| FileId::of(path).map_or(true, |id| !known.contains(&id));
+            self.files.extend(other.files.into_iter().filter(new));
+        }
+        for (why, paths) in other.left_out {
+            self.left_out.entry(why).or_default().extend(paths);
+        }
+    }
+
     /// Leaves out the files that are among `ids`, unless nothing would be left: that is said.
     pub fn without(&mut self, ids: &[FileId]) {
         let among = |path: &Path| FileId::of(path).is_ok_and(|id| ids.contains(&id));
@@ -144,25 +190,32 @@ impl Discovered {
         self.leave_out(LeftOut::Evaluation, among);
     }
 
-    /// Says of what was left out what one would not expect.
-    pub fn tell(&self, place: &Path) {
+    /// Says of what was left out what one would not expect. `name` is what was asked for, and names are shown as they
+    /// are below `place`.
+    pub fn tell(&self, name: &str, place: &Path) {
         for (why, paths) in self.left_out.iter().filter(|(why, _)| why.is_odd()) {
+            let folders = paths.iter().filter(|path| path.is_dir()).count();
+            let count = |count: usize, what: &str| match count {
+                1 => format!("1 {what}"),
+                several => format!("{several} {what}s"),
+            };
             tracing::warn!(
-                "{}: leaving out {} {}: {}",
-                place.display(),
-                match paths.len() {
-                    1 => "1 file".to_owned(),
-                    several => format!("{several} files"),
+                "{name}: leaving out {} {}: {}",
+                match (paths.len() - folders, folders) {
+                    (files, 0) => count(files, "file"),
+                    (0, folders) => count(folders, "folder"),
+                    (files, folders) =>
+                        format!("{} and {}", count(files, "file"), count(folders, "folder")),
                 },
                 why.said(),
-                named(place, paths)
+                named(place, paths, paths.len())
             );
         }
     }
 }
 
-/// The names of some files for a message.
-pub fn named(place: &Path, paths: &[PathBuf]) -> String {
+/// The names of the first of `count` files for a message.
+pub fn named(place: &Path, paths: &[PathBuf], count: usize) -> String {
     let short = |path: &PathBuf| {
         path.strip_prefix(place)
             .unwrap_or(path)
@@ -170,8 +223,8 @@ pub fn named(place: &Path, paths: &[PathBuf]) -> String {
             .to_string()
     };
     let mut names: Vec<String> = paths.iter().take(NAMED).map(short).collect();
-    if paths.len() > NAMED {
-        names.push(format!("and {} more", paths.len() - NAMED));
+    if count > names.len() {
+        names.push(format!("and {} more", count - names.len()));
     }
     names.join(", ")
 }
@@ -197,6 +250,13 @@ pub fn discover(path: &Path) -> Result<Discovered> {
     }
     if path.is_dir() {
         return of_folder(path);
+    }
+    if path.exists() {
+        return Err(fail(
+            "it is a pipe or a device, which is read only once, and a run goes through its text several times: write it \
+             to a file first"
+                .into(),
+        ));
     }
     let text = path.to_string_lossy();
     if !text.contains(['*', '?', '[']) {
@@ -227,7 +287,7 @@ pub fn discover(path: &Path) -> Result<Discovered> {
     let asked = path.file_name().unwrap_or_default().to_string_lossy();
     let asked = asked.split(['*', '?', '[']).next().unwrap_or_default();
     if asked.is_empty() {
-        found.leave_out(LeftOut::SideFile, is_side_file);
+        found.leave_out_by_name();
     }
     if found.files.is_empty() {
         return Err(fail("no file matches it".into()));
@@ -238,13 +298,24 @@ pub fn discover(path: &Path) -> Result<Discovered> {
 /// Whether a file, by its name, is beside the data.
 fn is_side_file(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.to_ascii_lowercase();
-    if name.starts_with('_') || SIDE_FILES.contains(&name.as_str()) {
+    let lower = name.to_ascii_lowercase();
+    if is_hidden(&lower) || SIDE_FILES.contains(&lower.as_str()) {
         return true;
     }
-    // README.txt and LICENSE-2.0.txt, not readmes.jsonl.
-    let first = name.split(|c: char| !c.is_ascii_alphanumeric()).next();
-    first.is_some_and(|word| ABOUT.contains(&word))
+    // README.txt, LICENSE-2.0.txt, readme_en.txt and NOTICE-third-parties.txt, not readmes.jsonl nor license_plates.txt.
+    let stem = lower.split('.').next().unwrap_or_default();
+    let mut words = stem.split(|c: char| !c.is_ascii_alphanumeric());
+    let Some(first) = words.next().filter(|first| ABOUT.contains(first)) else {
+        return false;
+    };
+    let in_capitals = name.starts_with(&first.to_ascii_uppercase());
+    in_capitals || words.all(|word| word.len() <= ABBREVIATION)
+}
+
+/// Whether a name in small letters is one of those that programs hide things under.
+fn is_hidden(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default();
+    HIDDEN.contains(&stem) || HIDDEN_NUMBERED.iter().any(|start| stem.starts_with(start))
 }
 
 fn of_folder(folder: &Path) -> Result<Discovered> {
@@ -272,15 +343,21 @@ fn of_folder(folder: &Path) -> Result<Discovered> {
                     found.files.push(path);
                     continue;
                 }
-                // Folders such as _temporary and _delta_log.
-                Ok(kind) if kind.is_dir() && starts_with(&name, b"_") => LeftOut::SideFile,
+                Ok(kind) if kind.is_dir() && starts_with(&name, b"_") => {
+                    match is_hidden(&name.to_string_lossy().to_ascii_lowercase()) {
+                        true => LeftOut::SideFile,
+                        false => LeftOut::Underlined,
+                    }
+                }
                 Ok(kind) if kind.is_dir() && is_run(&path) => LeftOut::Run,
                 Ok(kind) if kind.is_dir() => {
                     deeper.push((link, path));
                     continue;
                 }
                 Err(_) if link => LeftOut::Dangling,
-                Ok(_) | Err(_) => continue,
+                // Pipes, sockets and devices.
+                Ok(_) => LeftOut::OtherKind,
+                Err(_) => continue,
             };
             found.left_out.entry(odd).or_default().push(path);
         }
@@ -300,7 +377,7 @@ fn of_folder(folder: &Path) -> Result<Discovered> {
         .chain(found.left_out.values().flatten())
         .cloned()
         .collect();
-    found.leave_out(LeftOut::SideFile, is_side_file);
+    found.leave_out_by_name();
     if found.files.iter().any(|file| Kind::of(file).is_some()) {
         found.leave_out(LeftOut::OtherKind, |file| Kind::of(file).is_none());
         leave_strays(&mut found);
@@ -317,7 +394,7 @@ fn of_folder(folder: &Path) -> Result<Discovered> {
     {
         return Err(fail(format!(
             "it holds no file that is read; {} is {}: {}",
-            named(folder, std::slice::from_ref(file)),
+            named(folder, std::slice::from_ref(file), 1),
             foreign.name,
             foreign.remedy
         )));
@@ -327,7 +404,7 @@ fn of_folder(folder: &Path) -> Result<Discovered> {
             [] => "it holds no text file".into(),
             files => format!(
                 "it holds no text file but what stands beside data: {}; name a file itself to read it",
-                named(folder, files)
+                named(folder, files, files.len())
             ),
         }));
     }
@@ -430,6 +507,7 @@ mod tests {
                 ("state.json", 7),
                 ("_delta_log/0.json", 7),
                 ("_temporary/0/part.parquet", 7),
+                ("_started_123", 0),
             ],
         );
         assert_eq!(names(folder.path()), ["a.parquet", "readmes.parquet"]);
@@ -438,7 +516,38 @@ mod tests {
             ["a.parquet", "readmes.parquet"]
         );
         let found = discover(folder.path()).unwrap().left_out;
-        assert_eq!(found[&LeftOut::SideFile].len(), 9);
+        assert_eq!(found[&LeftOut::SideFile].len(), 10);
+        assert!(!found.contains_key(&LeftOut::Underlined));
+    }
+
+    #[test]
+    fn what_only_looks_like_a_side_file_is_read_or_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let about = [
+            "LICENSE-2.0.txt",
+            "NOTICE-third-parties.txt",
+            "readme_en.txt",
+        ];
+        let data = [
+            "license_plates.txt",
+            "noticeboard.txt",
+            "readme-collection.txt",
+        ];
+        for name in about.iter().chain(&data) {
+            fill(folder.path(), &[(name, 5)]);
+        }
+        fill(folder.path(), &[("_chapter.txt", 5), ("_posts/a.txt", 5)]);
+        assert_eq!(names(folder.path()), data);
+        let found = discover(folder.path()).unwrap().left_out;
+        assert_eq!(found[&LeftOut::SideFile].len(), about.len());
+        assert_eq!(
+            found[&LeftOut::Underlined].len(),
+            2,
+            "a file and a folder, of which a warning is due"
+        );
+        assert!(LeftOut::Underlined.is_odd() && !LeftOut::SideFile.is_odd());
+        assert_eq!(names(&folder.path().join("_posts")), ["a.txt"]);
+        assert_eq!(names(&folder.path().join("_*.txt")), ["_chapter.txt"]);
     }
 
     #[test]
@@ -526,6 +635,30 @@ mod tests {
         assert_eq!(found[&LeftOut::Run].as_slice(), std::slice::from_ref(&run));
         // A folder that was named is read, whatever it is.
         assert_eq!(names(&run), ["data_state.json.zst", "metrics.jsonl"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn names_of_other_encodings_are_read_and_pipes_are_named() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), &[("a.txt", 5)]);
+        let latin = folder.path().join(OsStr::from_bytes(b"caf\xe9.txt"));
+        std::fs::write(&latin, "text\n").unwrap();
+        let pipe = folder.path().join("pipe.txt");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let found = discover(folder.path()).unwrap();
+        assert_eq!(found.files, [folder.path().join("a.txt"), latin]);
+        assert_eq!(
+            found.left_out[&LeftOut::OtherKind].as_slice(),
+            std::slice::from_ref(&pipe)
+        );
+        let said = discover(&pipe).unwrap_err().to_string();
+        assert!(
+            said.contains("a pipe") && said.contains("to a file"),
+            "{said}"
+        );
     }
 
     #[cfg(unix)]

@@ -135,6 +135,25 @@ impl Fields {
     }
 }
 
+/// Names of fields or columns for a message, each quoted. Without a line of names they are a row's texts, of any length.
+pub fn listed(names: &[String]) -> String {
+    const NAMES: usize = 20;
+    const LETTERS: usize = 40;
+    let short = names.iter().take(NAMES).map(|name| {
+        let mut letters = name.chars();
+        let mut short: String = letters.by_ref().take(LETTERS).collect();
+        if letters.next().is_some() {
+            short.push('…');
+        }
+        format!("\"{short}\"")
+    });
+    let mut short: Vec<String> = short.collect();
+    if names.len() > NAMES {
+        short.push(format!("and {} more", names.len() - NAMES));
+    }
+    short.join(", ")
+}
+
 /// Texts that are not blank, joined by line feeds.
 fn lines(parts: Vec<String>) -> Option<String> {
     let mut parts = parts.into_iter().filter(|part| !super::is_blank(part));

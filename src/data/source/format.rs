@@ -197,7 +197,7 @@ impl Foreign {
 
     /// The kind that a file's name tells.
     pub fn of_name(path: &Path) -> Option<&'static Foreign> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
         let (stem, last) = name.rsplit_once('.')?;
         let of = |ending: &str| FOREIGN.iter().find(|f| f.endings.contains(&ending));
         // An archive may be compressed: .tar.gz.
@@ -278,7 +278,7 @@ pub struct Kind {
 impl Kind {
     /// The kind that a file's name tells; `None` for other endings.
     pub fn of(path: &Path) -> Option<Kind> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
         let (stem, last) = name.rsplit_once('.')?;
         let (ending, compression) = match Compression::of_ending(last) {
             Some(compression) => (stem.rsplit_once('.')?.1, compression),

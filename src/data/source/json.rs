@@ -1,9 +1,10 @@
-//! A JSON array of objects, or objects one after the other, cut apart as they are read.
+//! A JSON array of objects, or objects one after the other, cut apart as they are read; or one object of columns.
 
 use std::path::Path;
 
 use super::bytes::Bytes;
 use super::fields::Fields;
+use super::json_columns::Columns;
 use super::jsonl::Texts;
 use super::{Compression, Format, FormatEntry, LONGEST_TEXT, Passed, Position, Rows};
 use crate::data::error::{DataError, Result};
@@ -13,7 +14,7 @@ pub const JSON: FormatEntry = FormatEntry {
     name: "JSON",
     endings: &["json"],
     magic: None,
-    holds: "an array of such objects, or one after the other",
+    holds: "an array of such objects, or one after the other; or one object of columns, which are lists of one length",
     reader: "serde_json",
     of_text: |_| Format::Json,
     open: |file| {
@@ -32,7 +33,11 @@ pub struct Json {
     layout: Layout,
     texts: Texts,
     value: Vec<u8>,
+    /// Texts so far; of columns rows so far, with a text or without.
     rows: u64,
+    /// Whether no value was read yet.
+    first: bool,
+    columns: Option<Columns>,
 }
 
 /// How the values of a file follow each other.
@@ -120,6 +125,8 @@ impl Json {
             texts: Texts::new(fields, at.row > 0),
             value: Vec::new(),
             rows: at.row,
+            first: at.byte == 0,
+            columns: None,
         })
     }
 
@@ -186,17 +193,69 @@ impl Json {
                 return Ok(());
             }
             if self.value.len() as u64 > LONGEST_TEXT {
-                return Err(self.bytes.too_long());
+                return Err(match (start, self.layout) {
+                    (0, Layout::Sequence) => self.wrong_at(
+                        start,
+                        "the value that starts here is longer than 64 MiB; if it holds columns, write rows of them \
+                         instead (pandas: to_json(..., orient=\"records\", lines=True))",
+                    ),
+                    (_, Layout::Sequence | Layout::Array | Layout::Closed) => self.bytes.too_long(),
+                });
             }
         }
     }
 }
 
+impl Json {
+    /// Takes the value that was just read for columns, where it is the only one of its file and is some.
+    fn take_columns(&mut self) -> Result<bool> {
+        let object = self.layout == Layout::Sequence && self.value.starts_with(b"{");
+        if !object || self.find_value()? {
+            return Ok(false);
+        }
+        let json = std::str::from_utf8(&self.value).ok();
+        self.columns = json.and_then(|json| Columns::of(json, self.texts.fields()));
+        if let Some(columns) = self.columns.as_ref().filter(|_| self.rows == 0) {
+            self.texts.count_replaced(columns.replaced);
+        }
+        Ok(self.columns.is_some())
+    }
+
+    /// The next text of columns.
+    fn next_of_columns(&mut self) -> Result<Option<String>> {
+        while let Some(columns) = self.columns.as_ref().filter(|c| self.rows < c.rows()) {
+            let (index, row) = (self.rows, columns.row(self.rows));
+            self.rows += 1;
+            let text = self.texts.of(&self.bytes, 0, row.as_bytes());
+            match text {
+                Ok(None) => {}
+                Ok(some) => return Ok(some),
+                Err(DataError::Row { name, problem, .. }) => {
+                    return Err(DataError::Row {
+                        name,
+                        place: format!("row {index}"),
+                        problem,
+                    });
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        self.texts.end(&self.bytes)?;
+        Ok(None)
+    }
+}
+
 impl Rows for Json {
     fn next(&mut self) -> Result<Option<String>> {
+        if self.columns.is_some() {
+            return self.next_of_columns();
+        }
         while self.find_value()? {
             let start = self.bytes.offset();
             self.read_value()?;
+            if std::mem::take(&mut self.first) && self.take_columns()? {
+                return self.next_of_columns();
+            }
             if let Some(text) = self.texts.of(&self.bytes, start, &self.value)? {
                 self.rows += 1;
                 return Ok(Some(text));
@@ -209,7 +268,11 @@ impl Rows for Json {
     fn position(&self) -> Position {
         Position {
             row: self.rows,
-            byte: self.bytes.offset(),
+            // Columns are known by their first byte.
+            byte: match self.first || self.columns.is_some() {
+                true => 0,
+                false => self.bytes.offset(),
+            },
         }
     }
 

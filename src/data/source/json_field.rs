@@ -53,7 +53,7 @@ impl Field {
 
 /// `json` with what Python writes and JSON lacks replaced, and how many halves of surrogate pairs were
 /// among it; `None` where there is nothing of the kind.
-fn repaired(json: &str) -> Option<(String, u64)> {
+pub fn repaired(json: &str) -> Option<(String, u64)> {
     let (mut out, mut replaced, mut changed) = (String::with_capacity(json.len()), 0, false);
     let (mut rest, mut in_string) = (json, false);
     while let Some(first) = rest.chars().next() {
@@ -115,7 +115,7 @@ impl<'de> DeserializeSeed<'de> for Row<'_> {
 }
 
 /// The part of `field` behind `key`, where it starts there: empty where it is the whole of it.
-fn behind<'f>(field: &'f str, key: &str) -> Option<&'f str> {
+pub fn behind<'f>(field: &'f str, key: &str) -> Option<&'f str> {
     match field.strip_prefix(key)? {
         "" => Some(""),
         rest => rest.strip_prefix('.'),

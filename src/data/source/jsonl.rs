@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::bytes::Bytes;
-use super::fields::Fields;
+use super::fields::{Fields, listed};
 use super::json_field::Field;
 use super::{Compression, Format, FormatEntry, Passed, Position, Rows};
 use crate::data::error::{DataError, Result};
@@ -66,6 +66,16 @@ impl Texts {
         self.passed
     }
 
+    /// The fields that have the texts.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// Counts halves of surrogate pairs that were replaced beforehand.
+    pub fn count_replaced(&mut self, count: u64) {
+        self.passed.replaced += count;
+    }
+
     /// The text in the JSON value `json`, which starts at byte `start`; `None` where there is none or a
     /// blank one.
     ///
@@ -119,7 +129,7 @@ impl Texts {
                 self.fields.quoted(),
                 match found.is_empty() {
                     true => "none at all".into(),
-                    false => found.join(", "),
+                    false => listed(found),
                 },
                 self.fields.flag()
             ),

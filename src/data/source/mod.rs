@@ -11,6 +11,7 @@ mod entry;
 mod fields;
 mod format;
 mod json;
+mod json_columns;
 mod json_field;
 mod jsonl;
 mod marked;

@@ -21,7 +21,7 @@ use ::parquet::schema::types::ColumnDescPtr;
 use bytes::Bytes;
 
 use super::bytes::Bytes as Decompressed;
-use super::fields::Fields;
+use super::fields::{Fields, listed};
 use super::json_field::SPOKEN;
 use super::{Compression, FormatEntry, Passed, Position, Rows};
 use crate::data::error::{DataError, Result};
@@ -208,7 +208,7 @@ impl Parquet {
                 problem: format!(
                     "it has no column {} but {}; name the one of the text with {}",
                     fields.quoted(),
-                    names.join(", "),
+                    listed(&names),
                     fields.flag()
                 ),
                 name,
@@ -438,13 +438,17 @@ impl Parquet {
 fn leaf_of(leaves: &[ColumnDescPtr], field: &str) -> Option<usize> {
     let exact = leaves.iter().position(|leaf| leaf.path().string() == field);
     let plain = || leaves.iter().position(|leaf| plain_path(leaf) == field);
-    // Of a list of messages, what was said.
+    // Of a list of messages, what was said; a message may be a list of parts itself.
+    let listed = |wanted: &str| {
+        leaves
+            .iter()
+            .position(|leaf| leaf.max_rep_level() > 0 && plain_path(leaf) == wanted)
+    };
     let spoken = || {
         SPOKEN.iter().find_map(|name| {
-            let wanted = format!("{field}.{name}");
-            leaves
-                .iter()
-                .position(|leaf| leaf.max_rep_level() > 0 && plain_path(leaf) == wanted)
+            let whole = format!("{field}.{name}");
+            let mut parts = SPOKEN.iter().map(|part| format!("{whole}.{part}"));
+            listed(&whole).or_else(|| parts.find_map(|part| listed(&part)))
         })
     };
     exact.or_else(plain).or_else(spoken)

@@ -49,22 +49,33 @@ impl Sources {
     /// # Errors
     /// When there is none, or the folder can't be read.
     pub fn local(path: &Path, options: impl Into<ReadOptions>) -> Result<Self> {
-        Self::local_without(path, options, &[])
+        Self::local_without(&[path.to_owned()], options, &[])
     }
 
-    /// The same without the files that are among `ids`, which the run validates or tests on.
+    /// The text files that all of `paths` name, one path after the other and each file once, without those that are
+    /// among `ids`, which the run validates or tests on.
     ///
     /// # Errors
     /// Those of [`local`](Self::local).
     pub fn local_without(
-        path: &Path,
+        paths: &[PathBuf],
         options: impl Into<ReadOptions>,
         ids: &[FileId],
     ) -> Result<Self> {
-        let mut found = discover(path)?;
+        let mut found = Discovered::default();
+        for path in paths {
+            found.join(discover(path)?);
+        }
         found.without(ids);
-        found.tell(path);
-        Self::discovered(path.display().to_string(), found, options.into())
+        // Where there are several, files are named by their whole paths.
+        let place = match paths {
+            [path] => path.as_path(),
+            _ => Path::new(""),
+        };
+        let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+        let name = names.join(" and ");
+        found.tell(&name, place);
+        Self::discovered(name, found, options.into())
     }
 
     /// These files.
@@ -93,7 +104,7 @@ impl Sources {
             }
         }
         for (note, files) in notes {
-            tracing::warn!("{}: {note}", named(Path::new(""), &files));
+            tracing::warn!("{}: {note}", named(Path::new(""), &files, files.len()));
         }
         Ok(Self {
             name,
@@ -125,7 +136,10 @@ impl Sources {
         options: impl Into<ReadOptions>,
     ) -> Result<Self> {
         let (files, commit) = dataset_files(hub, dataset, split, revision)?;
-        let name = format!("the dataset {} at commit {commit}", dataset.name);
+        let name = format!(
+            "the split {split} of the dataset {} at commit {commit}",
+            dataset.name
+        );
         let bytes: u64 = files.iter().map(HubFile::size).sum();
         tracing::info!(
             "{name}: {} files, {:.1} GB, read as they are needed",

@@ -1,11 +1,11 @@
 //! What of a text was found, taken and left out.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::discover::LeftOut;
+use super::discover::{LeftOut, named};
 use super::shard::Shard;
 use super::{Kind, Passed};
 
@@ -37,8 +37,8 @@ pub struct KindSummary {
 pub struct LeftOutSummary {
     pub why: String,
     pub files: u64,
-    /// The first of them.
-    pub names: Vec<PathBuf>,
+    /// The first of them, as far as their names are UTF-8.
+    pub names: Vec<String>,
 }
 
 /// A text, as it stands in `metrics.jsonl`.
@@ -77,7 +77,9 @@ impl TextSummary {
         let left_out = left_out.iter().map(|(why, paths)| LeftOutSummary {
             why: why.said().to_owned(),
             files: paths.len() as u64,
-            names: paths.iter().take(NAMED).cloned().collect(),
+            names: (paths.iter().take(NAMED))
+                .map(|path| path.to_string_lossy().into_owned())
+                .collect(),
         });
         Self {
             source: source.to_owned(),
@@ -106,10 +108,11 @@ impl TextSummary {
             })
             .collect();
         parts.extend(self.passed.and_then(Passed::said));
-        let left_out = self
-            .left_out
-            .iter()
-            .map(|out| format!("left out {} {}", out.files, out.why));
+        let left_out = self.left_out.iter().map(|out| {
+            let names: Vec<PathBuf> = out.names.iter().map(PathBuf::from).collect();
+            let names = named(Path::new(&self.source), &names, out.files as usize);
+            format!("left out {} {}: {names}", out.files, out.why)
+        });
         parts.extend(left_out);
         let weight = self.weight.map(|weight| format!(" (weight {weight})"));
         format!(
