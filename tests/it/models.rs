@@ -198,7 +198,7 @@ fn of_another_model(definition: &mut Value, bytes: bool) {
     let mut entries: Vec<String> = special.into_iter().chain(letters).collect();
     entries.extend((entries.len()..SIZE - 1).map(|i| format!("entry{i}")));
     entries.push("<mask>".to_owned());
-    let entries = entries.into_iter().enumerate();
+    let entries = entries.into_iter();
     definition["model"] = if bytes {
         definition["pre_tokenizer"] = json!({
             "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
@@ -206,8 +206,10 @@ fn of_another_model(definition: &mut Value, bytes: bool) {
         definition["decoder"] = json!({
             "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
         });
-        let vocabulary: serde_json::Map<String, Value> =
-            entries.map(|(id, entry)| (entry, id.into())).collect();
+        let vocabulary: serde_json::Map<String, Value> = entries
+            .enumerate()
+            .map(|(id, entry)| (entry, id.into()))
+            .collect();
         json!({
             "type": "BPE", "dropout": null, "unk_token": "[UNK]", "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
@@ -217,7 +219,7 @@ fn of_another_model(definition: &mut Value, bytes: bool) {
         let spaces = json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true});
         definition["pre_tokenizer"] = spaces.clone();
         definition["decoder"] = spaces;
-        let vocabulary: Vec<Value> = entries.map(|(_, entry)| json!([entry, -8.0])).collect();
+        let vocabulary: Vec<Value> = entries.map(|entry| json!([entry, -8.0])).collect();
         json!({"type": "Unigram", "unk_id": 3, "vocab": vocabulary, "byte_fallback": false})
     };
 }
