@@ -7,21 +7,22 @@ use super::measures::MeasureArgs;
 use super::values::count;
 use crate::convert::Source;
 use crate::convert::source::SourceOptions;
-use crate::data::pairs::TextCut;
+use crate::data::pairs::{RowKind, TextCut};
 use crate::data::source::{Sources, endings};
 use crate::data::{EvaluationSet, Masking, Tokenizer};
 use crate::output::{complain, say};
 use crate::stop::StopSignal;
-use crate::train::embeddings::TaskName;
 use crate::train::engine::start;
 use crate::train::evaluate::evaluate;
 use crate::train::log::record::LossUnit;
 use crate::train::measures::MeasureFiles;
 use crate::train::ranks::Ranks;
+use crate::train::tasks::TaskName;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::ranking::Ranking;
+use mpnet_graphs::model::sentences::{SentenceLoss, Sentences};
 use mpnet_graphs::model::{Objective, Task};
 use mpnet_graphs::optimizer::adamw::AdamW;
 use serde_json::{Value, json};
@@ -81,10 +82,14 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let measures = args.measures.files()?;
     let Some(text) = &args.text else {
         return match (args.task, measures.is_empty()) {
-            (Some(TaskName::Embeddings), false) => {
+            (Some(task), _) if !task.embeds() => Err(UsageError(
+                "models of this task are evaluated by `mpnet finetune` alone, on --valid-pairs".into(),
+            )
+            .into()),
+            (Some(_), false) => {
                 embeddings(args, &source, tokenizer.with_special_as_text(), &measures)
             }
-            (Some(TaskName::Embeddings), true) => Err(UsageError(
+            (Some(_), true) => Err(UsageError(
                 "--task embeddings needs something to measure by: --scored-pairs, --triplets, or --queries with \
                  --corpus and --relevant"
                     .into(),
@@ -176,15 +181,18 @@ fn embeddings(
             .min(positions),
         lower_case: sentence.do_lower_case,
     };
-    let task = Ranking {
+    let task = Sentences {
         model: source.model.clone(),
         pooling: sentence.pooling.clone(),
         columns: 2,
-        scale: 1.0,
-        symmetric: false,
+        loss: SentenceLoss::Ranking(Ranking {
+            scale: 1.0,
+            symmetric: false,
+        }),
         matryoshka: Vec::new(),
     };
-    let measures = files.open(&tokenizer, cut, [args.batch_size.max(1), task.columns])?;
+    let shape = [args.batch_size.max(1), task.columns];
+    let measures = files.open(&tokenizer, cut, shape, RowKind::Ranked)?;
     let placement = args.hardware.execution().place();
     let loaded = placement.load(args.hardware.ort.ort.clone())?;
     let graph = Options {

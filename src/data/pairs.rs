@@ -1,9 +1,10 @@
-//! Rows of several texts, such as an anchor, its positive and negatives: tokenized, in memory, and in batches.
+//! Rows of several texts, such as an anchor, its positive and negatives, or two texts and a score: tokenized, in memory,
+//! and in batches.
 //!
 //! There are far fewer of them than of text to pretrain on, and every epoch needs all in a new order: they take 4 bytes
 //! a token. A batch depends on seed and position alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ use crate::launch::Share;
 
 /// Rows read and tokenized a moment at a time.
 const READ_AT_ONCE: usize = 1024;
+/// More classes are taken for a column of something else.
+const MOST_CLASSES: usize = 10_000;
 /// Batches that are cut from rows sorted by length together: lengths of one then differ little.
 const BATCHES_AT_ONCE: usize = 32;
 
@@ -27,21 +30,49 @@ pub struct TextCut {
     pub lower_case: bool,
 }
 
+/// What rows are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    /// An anchor, its positive, and negatives: other rows' texts are negatives, too.
+    Ranked,
+    /// Texts that are compared with each other alone.
+    Compared,
+    /// Texts and a number.
+    Scored,
+    /// Texts and the name of a class; the texts become one, with `</s>` between.
+    Classified,
+}
+
+impl RowKind {
+    /// Columns behind the texts.
+    fn labels(self) -> usize {
+        match self {
+            RowKind::Ranked | RowKind::Compared => 0,
+            RowKind::Scored | RowKind::Classified => 1,
+        }
+    }
+}
+
 /// Tokenized rows of as many texts each.
 #[derive(Debug)]
 pub struct RowSet {
     name: String,
     fingerprint: String,
+    kind: RowKind,
     columns: usize,
     /// Row by row.
     texts: Vec<Box<[u32]>>,
+    /// Of each row that has one: its score, or the place of its class.
+    labels: Vec<f32>,
+    /// The names of all classes, in the order of their places.
+    classes: Vec<String>,
     pad: u32,
     passed: Passed,
     summary: TextSummary,
 }
 
 /// Several rows as an engine takes them: column by column, all anchors first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RowBatch {
     pub rows: usize,
     /// Texts of a row.
@@ -52,20 +83,55 @@ pub struct RowBatch {
     pub input_ids: Vec<i64>,
     /// The same shape, 1 where the id is no padding.
     pub attention_mask: Vec<i64>,
-    /// Which texts behind the anchors count for which anchor, `[rows, (columns − 1) · rows]`.
-    pub candidates: Vec<i64>,
+    pub given: Given,
     /// Tokens that are no padding.
     pub tokens: usize,
 }
 
+/// What a batch has beside its texts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Given {
+    Nothing,
+    /// Which texts behind the anchors count for which anchor, `[rows, (columns − 1) · rows]`.
+    Candidates(Vec<i64>),
+    /// The score of each row.
+    Scores(Vec<f32>),
+    /// The place of each row's class.
+    Classes(Vec<i64>),
+}
+
+impl Given {
+    /// For texts that are embedded, whatever stands beside them.
+    pub fn blank(kind: RowKind, rows: usize, columns: usize) -> Given {
+        match kind {
+            RowKind::Ranked => Given::Candidates(vec![1; rows * (columns - 1) * rows]),
+            RowKind::Compared => Given::Nothing,
+            RowKind::Scored => Given::Scores(vec![0.0; rows]),
+            RowKind::Classified => Given::Classes(vec![0; rows]),
+        }
+    }
+}
+
 impl RowSet {
-    /// Reads and tokenizes all rows of `sources`, whose fields stay apart.
+    /// Reads and tokenizes all rows of `sources`, whose fields stay apart. Classes are those of `classes`, or where that
+    /// is none all that there are.
     ///
     /// # Errors
-    /// Where a row cannot be read, or there are fewer than two, of which none would be another's negative.
-    pub fn open(sources: &Sources, tokenizer: &Tokenizer, cut: &TextCut) -> Result<RowSet> {
+    /// Where a row cannot be read, a score is no number, a class is unknown, or there are fewer than two rows, of which
+    /// none would be another's negative.
+    pub fn open(
+        sources: &Sources,
+        tokenizer: &Tokenizer,
+        cut: &TextCut,
+        kind: RowKind,
+        classes: Option<&[String]>,
+    ) -> Result<RowSet> {
+        let wrong = |problem: String| DataError::Source {
+            name: sources.name().to_owned(),
+            problem,
+        };
         let mut rows = sources.texts();
-        let (mut texts, mut columns, mut count) = (Vec::new(), 0, 0);
+        let (mut texts, mut labels, mut columns, mut count) = (Vec::new(), Vec::new(), 0, 0);
         loop {
             let some: Vec<String> = rows.by_ref().take(READ_AT_ONCE).collect::<Result<_>>()?;
             if some.is_empty() {
@@ -73,38 +139,57 @@ impl RowSet {
             }
             let mut apart = Vec::new();
             for row in &some {
-                let row: Vec<String> =
-                    serde_json::from_str(row).map_err(|e| DataError::Source {
-                        name: sources.name().to_owned(),
-                        problem: format!("a row of it is not one of columns: {e}"),
-                    })?;
-                columns = row.len();
+                let mut row: Vec<String> = serde_json::from_str(row)
+                    .map_err(|e| wrong(format!("a row of it is not one of columns: {e}")))?;
+                columns = row.len().saturating_sub(kind.labels());
+                labels.extend(row.split_off(columns));
                 match cut.lower_case {
                     true => apart.extend(row.iter().map(|text| text.to_lowercase())),
                     false => apart.extend(row),
                 }
             }
             count += some.len();
-            let tokenized = tokenizer.encode_batch(&apart, cut.max_tokens)?;
+            let tokenized = match kind {
+                RowKind::Classified => joined(tokenizer, &apart, columns, cut.max_tokens)?,
+                RowKind::Ranked | RowKind::Compared | RowKind::Scored => {
+                    tokenizer.encode_batch(&apart, cut.max_tokens)?
+                }
+            };
             texts.extend(tokenized.into_iter().map(Vec::into_boxed_slice));
         }
         if count < 2 {
-            return Err(DataError::Source {
-                name: sources.name().to_owned(),
-                problem: format!(
-                    "it has {count} rows with a text in each column, and a row needs others to be told from: give 2 or more"
-                ),
-            });
+            return Err(wrong(format!(
+                "it has {count} rows with a text in each column, and a row needs others to be told from: give 2 or more"
+            )));
         }
+        let (labels, classes) = match kind {
+            RowKind::Ranked | RowKind::Compared => (Vec::new(), Vec::new()),
+            RowKind::Scored => (numbers(&labels).map_err(wrong)?, Vec::new()),
+            RowKind::Classified => {
+                let classes = classes.map_or_else(|| all_classes(&labels), <[String]>::to_vec);
+                (places(&labels, &classes).map_err(wrong)?, classes)
+            }
+        };
         Ok(RowSet {
             name: sources.name().to_owned(),
             fingerprint: format!("{}/{count}", sources.fingerprint()),
-            columns,
+            kind,
+            columns: match kind {
+                RowKind::Classified => 1,
+                RowKind::Ranked | RowKind::Compared | RowKind::Scored => columns,
+            },
             texts,
+            labels,
+            classes,
             pad: tokenizer.pad_id(),
             passed: rows.passed(),
             summary: sources.summary(None),
         })
+    }
+
+    /// The names of the classes, where rows have one.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
     }
 
     /// How many rows there are.
@@ -158,11 +243,112 @@ impl RowSet {
 
     /// These rows as a batch.
     pub fn batch(&self, rows: &[usize]) -> RowBatch {
-        padded(rows.len(), self.columns, self.pad, |place| {
+        let text = |place: usize| -> &[u32] {
             let (column, row) = (place / rows.len(), rows[place % rows.len()]);
             &self.row(row)[column]
-        })
+        };
+        let labels = rows.iter().map(|row| self.labels[*row]);
+        let given = match self.kind {
+            RowKind::Ranked => {
+                Given::Candidates(candidates(rows.len(), self.columns * rows.len(), text))
+            }
+            RowKind::Compared => Given::Nothing,
+            RowKind::Scored => Given::Scores(labels.collect()),
+            RowKind::Classified => Given::Classes(labels.map(|place| place as i64).collect()),
+        };
+        padded(rows.len(), self.columns, self.pad, given, text)
     }
+}
+
+/// The numbers that `labels` are.
+fn numbers(labels: &[String]) -> std::result::Result<Vec<f32>, String> {
+    let number = |label: &String| {
+        let number = label.trim().parse::<f32>().ok();
+        number
+            .filter(|number| number.is_finite())
+            .ok_or_else(|| format!("the score '{label}' of a row is no number"))
+    };
+    labels.iter().map(number).collect()
+}
+
+/// The different `labels`: in the order of numbers where all are whole ones, else of letters.
+fn all_classes(labels: &[String]) -> Vec<String> {
+    let different: BTreeSet<&String> = labels.iter().collect();
+    let mut classes: Vec<String> = different.into_iter().cloned().collect();
+    let number = |class: &String| class.trim().parse::<i64>().ok();
+    if classes.iter().all(|class| number(class).is_some()) {
+        classes.sort_by_key(number);
+    }
+    classes
+}
+
+/// The place among `classes` of each of `labels`.
+fn places(labels: &[String], classes: &[String]) -> std::result::Result<Vec<f32>, String> {
+    if classes.len() < 2 {
+        return Err(format!(
+            "all rows are of the class {}: there is nothing to tell apart",
+            classes.concat()
+        ));
+    }
+    if classes.len() > MOST_CLASSES {
+        return Err(format!(
+            "its rows are of {} classes, more than the {MOST_CLASSES} that are taken: is its last column a label?",
+            classes.len()
+        ));
+    }
+    let known: HashMap<&String, usize> = classes.iter().zip(0..).collect();
+    let place = |label: &String| {
+        let place = known.get(label).map(|place| *place as f32);
+        place.ok_or_else(|| {
+            format!("the class '{label}' of a row is none of those that are trained: {}", classes.join(", "))
+        })
+    };
+    labels.iter().map(place).collect()
+}
+
+/// The texts of each row of `columns` texts as one of `max_tokens` at most: `<s> … </s></s> … </s>`, cut as
+/// transformers cuts pairs, the longer one first.
+fn joined(
+    tokenizer: &Tokenizer,
+    texts: &[String],
+    columns: usize,
+    max_tokens: usize,
+) -> Result<Vec<Vec<u32>>> {
+    let whole = tokenizer.encode_batch(texts, if columns == 1 { max_tokens } else { usize::MAX })?;
+    if columns == 1 {
+        return Ok(whole);
+    }
+    let eos = tokenizer.eos_id();
+    let join = |row: &[Vec<u32>]| {
+        // Without what begins and ends them.
+        let inner: Vec<&[u32]> = row.iter().map(|text| &text[1..text.len() - 1]).collect();
+        let lengths = inner.iter().map(|text| text.len()).collect();
+        let kept = cut_longest(lengths, max_tokens.saturating_sub(2 * columns));
+        let mut tokens = vec![tokenizer.bos_id()];
+        for (place, (text, kept)) in inner.iter().zip(kept).enumerate() {
+            if place > 0 {
+                tokens.push(eos);
+            }
+            tokens.extend(&text[..kept]);
+            tokens.push(eos);
+        }
+        tokens
+    };
+    Ok(whole.chunks(columns).map(join).collect())
+}
+
+/// How much of texts of these lengths is kept of `most` in all: the longest are cut to one length; where that does not
+/// divide, the one that was longest before is a token longer, of equal ones the last.
+fn cut_longest(before: Vec<usize>, most: usize) -> Vec<usize> {
+    let mut kept = before.clone();
+    while kept.iter().sum::<usize>() > most {
+        let longest = kept.iter().copied().max().unwrap_or(0);
+        let places = (0..kept.len()).filter(|place| kept[*place] == longest);
+        if let Some(place) = places.min_by_key(|place| before[*place]) {
+            kept[place] -= 1;
+        }
+    }
+    kept
 }
 
 /// A batch of so many rows of texts, of which `text` gives each by its place, column by column.
@@ -170,6 +356,7 @@ pub fn padded<'t>(
     rows: usize,
     columns: usize,
     pad: u32,
+    given: Given,
     text: impl Fn(usize) -> &'t [u32],
 ) -> RowBatch {
     let places = columns * rows;
@@ -191,7 +378,7 @@ pub fn padded<'t>(
         length,
         input_ids,
         attention_mask,
-        candidates: candidates(rows, places, text),
+        given,
         tokens,
     }
 }
@@ -374,7 +561,7 @@ mod tests {
             max_tokens: 32,
             lower_case: false,
         };
-        RowSet::open(&sources, &fixture::tokenizer(), &cut)
+        RowSet::open(&sources, &fixture::tokenizer(), &cut, RowKind::Ranked, None)
     }
 
     fn many(count: usize) -> RowSet {

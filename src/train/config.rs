@@ -1,10 +1,10 @@
 //! Everything that determines a training run, resolved and checked.
 
-use super::embeddings::Embeddings;
 use super::execution::Execution;
 use super::log::LogConfig;
 use super::log::record::LossUnit;
 use super::schedule::Schedule;
+use super::tasks::Finetuning;
 use crate::data::hub::DatasetName;
 use crate::data::source::{Fields, ReadOptions};
 use crate::data::tokenizer::Vocabulary;
@@ -189,7 +189,7 @@ pub struct Batching {
 #[serde(untagged)]
 pub enum TaskConfig {
     Pretraining(Pretraining),
-    Embeddings(Embeddings),
+    Finetuning(Finetuning),
 }
 
 /// Pretraining on text.
@@ -207,7 +207,7 @@ impl TaskConfig {
     pub fn pretraining(&self) -> Option<&Pretraining> {
         match self {
             TaskConfig::Pretraining(task) => Some(task),
-            TaskConfig::Embeddings(_) => None,
+            TaskConfig::Finetuning(_) => None,
         }
     }
 
@@ -215,7 +215,7 @@ impl TaskConfig {
     pub fn batch_sizes(&self, rows: usize, length: usize) -> Bindings {
         match self {
             TaskConfig::Pretraining(task) => task.masking.batch_sizes(rows, length),
-            TaskConfig::Embeddings(_) => {
+            TaskConfig::Finetuning(_) => {
                 Bindings::new([(Symbol::BATCH, rows), (Symbol::LENGTH, length)])
             }
         }
@@ -225,7 +225,7 @@ impl TaskConfig {
     pub fn max_batch_tokens(&self) -> Option<usize> {
         match self {
             TaskConfig::Pretraining(task) => task.batching.max_batch_tokens,
-            TaskConfig::Embeddings(_) => None,
+            TaskConfig::Finetuning(_) => None,
         }
     }
 
@@ -233,7 +233,7 @@ impl TaskConfig {
     pub fn unit(&self) -> LossUnit {
         match self {
             TaskConfig::Pretraining(_) => LossUnit::BitsPerToken,
-            TaskConfig::Embeddings(_) => LossUnit::NatsPerRow,
+            TaskConfig::Finetuning(task) => task.task.get().unit(),
         }
     }
 }

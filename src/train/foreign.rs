@@ -2,7 +2,6 @@
 
 use super::config::{Architecture, TrainConfig};
 use crate::checkpoint::{self, TOKENIZER_FOLDER};
-use crate::convert::sentence_transformers::SentenceModel;
 use crate::convert::source::SourceOptions;
 use crate::convert::{Source, resize_positions};
 use crate::data::Tokenizer;
@@ -116,12 +115,9 @@ impl Foreign {
         Ok((tokenizer, Foreign { source, model }))
     }
 
-    /// What stands on its encoder to make embeddings of texts.
-    ///
-    /// # Errors
-    /// Where its folder has a module that cannot be kept.
-    pub fn sentence_model(&self) -> Result<SentenceModel> {
-        Ok(self.source.sentence_model()?)
+    /// The model as it was opened.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// Its parameters, and what the user should know of them. Positions that it lacks are drawn by

@@ -2,11 +2,11 @@
 
 use super::engine::Running;
 use super::metrics::{best, cosine, retrieval, spearman};
-use crate::data::pairs::{RowBatch, TextCut, padded};
+use crate::data::pairs::{Given, RowBatch, RowKind, TextCut, padded};
 use crate::data::source::{Fields, ReadOptions, Sources};
 use crate::data::{DataError, Tokenizer};
 use anyhow::{Context, Result, bail};
-use mpnet_graphs::model::ranking::EMBEDDINGS;
+use mpnet_graphs::model::sentences::EMBEDDINGS;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -45,15 +45,16 @@ pub const FIGURES: [&str; 4] = ["spearman", "triplets", "ndcg@10", "recall@10"];
 pub type Figure = (&'static str, f64);
 
 /// Texts to embed, each once, and what is asked of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Measures {
     texts: Texts,
     scored: Option<Scored>,
     /// Anchor, positive, negative.
     triplets: Option<Vec<[usize; 3]>>,
     search: Option<Search>,
-    /// Texts are embedded as so many rows of so many columns at once.
+    /// Texts are embedded as so many rows of so many columns at once, which are of that kind.
     shape: [usize; 2],
+    kind: RowKind,
     pad: u32,
 }
 
@@ -84,16 +85,26 @@ impl MeasureFiles {
         *self == MeasureFiles::default()
     }
 
-    /// Reads the files; texts are embedded as so many rows of so many columns at once, the columns being those of the
-    /// task that is running.
+    /// Reads the files; texts are embedded as so many rows of so many columns at once, the columns and the kind being
+    /// those of the task that is running.
     ///
     /// # Errors
     /// Where one is missing or is not what it should be.
-    pub fn open(&self, tokenizer: &Tokenizer, cut: TextCut, shape: [usize; 2]) -> Result<Measures> {
+    pub fn open(
+        &self,
+        tokenizer: &Tokenizer,
+        cut: TextCut,
+        shape: [usize; 2],
+        kind: RowKind,
+    ) -> Result<Measures> {
         let mut measures = Measures {
+            texts: Texts::default(),
+            scored: None,
+            triplets: None,
+            search: None,
             shape,
+            kind,
             pad: tokenizer.pad_id(),
-            ..Measures::default()
         };
         let mut reader = Reader {
             texts: &mut measures.texts,
@@ -284,7 +295,9 @@ impl Measures {
             let places: Vec<usize> = (0..rows * columns)
                 .map(|place| some[place.min(some.len() - 1)])
                 .collect();
-            let batch: RowBatch = padded(rows, columns, self.pad, |place| &texts[places[place]]);
+            let given = Given::blank(self.kind, rows, columns);
+            let text = |place: usize| -> &[u32] { &texts[places[place]] };
+            let batch: RowBatch = padded(rows, columns, self.pad, given, text);
             let outputs = running.eval_step(&batch)?;
             let found = outputs.floats(EMBEDDINGS)?;
             let width = found.len() / places.len();

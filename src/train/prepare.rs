@@ -1,7 +1,6 @@
 //! What a run needs beside ONNX Runtime: opened and checked before anything is spent.
 
 use super::config::{Pretraining, TaskConfig, TrainConfig};
-use super::embeddings::{Embeddings, RowsHeldOut};
 use super::feed::{DataState, HeldOut};
 use super::feeder::Feeder;
 use super::flags::Flags;
@@ -9,6 +8,8 @@ use super::foreign::{Foreign, open_model, open_start};
 use super::measures::Measures;
 use super::position::Position;
 use super::resume::{Resumed, is_first_start, resume};
+use super::tasks::Finetuning;
+use super::tasks::rows::{OpenedRows, RowsHeldOut};
 use super::text;
 use super::whole::Whole;
 use crate::checkpoint::Checkpoint;
@@ -67,7 +68,7 @@ pub enum Origin {
 pub fn prepare(config: &mut TrainConfig, flags: &Flags) -> Result<PreparedRun> {
     match config.task.clone() {
         TaskConfig::Pretraining(task) => pretraining(config, &task, flags),
-        TaskConfig::Embeddings(task) => embeddings(config, &task, flags),
+        TaskConfig::Finetuning(task) => finetuning(config, task, flags),
     }
 }
 
@@ -104,43 +105,36 @@ fn pretraining(config: &mut TrainConfig, task: &Pretraining, flags: &Flags) -> R
     })
 }
 
-fn embeddings(config: &mut TrainConfig, task: &Embeddings, flags: &Flags) -> Result<PreparedRun> {
-    let (tokenizer, foreign) = open_model(config, |model| task.model(model))?;
+fn finetuning(
+    config: &mut TrainConfig,
+    mut task: Finetuning,
+    flags: &Flags,
+) -> Result<PreparedRun> {
+    let (tokenizer, start) = open_model(config, |model| task.model(model))?;
     let tokenizer = Arc::new(tokenizer.with_special_as_text());
-    let model = foreign.model.clone();
+    let model = start.model.clone();
     model.validate().context("the model's settings")?;
-    let sentence = task.sentence(foreign.sentence_model()?, config.max_tokens)?;
     tracing::debug!("opening the rows");
-    let rows = task.open(config, &tokenizer, task.cut(config, &sentence))?;
-    let shape = [config.batch_size, rows.train.columns()];
-    let cut = task.cut(config, &sentence);
-    let measures = (!task.measures.is_empty())
-        .then(|| task.measures.open(&tokenizer, cut, shape))
-        .transpose()
-        .context("what embeddings are measured by")?;
-    let trained = task.task(&model, &sentence, rows.train.columns());
-    let begun = begin(config, flags, &model, &tokenizer, Some(foreign))?;
-    let loader = RowLoader::new(
-        rows.train,
-        config.batch_size,
-        task.group_by_length,
-        config.seed,
-        begun.data,
-    )?;
-    let start: Arc<dyn DataState> = Arc::new(loader.state().clone());
+    let opened = task.open(config, &tokenizer, &start)?;
+    let by_length = task.rows.group_by_length;
+    config.task = TaskConfig::Finetuning(task);
+    let begun = begin(config, flags, &model, &tokenizer, Some(start))?;
+    let OpenedRows { train, valid } = opened.rows;
     let batch_size = config.batch_size;
-    let valid = rows.valid.map(|rows| RowsHeldOut { rows, batch_size });
+    let loader = RowLoader::new(train, batch_size, by_length, config.seed, begun.data)?;
+    let at: Arc<dyn DataState> = Arc::new(loader.state().clone());
+    let valid = valid.map(|rows| RowsHeldOut { rows, batch_size });
     Ok(PreparedRun {
         text: vec![loader.summary().clone()],
         feeder: Feeder::new(loader, config.update_freq, config.launch.share())?,
-        task: Arc::new(trained),
+        task: opened.graph,
         whole: Whole::default(),
         model,
         tokenizer,
         valid: valid.map(|valid| Box::new(valid) as Box<dyn HeldOut>),
         test: None,
-        measures,
-        position: begun.standing.position(start),
+        measures: opened.measures,
+        position: begun.standing.position(at),
         saved: begun.saved,
         origin: begun.origin,
     })

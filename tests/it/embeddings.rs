@@ -6,14 +6,17 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use mpnet::data::MaskKey;
-use mpnet::data::pairs::RowBatch;
+use mpnet::data::pairs::{Given, RowBatch};
 use mpnet::train::engine::start;
 use mpnet::train::execution::{AttentionKind, EngineKind, Execution};
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
 use mpnet_graphs::model::pooling::Pooling;
 use mpnet_graphs::model::ranking::Ranking;
+use mpnet_graphs::model::scored::Scored;
+use mpnet_graphs::model::sentences::{SentenceLoss, Sentences};
 use mpnet_graphs::model::task::LOSS_SUM;
+use mpnet_graphs::model::triplets::Triplets;
 use mpnet_graphs::model::{Objective, Task};
 use mpnet_graphs::optimizer::adamw::AdamW;
 use mpnet_plan::{Provider, names};
@@ -77,7 +80,7 @@ fn model(about: &Value) -> ModelConfig {
 }
 
 /// The batch of update `update` of a case, of which every text counts.
-fn batch(case: &SafeTensors, update: usize, columns: usize) -> RowBatch {
+fn batch(case: &SafeTensors, update: usize, columns: usize, triplets: bool) -> RowBatch {
     let tensor = |name: &str| case.tensor(&format!("{update}.{name}")).unwrap();
     let ids = tensor("input_ids");
     let attention_mask = integers(&tensor("attention_mask"));
@@ -89,7 +92,11 @@ fn batch(case: &SafeTensors, update: usize, columns: usize) -> RowBatch {
         input_ids: integers(&ids),
         tokens: attention_mask.iter().filter(|m| **m == 1).count(),
         attention_mask,
-        candidates: vec![1; rows * rows * (columns - 1)],
+        given: match case.tensor(&format!("{update}.labels")) {
+            Ok(scores) => Given::Scores(floats(&scores).into_iter().map(|x| x as f32).collect()),
+            Err(_) if triplets => Given::Nothing,
+            Err(_) => Given::Candidates(vec![1; rows * rows * (columns - 1)]),
+        },
     }
 }
 
@@ -98,15 +105,29 @@ fn check(name: &str, engine: EngineKind, attention: AttentionKind) {
     let about: Value = serde_json::from_slice(&data("cases.json")).unwrap();
     let asked = &about["cases"][name];
     let columns = asked["columns"].as_u64().unwrap() as usize;
-    let task = Ranking {
+    let number = |name: &str| asked[name].as_f64().unwrap() as f32;
+    let task = Sentences {
         model: model(&about),
         pooling: vec![match asked["pooling"].as_str().unwrap() {
             "cls" => Pooling::Cls,
             _ => Pooling::Mean,
         }],
         columns,
-        scale: asked["scale"].as_f64().unwrap() as f32,
-        symmetric: asked["symmetric"].as_bool().unwrap(),
+        loss: match asked["loss"].as_str().unwrap() {
+            "ranking" => SentenceLoss::Ranking(Ranking {
+                scale: number("scale"),
+                symmetric: asked["symmetric"].as_bool().unwrap(),
+            }),
+            "cosent" => SentenceLoss::Scored(Scored::CoSent {
+                scale: number("scale"),
+            }),
+            "cosine" => SentenceLoss::Scored(Scored::Cosine),
+            "triplet" => SentenceLoss::Triplets(Triplets {
+                margin: number("margin"),
+                normalized: false,
+            }),
+            other => panic!("no loss {other}"),
+        },
         matryoshka: match asked["matryoshka"].as_array() {
             Some(widths) => widths
                 .iter()
@@ -157,7 +178,8 @@ fn check(name: &str, engine: EngineKind, attention: AttentionKind) {
     let case = SafeTensors::deserialize(&bytes).unwrap();
     let losses = floats(&case.tensor("losses").unwrap());
     for (update, expected) in losses.iter().enumerate() {
-        let batch = batch(&case, update, columns);
+        let triplets = matches!(task.loss, SentenceLoss::Triplets(_));
+        let batch = batch(&case, update, columns, triplets);
         let outputs = running
             .train_step(&batch, batch.rows, MaskKey::default())
             .unwrap();
@@ -191,7 +213,16 @@ fn check(name: &str, engine: EngineKind, attention: AttentionKind) {
 
 #[test]
 fn losses_and_gradients_are_sentence_transformers() {
-    for name in ["pairs", "symmetric", "negatives", "matryoshka"] {
+    for name in [
+        "pairs",
+        "symmetric",
+        "negatives",
+        "matryoshka",
+        "cosent",
+        "cosine",
+        "triplet",
+        "triplet-matryoshka",
+    ] {
         check(name, EngineKind::Session, AttentionKind::Fused);
         check(name, EngineKind::Session, AttentionKind::Expanded);
         check(name, EngineKind::TrainingApi, AttentionKind::Fused);

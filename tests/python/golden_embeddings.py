@@ -7,7 +7,7 @@ A tiny MPNet without dropout, as transformers computes it, in float64. Each case
 ids by a loss of sentence-transformers, torch's AdamW and clipping to a norm of 1. Written are
   cases.json          the model's sizes, the optimizer, and what each case asks for
   model.safetensors   the parameters to start from, under the names of this project, float32
-  CASE.safetensors    {update}.input_ids and .attention_mask, texts column by column; losses, of the ten updates; and
+  CASE.safetensors    {update}.input_ids and .attention_mask, texts column by column, and .labels of scored pairs; losses, of the ten updates; and
                       grad.NAME, the first update's gradients before clipping
 """
 import json
@@ -27,10 +27,14 @@ ADAMW = {"beta1": 0.9, "beta2": 0.98, "epsilon": 1e-6, "weight_decay": 0.01, "cl
 SIZES = {"layers": 2, "width": 16, "ffn": 24, "heads": 2, "positions": 12, "vocabulary": 40}
 FORWARD, BOTH = ("query_to_doc",), ("query_to_doc", "doc_to_query")
 CASES = {
-    "pairs": {"columns": 2, "scale": 20.0, "symmetric": False, "pooling": "mean"},
-    "symmetric": {"columns": 2, "scale": 20.0, "symmetric": True, "pooling": "mean"},
-    "negatives": {"columns": 4, "scale": 50.0, "symmetric": False, "pooling": "cls"},
-    "matryoshka": {"columns": 2, "scale": 20.0, "symmetric": False, "pooling": "mean", "matryoshka": [16, 8, 4]},
+    "pairs": {"loss": "ranking", "columns": 2, "scale": 20.0, "symmetric": False, "pooling": "mean"},
+    "symmetric": {"loss": "ranking", "columns": 2, "scale": 20.0, "symmetric": True, "pooling": "mean"},
+    "negatives": {"loss": "ranking", "columns": 4, "scale": 50.0, "symmetric": False, "pooling": "cls"},
+    "matryoshka": {"loss": "ranking", "columns": 2, "scale": 20.0, "symmetric": False, "pooling": "mean", "matryoshka": [16, 8, 4]},
+    "cosent": {"loss": "cosent", "columns": 2, "scale": 20.0, "pooling": "mean"},
+    "cosine": {"loss": "cosine", "columns": 2, "pooling": "cls"},
+    "triplet": {"loss": "triplet", "columns": 3, "margin": 5.0, "pooling": "mean"},
+    "triplet-matryoshka": {"loss": "triplet", "columns": 3, "margin": 0.5, "pooling": "mean", "matryoshka": [16, 8]},
 }
 
 
@@ -101,13 +105,23 @@ def batch(rng, columns):
     return np.where(mask == 1, ids, 1), mask
 
 
+def loss_class(model, case):
+    if case["loss"] == "cosent":
+        return losses.CoSENTLoss(model, scale=case["scale"])
+    if case["loss"] == "cosine":
+        return losses.CosineSimilarityLoss(model)
+    if case["loss"] == "triplet":
+        return losses.TripletLoss(model, triplet_margin=case["margin"])
+    mode = "per_direction" if case["symmetric"] else "joint"
+    directions = BOTH if case["symmetric"] else FORWARD
+    return losses.MultipleNegativesRankingLoss(model, scale=case["scale"], directions=directions, partition_mode=mode)
+
+
 def run(folder, case, seed):
     transformer = models.Transformer(folder)
     pooling = models.Pooling(SIZES["width"], pooling_mode=case["pooling"])
     model = SentenceTransformer(modules=[transformer, pooling], device="cpu").double().eval()
-    mode = "per_direction" if case["symmetric"] else "joint"
-    directions = BOTH if case["symmetric"] else FORWARD
-    loss_of = losses.MultipleNegativesRankingLoss(model, scale=case["scale"], directions=directions, partition_mode=mode)
+    loss_of = loss_class(model, case)
     if "matryoshka" in case:
         loss_of = losses.MatryoshkaLoss(model, loss_of, case["matryoshka"])
     parameters = {n: p for n, p in transformer.auto_model.named_parameters() if not n.startswith("pooler.")}
@@ -125,7 +139,12 @@ def run(folder, case, seed):
             {"input_ids": torch.from_numpy(i), "attention_mask": torch.from_numpy(m)}
             for i, m in zip(np.split(ids, case["columns"]), np.split(mask, case["columns"]))
         ]
-        loss = loss_of(columns, None)
+        labels = None
+        if case["loss"] in ("cosent", "cosine"):
+            # Of quarters, so that some are equal; the loss makes float32 of them.
+            labels = torch.from_numpy(rng.integers(0, 5, ROWS) / 4)
+            tensors[f"{update}.labels"] = labels.numpy()
+        loss = loss_of(columns, labels)
         loss.backward()
         found.append(loss.item())
         if update == 0:

@@ -8,6 +8,9 @@ use super::objective::Objective;
 use super::pooling::Pooling;
 use super::pretraining::ATTENTION_MASK;
 use super::ranking::{CANDIDATES, Ranking};
+use super::scored::{SCORES, Scored};
+use super::sentences::{SentenceLoss, Sentences};
+use super::triplets::Triplets;
 use super::task::Task;
 use super::testing::{SIZES, batch, tiny};
 use crate::autodiff;
@@ -125,24 +128,59 @@ fn check_task(task: &dyn Task, feeds: impl Fn(&Graph) -> Values) {
 #[test]
 fn ranking_of_texts() {
     for (columns, pooling) in [(2, Pooling::Mean), (3, Pooling::Cls)] {
-        let task = Ranking {
+        let task = Sentences {
             model: tiny(),
             pooling: vec![pooling],
             columns,
-            scale: 3.0,
-            symmetric: columns == 2,
+            loss: SentenceLoss::Ranking(Ranking {
+                scale: 3.0,
+                symmetric: columns == 2,
+            }),
             matryoshka: if columns == 2 { Vec::new() } else { vec![8, 3] },
         };
         check_task(&task, |graph| {
-            let mut feeds = random_feeds(graph, &SIZES, 14, 5);
+            let mut feeds = texts_of(graph, columns);
             let texts = 2 * columns;
-            let kept = |(text, at): (usize, usize)| f64::from(text == 0 || at < 4);
-            let mask = ndarray::Array2::from_shape_fn((texts, 6), kept);
-            feeds.insert(ATTENTION_MASK.to_owned(), mask.into_dyn());
             let mut candidates = Array::ones(&[2, texts - 2][..]);
             candidates[[0, texts - 3]] = 0.0;
             feeds.insert(CANDIDATES.to_owned(), candidates);
             feeds
+        });
+    }
+}
+
+/// Random texts in two rows, all but the first with padding.
+fn texts_of(graph: &Graph, columns: usize) -> Values {
+    let mut feeds = random_feeds(graph, &SIZES, 14, 5);
+    let kept = |(text, at): (usize, usize)| f64::from(text == 0 || at < 4);
+    let mask = ndarray::Array2::from_shape_fn((2 * columns, 6), kept);
+    feeds.insert(ATTENTION_MASK.to_owned(), mask.into_dyn());
+    feeds
+}
+
+#[test]
+fn scored_pairs_and_triplets() {
+    let sentences = |columns, loss| Sentences {
+        model: tiny(),
+        pooling: vec![Pooling::Mean],
+        columns,
+        loss,
+        matryoshka: Vec::new(),
+    };
+    for loss in [Scored::CoSent { scale: 3.0 }, Scored::Cosine] {
+        check_task(&sentences(2, SentenceLoss::Scored(loss)), |graph| {
+            let mut feeds = texts_of(graph, 2);
+            feeds.insert(SCORES.to_owned(), ndarray::arr1(&[0.9, 0.2]).into_dyn());
+            feeds
+        });
+    }
+    for normalized in [false, true] {
+        let triplets = Triplets {
+            margin: 5.0,
+            normalized,
+        };
+        check_task(&sentences(3, SentenceLoss::Triplets(triplets)), |graph| {
+            texts_of(graph, 3)
         });
     }
 }

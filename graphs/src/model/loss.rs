@@ -36,6 +36,25 @@ pub(super) fn correct(
     hits(graph, best, targets)
 }
 
+/// What a loss says of a batch's rows.
+pub(super) struct Judged {
+    /// The loss, summed over the rows, a float without dimensions.
+    pub loss_sum: ValueId,
+    /// Rows that came out right, a float without dimensions.
+    pub correct: ValueId,
+    /// The numbers from which the loss is computed.
+    pub scores: ValueId,
+}
+
+/// Summed cross entropy of `logits` `[N, V]` against `targets` i64 `[N]`, of which those of −1 count nothing.
+pub(super) fn cross_entropy(
+    graph: &mut Graph,
+    logits: ValueId,
+    targets: ValueId,
+) -> Result<ValueId, GraphError> {
+    graph.apply1(CrossEntropy { ignore_index: -1 }, &[logits, targets])
+}
+
 /// Number of predictions `best` i64 `[N]` that are the targets i64 `[N]`, a float without dimensions.
 pub(super) fn hits(
     graph: &mut Graph,

@@ -21,11 +21,14 @@ pub mod pooling;
 pub mod pretraining;
 pub mod ranking;
 mod relative_bias;
+pub mod scored;
+pub mod sentences;
 mod single_stream;
 mod streams;
 pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod triplets;
 
 pub use builder::AttentionForm;
 pub use objective::Objective;

@@ -4,6 +4,7 @@ use super::activation::apply;
 use super::builder::Builder;
 use super::config::Activation;
 use crate::ir::{DType, Dim, GraphError, Type, ValueId};
+use crate::ops::Graph;
 use crate::ops::matmul::MatMul;
 
 /// Shortest length that an embedding is divided by, as in PyTorch's `normalize`.
@@ -78,7 +79,7 @@ pub(super) fn embed_texts(
     };
     for step in &head.steps {
         embedding = match step {
-            PoolingStep::Normalize => normalize(b, embedding)?,
+            PoolingStep::Normalize => normalize(&mut b.graph, embedding)?,
             PoolingStep::Dense(dense) => linear(b, embedding, dense)?,
         };
     }
@@ -171,8 +172,7 @@ fn largest(b: &mut Builder, x: ValueId, keep: ValueId) -> Result<ValueId, GraphE
 }
 
 /// `x` `[B, E]` with rows of length 1.
-pub(super) fn normalize(b: &mut Builder, x: ValueId) -> Result<ValueId, GraphError> {
-    let graph = &mut b.graph;
+pub(super) fn normalize(graph: &mut Graph, x: ValueId) -> Result<ValueId, GraphError> {
     let square = graph.mul(x, x)?;
     let norm = graph.reduce_sum(square, &[1], true)?;
     let norm = graph.sqrt(norm)?; // [B, 1]

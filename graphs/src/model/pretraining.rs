@@ -32,10 +32,7 @@ impl Task for ModelConfig {
 
     fn two_streams(&self) -> Option<TwoStreams> {
         match self.objective {
-            Objective::Mpnet => Some(TwoStreams {
-                head_dim: self.head_dim(),
-                positions: self.max_positions,
-            }),
+            Objective::Mpnet => Some(TwoStreams::of(self)),
             Objective::MpnetMlm | Objective::Plm | Objective::Mlm => None,
         }
     }

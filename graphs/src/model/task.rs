@@ -5,6 +5,7 @@
 //! is by itself.
 
 use super::AttentionForm;
+use super::config::ModelConfig;
 use super::parameters::Parameter;
 use crate::ir::{GraphError, Symbol, ValueId};
 use crate::ops::Graph;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub const LOSS_SUM: &str = "loss_sum";
 /// Output of steps and evaluations: how many of the batch's items came out right, as a float.
 pub const CORRECT: &str = "correct";
+/// Input: the place of each row's class, i64 `[B]`.
+pub const CLASSES: &str = "classes";
 /// Output of an evaluation for verification: the numbers from which the loss is computed.
 pub const LOGITS: &str = "logits";
 
@@ -62,6 +65,16 @@ pub struct TwoStreams {
     pub head_dim: usize,
     /// Positions are below this.
     pub positions: usize,
+}
+
+impl TwoStreams {
+    /// Those of `model`.
+    pub fn of(model: &ModelConfig) -> TwoStreams {
+        TwoStreams {
+            head_dim: model.head_dim(),
+            positions: model.max_positions,
+        }
+    }
 }
 
 /// A graph that computes the loss of one batch.

@@ -1,5 +1,6 @@
 //! `mpnet finetune`: a model trained on, for a task of its own.
 
+mod embeddings;
 mod rows;
 
 use super::dataset::DatasetArgs;
@@ -9,19 +10,18 @@ use super::spelling::normalize;
 use super::training::{RunArgs, matches, train};
 use super::values::{below_one, count, positive};
 use crate::checkpoint;
-use crate::convert::hf_config::unrepresentable;
 use crate::convert::options::WeightType;
-use crate::convert::sentence_transformers::SentenceModel;
 use crate::convert::source::SourceOptions;
-use crate::convert::{ConvertError, HfOptions, OutputHead, Source, check_target, write_hf_folder};
+use crate::convert::{HfOptions, OutputHead, Source, check_target, write_hf_folder};
 use crate::data::batch_problem;
 use crate::launch::Launch;
 use crate::output::{complain, say};
 use crate::train::config::{TaskConfig, TrainConfig};
-use crate::train::embeddings::{Embeddings, PoolingChoice, TaskName};
 use crate::train::flags::Effect;
+use crate::train::tasks::{AnyTask, Dropout, Finetuning, TaskName};
 use anyhow::{Context, Result};
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
+use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -51,34 +51,19 @@ pub struct FinetuneArgs {
     #[command(flatten)]
     pub rows: rows::RowArgs,
     #[command(flatten)]
-    pub embeddings: EmbeddingArgs,
+    pub embeddings: embeddings::EmbeddingArgs,
+    #[command(flatten)]
+    pub dropout: DropoutArgs,
     #[command(flatten)]
     pub measures: MeasureArgs,
     #[command(flatten)]
     pub run: RunArgs,
 }
 
-/// How embeddings are made and compared.
+/// Dropout while the model is trained on.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Embeddings")]
-pub struct EmbeddingArgs {
-    /// Multiply cosines by this: the inverse of the temperature
-    #[arg(long, value_name = "NUMBER", default_value_t = 20.0, value_parser = positive,
-        add = Effect::Updates(&["scale"]))]
-    pub scale: f64,
-    /// Let positives find their anchors, too: the loss is the mean of both directions
-    #[arg(long, add = Effect::Updates(&["symmetric"]))]
-    pub symmetric: bool,
-    /// Train these widths, each the first so many columns of an embedding, so that it may be cut to any of them: 768,256,64
-    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', value_parser = count::<usize>,
-        add = Effect::Updates(&["matryoshka"]))]
-    pub matryoshka: Vec<usize>,
-    /// Make an embedding of hidden states like this [default: as the model says, else the mean]
-    #[arg(long, value_enum, value_name = "POOLING", add = Effect::Updates(&["pooling"]))]
-    pub pooling: Option<PoolingChoice>,
-    /// Let the model that comes out scale embeddings to length 1, also where the one before did not
-    #[arg(long, add = Effect::Surroundings(&["normalize"]))]
-    pub normalize: bool,
+#[command(next_help_heading = "Model")]
+pub struct DropoutArgs {
     /// Dropout after the embeddings and each sublayer [default: the model's]
     #[arg(long, value_name = "SHARE", value_parser = below_one, add = Effect::Updates(&["dropout"]))]
     pub dropout: Option<f32>,
@@ -160,30 +145,28 @@ impl FinetuneArgs {
                     .into(),
             ));
         }
-        let width = source.model.encoder_embed_dim;
-        if let Some(wide) = self.embeddings.matryoshka.iter().find(|w| **w > width) {
-            return Err(UsageError(format!(
-                "--matryoshka {wide}: embeddings of this model have {width} columns"
-            )));
-        }
         let schedule = optimization.schedule()?;
         let checkpoint_interval = checkpoints.interval();
-        let embeddings = &self.embeddings;
+        let task = match self.task {
+            TaskName::Embeddings => {
+                let width = source.model.encoder_embed_dim;
+                AnyTask::Embeddings(self.embeddings.task(measures, width)?)
+            }
+        };
+        let DropoutArgs {
+            dropout,
+            attention_dropout,
+            activation_dropout,
+        } = self.dropout;
         Ok(TrainConfig {
-            task: TaskConfig::Embeddings(Embeddings {
-                task: self.task,
-                text: self.rows.text()?,
-                columns: self.rows.columns()?,
-                scale: embeddings.scale as f32,
-                symmetric: embeddings.symmetric,
-                matryoshka: embeddings.matryoshka.clone(),
-                pooling: embeddings.pooling,
-                normalize: embeddings.normalize,
-                measures,
-                group_by_length: !self.rows.no_group_by_length,
-                dropout: embeddings.dropout,
-                attention_dropout: embeddings.attention_dropout,
-                activation_dropout: embeddings.activation_dropout,
+            task: TaskConfig::Finetuning(Finetuning {
+                rows: self.rows.rows()?,
+                dropout: Dropout {
+                    dropout,
+                    attention_dropout,
+                    activation_dropout,
+                },
+                task,
             }),
             tokenizer: self.rows.tokenizer.clone(),
             max_tokens,
@@ -222,45 +205,43 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<u8> {
         only_own_tokenizer: !args.run.checkpoints.accept_changes,
         no_optimizer: true,
     };
-    let mut sentence = None;
+    let mut start = None;
     let resolve = |launch: Launch| -> Result<TrainConfig> {
         let source = Source::open(&args.model, &reading)
             .with_context(|| format!("opening the model {}", args.model.display()))?;
         let config = args.resolve(launch, &source)?;
-        sentence = Some(comes_out(&args, &config, &source)?);
+        // What would keep it from being written is found now.
+        check_target(&args.output)?;
+        comes_out(&config, &source, &Value::Null)?;
+        start = Some(source);
         Ok(config)
     };
     let (code, finished) = train(&command, &matches, &args.run, resolve)?;
-    if let (Some(config), Some(sentence)) = (finished, sentence)
+    if let (Some(config), Some(start)) = (finished, start)
         && config.launch.writes()
         && !config.operation.dry_run
     {
-        write(&args.output, &config.checkpoint_dir, sentence)?;
+        write(&args.output, &config, &start)?;
     }
     Ok(code)
 }
 
-/// What stands on the encoder of the model that comes out. What would keep it from being written is found now.
-fn comes_out(args: &FinetuneArgs, config: &TrainConfig, source: &Source) -> Result<SentenceModel> {
-    let TaskConfig::Embeddings(task) = &config.task else {
-        anyhow::bail!("it trains no embeddings");
+/// What stands on the encoder of the model that comes out of `config`, which begins with `start`; `run` are its settings as
+/// a checkpoint has them, null before it begins.
+fn comes_out(config: &TrainConfig, start: &Source, run: &Value) -> Result<OutputHead> {
+    let TaskConfig::Finetuning(task) = &config.task else {
+        anyhow::bail!("it trains for no task");
     };
-    let reasons = unrepresentable(&source.model);
-    if !reasons.is_empty() {
-        return Err(ConvertError::Unrepresentable { reasons })
-            .context("the model could not be written for sentence-transformers");
-    }
-    check_target(&args.output)?;
-    let sentence = task.sentence(source.sentence_model()?, config.max_tokens);
-    sentence.with_context(|| format!("the model {}", args.model.display()))
+    task.comes_out(start, run, config.max_tokens)
 }
 
-/// Writes the best checkpoint in `checkpoints` as the folder `output`.
-fn write(output: &Path, checkpoints: &Path, sentence: SentenceModel) -> Result<()> {
-    let best = checkpoint::resolve(checkpoints, checkpoint::Pointer::Best)?;
+/// Writes the best checkpoint of the run `config`, which began with `start`, as the folder `output`.
+fn write(output: &Path, config: &TrainConfig, start: &Source) -> Result<()> {
+    let best = checkpoint::resolve(&config.checkpoint_dir, checkpoint::Pointer::Best)?;
     let source = Source::open(&best, &SourceOptions::default())?;
+    let head = comes_out(config, start, &source.run)?;
     let options = HfOptions {
-        head: OutputHead::Sentence(sentence),
+        head,
         dtype: WeightType::default(),
         max_shard_size: 5_000_000_000,
         trim_vocab: false,

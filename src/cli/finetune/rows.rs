@@ -3,8 +3,8 @@
 use super::{DatasetArgs, UsageError, count};
 use crate::cli::common::BadRowArgs;
 use crate::data::source::endings;
-use crate::train::embeddings::{RowDataset, RowFiles, RowText};
 use crate::train::flags::Effect;
+use crate::train::tasks::rows::{RowDataset, RowFiles, RowText, Rows};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -19,8 +19,8 @@ pub struct RowArgs {
     #[arg(long, value_name = "ROWS",
         add = Effect::Updates(&["text.files.valid_pairs", "text.dataset.valid_pairs"]))]
     pub valid_pairs: Option<PathBuf>,
-    /// Take anchor, positive and any negatives from these columns, in this order [default: anchor, positive and, where
-    /// there is one, negative]
+    /// Take texts, and what stands behind them, from these columns, in this order: anchor, positive and any negatives,
+    /// for instance, or two texts and their score [default: the usual ones of the loss]
     #[arg(long, value_name = "NAMES", value_delimiter = ',', add = Effect::Updates(&["columns"]))]
     pub columns: Vec<String>,
     #[command(flatten)]
@@ -39,11 +39,19 @@ pub struct RowArgs {
 }
 
 impl RowArgs {
-    /// Where the rows come from.
+    /// The rows.
     ///
     /// # Errors
-    /// Where that is not said, or twice.
-    pub fn text(&self) -> Result<RowText, UsageError> {
+    /// Where it is not said where they come from, or twice, or columns are too few or one comes twice.
+    pub fn rows(&self) -> Result<Rows, UsageError> {
+        Ok(Rows {
+            text: self.text()?,
+            columns: self.columns()?,
+            group_by_length: !self.no_group_by_length,
+        })
+    }
+
+    fn text(&self) -> Result<RowText, UsageError> {
         let valid_pairs = self.valid_pairs.clone();
         match (&self.train_pairs, self.dataset.name()) {
             (Some(train_pairs), None) => Ok(RowText::Files(RowFiles {
@@ -68,10 +76,7 @@ impl RowArgs {
     }
 
     /// The columns that are named, if any are.
-    ///
-    /// # Errors
-    /// Where they are fewer than an anchor and a positive, or one comes twice.
-    pub fn columns(&self) -> Result<Option<Vec<String>>, UsageError> {
+    fn columns(&self) -> Result<Option<Vec<String>>, UsageError> {
         let columns = &self.columns;
         let refused = |problem: String| Err(UsageError(format!("--columns: {problem}")));
         match columns.len() {

@@ -87,10 +87,15 @@ impl SentenceModel {
 
     /// The same with embeddings of length 1.
     pub fn normalized(mut self) -> SentenceModel {
-        if !matches!(self.steps.last(), Some(Step::Normalize)) {
+        if !self.is_normalized() {
             self.steps.push(Step::Normalize);
         }
         self
+    }
+
+    /// Whether embeddings are of length 1.
+    pub fn is_normalized(&self) -> bool {
+        matches!(self.steps.last(), Some(Step::Normalize))
     }
 
     /// Whether a linear layer stands behind the pooling.

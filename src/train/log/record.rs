@@ -18,6 +18,8 @@ pub enum LossUnit {
     BitsPerToken,
     /// Nats per row, as sentence-transformers tells it.
     NatsPerRow,
+    /// What it comes to per row: a distance, for instance.
+    PerRow,
 }
 
 impl LossUnit {
@@ -25,7 +27,7 @@ impl LossUnit {
     pub fn of_nats(self, nats: f64) -> f64 {
         match self {
             LossUnit::BitsPerToken => nats / std::f64::consts::LN_2,
-            LossUnit::NatsPerRow => nats,
+            LossUnit::NatsPerRow | LossUnit::PerRow => nats,
         }
     }
 
@@ -34,6 +36,7 @@ impl LossUnit {
         match self {
             LossUnit::BitsPerToken => "bits per token",
             LossUnit::NatsPerRow => "nats per row",
+            LossUnit::PerRow => "per row",
         }
     }
 
@@ -44,10 +47,8 @@ impl LossUnit {
                 "Loss, bits per predicted token",
                 "Accuracy, share of predicted tokens",
             ],
-            LossUnit::NatsPerRow => [
-                "Loss, nats per row",
-                "Accuracy, share of rows whose positive comes first",
-            ],
+            LossUnit::NatsPerRow => ["Loss, nats per row", "Accuracy, share of rows that are right"],
+            LossUnit::PerRow => ["Loss, per row", "Accuracy, share of rows that are right"],
         }
     }
 
