@@ -1,7 +1,8 @@
 //! A fresh model's parameters.
 
+use mpnet_graphs::model::Task;
 use mpnet_graphs::model::config::ModelConfig;
-use mpnet_graphs::model::parameters::{Init, parameters};
+use mpnet_graphs::model::parameters::{Init, Parameter, parameters};
 use mpnet_runtime::engine::NamedArray;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -15,8 +16,20 @@ const STANDARD_DEVIATION: f32 = 0.02;
 /// Initial values for every parameter of `config`'s model; each has its own generator, so that
 /// none depends on the sizes of those before it.
 pub fn initial_parameters(config: &ModelConfig, seed: u64) -> Vec<NamedArray> {
-    parameters(config)
-        .into_par_iter()
+    drawn(parameters(config), 0, seed)
+}
+
+/// Initial values of those of `task`'s parameters that `config`'s model does not have.
+pub fn initial_head(config: &ModelConfig, task: &dyn Task, seed: u64) -> Vec<NamedArray> {
+    let own = parameters(config);
+    let mut head = task.parameters();
+    head.retain(|parameter| !own.iter().any(|known| known.name == parameter.name));
+    drawn(head, own.len() as u64, seed)
+}
+
+/// Initial values of `list`, whose generators are those from number `first` on.
+fn drawn(list: Vec<Parameter>, first: u64, seed: u64) -> Vec<NamedArray> {
+    list.into_par_iter()
         .enumerate()
         .map(|(index, parameter)| {
             let len = parameter.len();
@@ -26,7 +39,7 @@ pub fn initial_parameters(config: &ModelConfig, seed: u64) -> Vec<NamedArray> {
                 Init::Normal { zero_row } => {
                     // Drawing from xoshiro takes half the time: seconds, for a large model.
                     let mut seeds = ChaCha8Rng::seed_from_u64(seed);
-                    seeds.set_stream(index as u64);
+                    seeds.set_stream(first + index as u64);
                     let mut rng = Xoshiro256PlusPlus::from_rng(&mut seeds);
                     let mut values = normal(&mut rng, len);
                     let width = len / parameter.shape[0].max(1);

@@ -206,6 +206,7 @@ fn sample(dir: &Path) -> std::path::PathBuf {
         config: serde_json::json!({"seed": 1}),
         step: 5,
         best_loss: Some(1.5),
+        best_figure: None,
         validated: Some(5),
         data: serde_json::json!({"row": 1}),
         seed: 1,

@@ -48,14 +48,16 @@ pub struct Checkpoint {
     pub config: serde_json::Value,
     /// Updates made.
     pub step: u64,
-    /// Lowest validation loss so far, in bits per predicted token.
+    /// Validation loss of the best checkpoint so far, in the units of its task.
     pub best_loss: Option<f64>,
+    /// What validations are compared by, where that is not the loss: that of the best so far.
+    pub best_figure: Option<f64>,
     /// The last step whose validation loss was taken.
     pub validated: Option<u64>,
     /// Where the data path stands.
     pub data: serde_json::Value,
     pub seed: u64,
-    /// In the order of the model's parameters.
+    /// In the order of the model's parameters, behind which stand those of a task's head.
     pub parameters: Vec<NamedArray>,
     pub optimizer: Option<OptimizerState>,
     /// Folder of the tokenizer to keep beside the parameters.

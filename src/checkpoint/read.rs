@@ -2,7 +2,7 @@
 
 use super::data_file;
 use super::error::CheckpointError;
-use super::state::{FORMAT_VERSION, TrainerState};
+use super::state::{FORMAT_VERSION, HeadParameter, TrainerState};
 use super::sums::{self, hash};
 use super::{
     Checkpoint, DATA_FILE, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Result, SECOND_MOMENT,
@@ -11,7 +11,7 @@ use super::{
 use crate::data::tokenizer::TOKENIZER_FILES;
 use memmap2::Mmap;
 use mpnet_graphs::model::config::ModelConfig;
-use mpnet_graphs::model::parameters::parameters;
+use mpnet_graphs::model::parameters::{Parameter, parameters};
 use mpnet_runtime::engine::{NamedArray, OptimizerState};
 use safetensors::{Dtype, SafeTensors};
 use std::fs::File;
@@ -48,7 +48,10 @@ fn read(folder: &Path, with_optimizer: bool) -> Result<Checkpoint> {
         }
     }
     check_hash(folder, MODEL_FILE, &state)?;
-    let parameters = load_parameters(folder, &state.model)?;
+    let arrays = |file: &str, prefix: &str| {
+        read_arrays(&folder.join(file), prefix, &state.model, &state.head)
+    };
+    let parameters = arrays(MODEL_FILE, "")?;
     let optimizer = (with_optimizer && state.sha256.contains_key(OPTIMIZER_FILE))
         .then(|| -> Result<OptimizerState> {
             check_hash(folder, OPTIMIZER_FILE, &state)?;
@@ -60,8 +63,8 @@ fn read(folder: &Path, with_optimizer: bool) -> Result<Checkpoint> {
                         .map_err(|_| CheckpointError::damaged(&path, "its step is too large"))?,
                 },
                 loss_scaling: state.loss_scaling,
-                first_moments: read_arrays(&path, FIRST_MOMENT, &state.model)?,
-                second_moments: read_arrays(&path, SECOND_MOMENT, &state.model)?,
+                first_moments: arrays(OPTIMIZER_FILE, FIRST_MOMENT)?,
+                second_moments: arrays(OPTIMIZER_FILE, SECOND_MOMENT)?,
             })
         })
         .transpose()?;
@@ -79,6 +82,7 @@ fn read(folder: &Path, with_optimizer: bool) -> Result<Checkpoint> {
         config: state.config,
         step: state.step,
         best_loss: state.best_loss,
+        best_figure: state.best_figure,
         validated: state.validated,
         data,
         seed: state.seed,
@@ -197,11 +201,16 @@ fn check_hash(folder: &Path, name: &str, state: &TrainerState) -> Result<()> {
 /// Where the file does not hold just these parameters in these shapes.
 pub fn load_parameters(folder: &Path, model: &ModelConfig) -> Result<Vec<NamedArray>> {
     let path = folder.join(MODEL_FILE);
-    read_arrays(&path, "", model)
+    read_arrays(&path, "", model, &[])
 }
 
-/// The model's parameters, or what stands for them under `prefix`, from a safetensors file.
-fn read_arrays(path: &Path, prefix: &str, model: &ModelConfig) -> Result<Vec<NamedArray>> {
+/// The parameters of the model and of a task's head, or what stands for them under `prefix`, from a safetensors file.
+fn read_arrays(
+    path: &Path,
+    prefix: &str,
+    model: &ModelConfig,
+    head: &[HeadParameter],
+) -> Result<Vec<NamedArray>> {
     let file = File::open(path).map_err(CheckpointError::io("open", path))?;
     // SAFETY: the mapping is read-only, and checkpoints are never modified in place by this program;
     // another program that truncates one while it is read ends this process with a bus error.
@@ -224,7 +233,9 @@ fn read_arrays(path: &Path, prefix: &str, model: &ModelConfig) -> Result<Vec<Nam
             ),
         ));
     }
-    let expected = parameters(model);
+    let own = parameters(model).into_iter();
+    let own = own.map(|Parameter { name, shape, .. }| HeadParameter { name, shape });
+    let expected: Vec<HeadParameter> = own.chain(head.iter().cloned()).collect();
     if found != expected.len() {
         return Err(CheckpointError::damaged(
             path,

@@ -4,7 +4,7 @@ use super::data_file;
 use super::error::CheckpointError;
 use super::lock::Lock;
 use super::pointer::{pointed, steps};
-use super::state::{FORMAT_VERSION, TrainerState};
+use super::state::{FORMAT_VERSION, HeadParameter, TrainerState};
 use super::sums::{self, hash, sync};
 use super::{
     Checkpoint, DATA_FILE, FIRST_MOMENT, MODEL_FILE, OPTIMIZER_FILE, Pointer, Result,
@@ -13,8 +13,9 @@ use super::{
 use crate::arrays::write_safetensors;
 use crate::data::tokenizer::{TOKENIZER_FILES, copy_tokenizer};
 use crate::staging::{UNFINISHED, replace_folder, sync_folder, temporary_folder};
+use mpnet_graphs::model::parameters::parameters;
 use mpnet_runtime::engine::NamedArray;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -98,6 +99,21 @@ pub fn save(dir: &Path, checkpoint: &Checkpoint) -> Result<PathBuf> {
     Ok(target)
 }
 
+/// The parameters behind the model's own.
+fn head_of(checkpoint: &Checkpoint) -> Vec<HeadParameter> {
+    let own: HashSet<String> = parameters(&checkpoint.model)
+        .into_iter()
+        .map(|parameter| parameter.name)
+        .collect();
+    let all = checkpoint.parameters.iter();
+    let head = all.filter(|array| !own.contains(&array.name));
+    head.map(|array| HeadParameter {
+        name: array.name.clone(),
+        shape: array.shape.clone(),
+    })
+    .collect()
+}
+
 fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let mut sha256 = BTreeMap::new();
     let parameters = named("", &checkpoint.parameters);
@@ -126,9 +142,11 @@ fn fill(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let state = TrainerState {
         format_version: FORMAT_VERSION,
         model: checkpoint.model.clone(),
+        head: head_of(checkpoint),
         config: checkpoint.config.clone(),
         step: checkpoint.step,
         best_loss: checkpoint.best_loss,
+        best_figure: checkpoint.best_figure,
         validated: checkpoint.validated,
         data: serde_json::Value::Null,
         seed: checkpoint.seed,

@@ -190,9 +190,10 @@ fn embeddings(
             symmetric: false,
         }),
         matryoshka: Vec::new(),
+        gathered: false,
     };
     let shape = [args.batch_size.max(1), task.columns];
-    let measures = files.open(&tokenizer, cut, shape, RowKind::Ranked)?;
+    let measures = files.open(&tokenizer, cut, shape, RowKind::Ranked { gathered: None })?;
     let placement = args.hardware.execution().place();
     let loaded = placement.load(args.hardware.ort.ort.clone())?;
     let graph = Options {

@@ -2,8 +2,9 @@
 
 use super::exit::UsageError;
 use crate::train::flags::Effect;
-use crate::train::measures::{MeasureFiles, RetrievalFiles};
-use clap::Args;
+use crate::train::measures::{FIGURES, MeasureFiles, RetrievalFiles};
+use crate::train::position::BestBy;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
 /// Files to measure embeddings by, in any format with columns.
@@ -28,6 +29,73 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "ROWS", requires = "queries",
         add = Effect::Surroundings(&["measures.retrieval.relevant"]))]
     pub relevant: Option<PathBuf>,
+}
+
+/// By what the best checkpoint is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BestName {
+    /// The loss on --valid-pairs
+    Loss,
+    /// The share of the rows of --valid-pairs that come out right
+    Accuracy,
+    /// Of --scored-pairs
+    Spearman,
+    /// Of --triplets
+    Triplets,
+    /// Of --queries
+    #[value(name = "ndcg@10")]
+    Ndcg,
+    /// Of --queries
+    #[value(name = "recall@10")]
+    Recall,
+}
+
+impl MeasureFiles {
+    /// What validations are compared by where that is `asked` for; else the first of these that is measured: nDCG@10,
+    /// Spearman's correlation, triplets, and the loss where nothing is.
+    ///
+    /// # Errors
+    /// Where what is asked for is not measured.
+    pub fn best_by(&self, asked: Option<BestName>) -> Result<BestBy, UsageError> {
+        let [spearman, triplets, ndcg, recall] = FIGURES;
+        let measured = [
+            (BestName::Ndcg, ndcg, self.retrieval.is_some(), "--queries"),
+            (
+                BestName::Spearman,
+                spearman,
+                self.scored_pairs.is_some(),
+                "--scored-pairs",
+            ),
+            (
+                BestName::Triplets,
+                triplets,
+                self.triplets.is_some(),
+                "--triplets",
+            ),
+            (
+                BestName::Recall,
+                recall,
+                self.retrieval.is_some(),
+                "--queries",
+            ),
+        ];
+        let named = |(_, figure, ..): &(BestName, &'static str, bool, &str)| BestBy::Figure(figure);
+        match asked {
+            Some(BestName::Loss) => Ok(BestBy::Loss),
+            Some(BestName::Accuracy) => Ok(BestBy::Accuracy),
+            Some(asked) => match measured.iter().find(|(name, ..)| *name == asked) {
+                Some(found) if found.2 => Ok(named(found)),
+                Some((_, figure, _, flag)) => Err(UsageError(format!(
+                    "--best-by {figure}: it is not measured without {flag}"
+                ))),
+                None => Ok(BestBy::Loss),
+            },
+            None => Ok(measured
+                .iter()
+                .find(|(_, _, there, _)| *there)
+                .map_or(BestBy::Loss, named)),
+        }
+    }
 }
 
 impl MeasureArgs {

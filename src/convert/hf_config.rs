@@ -5,6 +5,7 @@ use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, LAYER_NORM_EPSILON, ModelConfig, POSITION_OFFSET};
 use mpnet_runtime::lfs::refuse_pointer;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::path::Path;
 
 /// The file's name in a model folder.
@@ -37,12 +38,16 @@ pub struct HfConfig {
     tie_word_embeddings: bool,
     type_vocab_size: usize,
     vocab_size: usize,
+    /// What a task's head adds.
+    #[serde(flatten)]
+    head: Map<String, Value>,
 }
 
 impl HfConfig {
-    /// The same for the encoder without the language model head.
-    pub fn encoder_alone(mut self) -> HfConfig {
-        self.architectures = ["MPNetModel"];
+    /// The same for a model of transformers' class `class`, of whose head there is more to say.
+    pub fn of_class(mut self, class: &'static str, head: Map<String, Value>) -> HfConfig {
+        self.architectures = [class];
+        self.head = head;
         self
     }
 }
@@ -77,6 +82,7 @@ impl HfConfig {
             tie_word_embeddings: true,
             type_vocab_size: 1,
             vocab_size,
+            head: Map::new(),
         }
     }
 }

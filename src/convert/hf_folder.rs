@@ -54,10 +54,7 @@ pub fn write_hf_folder(
         .sum();
     write_weights(folder.path(), &outputs, options)?;
     let hf_config = HfConfig::new(config, vocabulary, options.dtype.name());
-    let hf_config = match options.head {
-        OutputHead::MaskedLm => hf_config,
-        OutputHead::None | OutputHead::Sentence(_) => hf_config.encoder_alone(),
-    };
+    let hf_config = hf_config.of_class(options.head.class(), options.head.config());
     write_json(folder.path(), CONFIG_FILE, &hf_config)?;
     if let OutputHead::Sentence(sentence) = &options.head {
         write_modules(folder.path(), config, sentence)?;
@@ -122,6 +119,7 @@ mod tests {
                 config: serde_json::Value::Null,
                 step: 0,
                 best_loss: None,
+                best_figure: None,
                 validated: None,
                 data: serde_json::Value::Null,
                 seed: 1,

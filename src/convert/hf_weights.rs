@@ -1,7 +1,7 @@
 //! The weights of a HuggingFace folder, one tensor at a time.
 
 use super::json::write_json;
-use super::options::{HfOptions, OutputHead};
+use super::options::{HfOptions, OutputHead, TaskHead};
 use super::plan::Stored;
 use super::source::Source;
 use super::weight_map::{BY_VOCABULARY, Layout, POOLER, by_native, in_encoder};
@@ -38,7 +38,7 @@ enum Content<'a> {
 /// out.
 pub(super) fn outputs<'a>(
     source: &'a Source,
-    options: &HfOptions,
+    options: &'a HfOptions,
     vocabulary: usize,
 ) -> Vec<Output<'a>> {
     let dtype = options.dtype.dtype();
@@ -64,11 +64,15 @@ pub(super) fn outputs<'a>(
             });
         }
     }
-    match options.head {
+    match &options.head {
         OutputHead::MaskedLm => {}
         OutputHead::None | OutputHead::Sentence(_) => {
             outputs = encoder_alone(outputs);
             outputs.extend(pooler(source, dtype));
+        }
+        OutputHead::Task(head) => {
+            outputs.retain(|output| in_encoder(&output.planned.name).is_some());
+            outputs.extend(task_head(source, head, dtype));
         }
     }
     outputs.sort_by(|a, b| a.planned.name.cmp(&b.planned.name));
@@ -85,6 +89,24 @@ fn encoder_alone(outputs: Vec<Output>) -> Vec<Output> {
         }
     }
     kept
+}
+
+/// What a task has trained beside the encoder.
+fn task_head<'a>(
+    source: &'a Source,
+    head: &'a TaskHead,
+    dtype: Dtype,
+) -> impl Iterator<Item = Output<'a>> {
+    let parameters = source.head.iter();
+    let parameters = parameters.filter(|stored| head.parameters.contains(&stored.name));
+    parameters.map(move |stored| Output {
+        planned: Planned {
+            name: stored.name.clone(),
+            dtype,
+            shape: stored.shape.clone(),
+        },
+        content: Content::Stored(stored, 0..stored.shape.first().copied().unwrap_or(1)),
+    })
 }
 
 /// The layer that `MPNetModel` has behind the encoder: the source's or, as pretraining knows nothing of

@@ -23,6 +23,7 @@ pub fn import(source: &Source, target: &Path, seed: u64) -> Result<PathBuf, Conv
         config: source.run.clone(),
         step: source.step,
         best_loss: source.best_loss,
+        best_figure: None,
         validated: None,
         data,
         seed,

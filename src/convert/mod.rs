@@ -22,7 +22,7 @@ pub mod weight_map;
 pub use annotated_mpnet::write_annotated_mpnet;
 pub use hf_config::{HfConfig, unrepresentable};
 pub use hf_folder::{check_target, write_hf_folder};
-pub use options::{HfOptions, OutputHead};
+pub use options::{HfOptions, OutputHead, TaskHead};
 pub use positions::resize_positions;
 pub use source::{OtherKind, Source};
 

@@ -26,8 +26,8 @@ const SETTINGS: [(&str, &str); 8] = [
 struct Use {
     library: &'static str,
     pipeline: &'static str,
-    class: &'static str,
-    example: &'static str,
+    class: String,
+    example: String,
 }
 
 fn uses(head: &OutputHead) -> Use {
@@ -35,25 +35,39 @@ fn uses(head: &OutputHead) -> Use {
         OutputHead::MaskedLm => Use {
             library: "transformers",
             pipeline: "fill-mask",
-            class: "`MPNetForMaskedLM` of transformers",
-            example: "from transformers import pipeline\n\nfill = pipeline(\"fill-mask\", model=\"this \
-                      folder\")\nprint(fill(\"The capital of France is <mask>.\"))",
+            class: "`MPNetForMaskedLM` of transformers".to_owned(),
+            example:
+                "from transformers import pipeline\n\nfill = pipeline(\"fill-mask\", model=\"this \
+                      folder\")\nprint(fill(\"The capital of France is <mask>.\"))"
+                    .to_owned(),
         },
         OutputHead::None => Use {
             library: "transformers",
             pipeline: "feature-extraction",
-            class: "`MPNetModel` of transformers",
+            class: "`MPNetModel` of transformers".to_owned(),
             example: "from transformers import AutoModel, AutoTokenizer\n\ntokenizer = \
                       AutoTokenizer.from_pretrained(\"this folder\")\nmodel = \
                       AutoModel.from_pretrained(\"this folder\")\nrows = tokenizer([\"a text\"], \
-                      return_tensors=\"pt\")\nprint(model(**rows).last_hidden_state)",
+                      return_tensors=\"pt\")\nprint(model(**rows).last_hidden_state)"
+                .to_owned(),
         },
         OutputHead::Sentence(_) => Use {
             library: "sentence-transformers",
             pipeline: "sentence-similarity",
-            class: "sentence-transformers",
+            class: "sentence-transformers".to_owned(),
             example: "from sentence_transformers import SentenceTransformer\n\nmodel = \
-                      SentenceTransformer(\"this folder\")\nprint(model.encode([\"a text\"]))",
+                      SentenceTransformer(\"this folder\")\nprint(model.encode([\"a text\"]))"
+                .to_owned(),
+        },
+        OutputHead::Task(head) => Use {
+            library: "transformers",
+            pipeline: head.pipeline,
+            class: format!("`{}` of transformers", head.class),
+            example: format!(
+                "from transformers import pipeline\n\nmodel = pipeline(\"{}\", model=\"this \
+                 folder\")\nprint(model(\"a text\"))",
+                head.pipeline
+            ),
         },
     }
 }
@@ -96,6 +110,7 @@ pub fn model_card(
         OutputHead::None if source.pooler.is_some() => {}
         OutputHead::None => row("pooler", "untrained".to_owned()),
         OutputHead::Sentence(sentence) => row("embeddings", sentence.describe()),
+        OutputHead::Task(_) => {}
     }
     row("vocabulary", vocabulary.to_string());
     row(
@@ -107,7 +122,11 @@ pub fn model_card(
     }
     if let Some(loss) = source.best_loss {
         row(
-            "validation loss, bits per predicted token",
+            match source.run.get("task") {
+                // The tasks beside pretraining say which they are.
+                Some(_) => "validation loss",
+                None => "validation loss, bits per predicted token",
+            },
             format!("{loss:.4}"),
         );
     }

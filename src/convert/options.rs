@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use half::{bf16, f16};
 use mpnet_graphs::model::config::ModelConfig;
 use safetensors::Dtype;
+use serde_json::{Map, Value};
 
 /// Element type of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -63,14 +64,49 @@ pub enum OutputHead {
     MaskedLm,
     /// What sentence-transformers makes embeddings with, and the pooler as without.
     Sentence(SentenceModel),
+    /// What a task has trained, as transformers has it.
+    Task(TaskHead),
+}
+
+/// A head that a task has trained beside the encoder, in the words of transformers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskHead {
+    /// The class of the whole model.
+    pub class: &'static str,
+    /// The kind of pipeline.
+    pub pipeline: &'static str,
+    /// Its parameters, which are called alike in checkpoints and there.
+    pub parameters: Vec<String>,
+    /// What `config.json` says of it.
+    pub config: Map<String, Value>,
+    /// Tokens of a text at most.
+    pub max_tokens: usize,
 }
 
 impl OutputHead {
+    /// transformers' class of a model with it.
+    pub fn class(&self) -> &'static str {
+        match self {
+            OutputHead::MaskedLm => "MPNetForMaskedLM",
+            OutputHead::None | OutputHead::Sentence(_) => "MPNetModel",
+            OutputHead::Task(head) => head.class,
+        }
+    }
+
+    /// What `config.json` says of it beside the class.
+    pub fn config(&self) -> Map<String, Value> {
+        match self {
+            OutputHead::MaskedLm | OutputHead::None | OutputHead::Sentence(_) => Map::new(),
+            OutputHead::Task(head) => head.config.clone(),
+        }
+    }
+
     /// The longest row of `model` with this head, in tokens.
     pub fn length(&self, model: &ModelConfig) -> usize {
         match self {
             OutputHead::None | OutputHead::MaskedLm => model.max_positions,
             OutputHead::Sentence(sentence) => sentence.max_seq_length,
+            OutputHead::Task(head) => head.max_tokens,
         }
     }
 }

@@ -48,6 +48,18 @@ impl Stored {
         }
     }
 
+    /// One that is `tensor`.
+    pub(super) fn whole(name: String, tensor: Tensor) -> Stored {
+        Stored {
+            name,
+            shape: tensor.shape.clone(),
+            content: Content::Parts {
+                parts: vec![tensor],
+                added: None,
+            },
+        }
+    }
+
     /// The elements of `rows` of the first axis.
     ///
     /// # Errors

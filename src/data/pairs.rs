@@ -5,6 +5,7 @@
 //! a token. A batch depends on seed and position alone.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +35,10 @@ pub struct TextCut {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowKind {
     /// An anchor, its positive, and negatives: other rows' texts are negatives, too.
-    Ranked,
+    Ranked {
+        /// Where batches come in parts whose embeddings are gathered: elements of an embedding.
+        gathered: Option<usize>,
+    },
     /// Texts that are compared with each other alone.
     Compared,
     /// Texts and a number.
@@ -47,7 +51,7 @@ impl RowKind {
     /// Columns behind the texts.
     fn labels(self) -> usize {
         match self {
-            RowKind::Ranked | RowKind::Compared => 0,
+            RowKind::Ranked { .. } | RowKind::Compared => 0,
             RowKind::Scored | RowKind::Classified => 1,
         }
     }
@@ -94,17 +98,70 @@ pub enum Given {
     Nothing,
     /// Which texts behind the anchors count for which anchor, `[rows, (columns − 1) · rows]`.
     Candidates(Vec<i64>),
+    /// The batch of which it is a part.
+    Part(Part),
     /// The score of each row.
     Scores(Vec<f32>),
     /// The place of each row's class.
     Classes(Vec<i64>),
 }
 
+/// Where a batch stands in one of which it is a part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// As [`Given::Candidates`], of the whole.
+    pub candidates: Arc<[i64]>,
+    /// Rows of the whole.
+    pub rows: usize,
+    /// The part's first row in it.
+    pub first: usize,
+    /// Elements of an embedding.
+    pub width: usize,
+}
+
+impl Part {
+    /// Where the embedding of each text of the whole is, for a part of `own` rows of `columns` texts: among the part's
+    /// own, or behind these among all.
+    pub fn places(&self, own: usize, columns: usize) -> Vec<i64> {
+        let place = |text: usize| {
+            let (column, row) = (text / self.rows, text % self.rows);
+            match self.has(row, own) {
+                true => column * own + row - self.first,
+                false => columns * own + text,
+            }
+        };
+        (0..columns * self.rows)
+            .map(|text| place(text) as i64)
+            .collect()
+    }
+
+    /// The number of each row of the whole that is among the part's `own` rows, −1 of the others.
+    pub fn own_rows(&self, own: usize) -> Vec<i64> {
+        let number = |row: usize| if self.has(row, own) { row as i64 } else { -1 };
+        (0..self.rows).map(number).collect()
+    }
+
+    fn has(&self, row: usize, own: usize) -> bool {
+        (self.first..self.first + own).contains(&row)
+    }
+}
+
 impl Given {
     /// For texts that are embedded, whatever stands beside them.
     pub fn blank(kind: RowKind, rows: usize, columns: usize) -> Given {
         match kind {
-            RowKind::Ranked => Given::Candidates(vec![1; rows * (columns - 1) * rows]),
+            RowKind::Ranked { gathered } => {
+                let candidates = vec![1; rows * (columns - 1) * rows];
+                match gathered {
+                    Some(width) => Given::Part(Part {
+                        candidates: candidates.into(),
+                        rows,
+                        first: 0,
+                        width,
+                    }),
+                    None => Given::Candidates(candidates),
+                }
+            }
             RowKind::Compared => Given::Nothing,
             RowKind::Scored => Given::Scores(vec![0.0; rows]),
             RowKind::Classified => Given::Classes(vec![0; rows]),
@@ -151,7 +208,7 @@ impl RowSet {
             count += some.len();
             let tokenized = match kind {
                 RowKind::Classified => joined(tokenizer, &apart, columns, cut.max_tokens)?,
-                RowKind::Ranked | RowKind::Compared | RowKind::Scored => {
+                RowKind::Ranked { .. } | RowKind::Compared | RowKind::Scored => {
                     tokenizer.encode_batch(&apart, cut.max_tokens)?
                 }
             };
@@ -163,7 +220,7 @@ impl RowSet {
             )));
         }
         let (labels, classes) = match kind {
-            RowKind::Ranked | RowKind::Compared => (Vec::new(), Vec::new()),
+            RowKind::Ranked { .. } | RowKind::Compared => (Vec::new(), Vec::new()),
             RowKind::Scored => (numbers(&labels).map_err(wrong)?, Vec::new()),
             RowKind::Classified => {
                 let classes = classes.map_or_else(|| all_classes(&labels), <[String]>::to_vec);
@@ -176,7 +233,7 @@ impl RowSet {
             kind,
             columns: match kind {
                 RowKind::Classified => 1,
-                RowKind::Ranked | RowKind::Compared | RowKind::Scored => columns,
+                RowKind::Ranked { .. } | RowKind::Compared | RowKind::Scored => columns,
             },
             texts,
             labels,
@@ -249,14 +306,53 @@ impl RowSet {
         };
         let labels = rows.iter().map(|row| self.labels[*row]);
         let given = match self.kind {
-            RowKind::Ranked => {
-                Given::Candidates(candidates(rows.len(), self.columns * rows.len(), text))
+            RowKind::Ranked { gathered } => {
+                let candidates = candidates(rows.len(), self.columns * rows.len(), text);
+                match gathered {
+                    Some(width) => Given::Part(Part {
+                        candidates: candidates.into(),
+                        rows: rows.len(),
+                        first: 0,
+                        width,
+                    }),
+                    None => Given::Candidates(candidates),
+                }
             }
             RowKind::Compared => Given::Nothing,
             RowKind::Scored => Given::Scores(labels.collect()),
             RowKind::Classified => Given::Classes(labels.map(|place| place as i64).collect()),
         };
         padded(rows.len(), self.columns, self.pad, given, text)
+    }
+
+    /// These rows as a batch in parts of so many rows.
+    fn parts(&self, all: &[usize], rows: usize) -> Vec<RowBatch> {
+        let given = self.batch(all).given;
+        let mut parts = Vec::new();
+        for (index, some) in all.chunks(rows).enumerate() {
+            let mut part = self.batch(some);
+            if let Given::Part(whole) = &given {
+                part.given = Given::Part(Part {
+                    first: index * rows,
+                    ..whole.clone()
+                });
+            }
+            parts.push(part);
+        }
+        parts
+    }
+}
+
+impl RowBatch {
+    /// The same where it is a part of none but itself.
+    pub fn alone(&self) -> RowBatch {
+        let mut alone = self.clone();
+        if let Given::Part(part) = &mut alone.given {
+            let rows = self.rows;
+            part.candidates = vec![1; rows * (self.columns - 1) * rows].into();
+            (part.rows, part.first) = (rows, 0);
+        }
+        alone
     }
 }
 
@@ -300,7 +396,10 @@ fn places(labels: &[String], classes: &[String]) -> std::result::Result<Vec<f32>
     let place = |label: &String| {
         let place = known.get(label).map(|place| *place as f32);
         place.ok_or_else(|| {
-            format!("the class '{label}' of a row is none of those that are trained: {}", classes.join(", "))
+            format!(
+                "the class '{label}' of a row is none of those that are trained: {}",
+                classes.join(", ")
+            )
         })
     };
     labels.iter().map(place).collect()
@@ -314,7 +413,8 @@ fn joined(
     columns: usize,
     max_tokens: usize,
 ) -> Result<Vec<Vec<u32>>> {
-    let whole = tokenizer.encode_batch(texts, if columns == 1 { max_tokens } else { usize::MAX })?;
+    let whole =
+        tokenizer.encode_batch(texts, if columns == 1 { max_tokens } else { usize::MAX })?;
     if columns == 1 {
         return Ok(whole);
     }
@@ -434,6 +534,7 @@ pub struct RowLoader {
     state: RowState,
     /// The batches of the present epoch.
     order: Vec<Vec<usize>>,
+    part: Option<usize>,
 }
 
 impl RowLoader {
@@ -490,6 +591,7 @@ impl RowLoader {
             rows,
             state,
             order: Vec::new(),
+            part: None,
         };
         loader.order = loader.epoch();
         Ok(loader)
@@ -505,16 +607,48 @@ impl RowLoader {
         &self.state
     }
 
+    /// Cuts batches into parts of so many rows, whose embeddings are gathered.
+    #[must_use]
+    pub fn in_parts(mut self, rows: Option<usize>) -> RowLoader {
+        self.part = rows;
+        self
+    }
+
+    /// How many embeddings the parts of a batch have in all, and the elements of one, where they are gathered.
+    pub fn gathers(&self) -> Option<[usize; 2]> {
+        let RowKind::Ranked { gathered } = self.rows.kind else {
+            return None;
+        };
+        gathered.map(|width| [self.rows.columns * self.state.batch_size, width])
+    }
+
+    /// Rows of a part, where batches come in some.
+    pub fn part(&self) -> Option<usize> {
+        self.part
+    }
+
     /// The next batch.
     pub fn next_batch(&mut self) -> RowBatch {
+        let rows = self.next_rows();
+        self.rows.batch(&rows)
+    }
+
+    /// The next batch in parts of so many `rows`, the last with what is left.
+    pub fn next_parts(&mut self, rows: usize) -> Vec<RowBatch> {
+        let all = self.next_rows();
+        self.rows.parts(&all, rows)
+    }
+
+    /// The rows of the next batch.
+    fn next_rows(&mut self) -> Vec<usize> {
         if self.state.batch as usize >= self.order.len() {
             self.state.epoch += 1;
             self.state.batch = 0;
             self.order = self.epoch();
         }
-        let rows = &self.order[self.state.batch as usize];
+        let rows = self.order[self.state.batch as usize].clone();
         self.state.batch += 1;
-        self.rows.batch(rows)
+        rows
     }
 
     /// The rows of every batch of the present epoch.
@@ -561,7 +695,13 @@ mod tests {
             max_tokens: 32,
             lower_case: false,
         };
-        RowSet::open(&sources, &fixture::tokenizer(), &cut, RowKind::Ranked, None)
+        RowSet::open(
+            &sources,
+            &fixture::tokenizer(),
+            &cut,
+            RowKind::Ranked { gathered: None },
+            None,
+        )
     }
 
     fn many(count: usize) -> RowSet {
@@ -640,6 +780,89 @@ mod tests {
             1, 1, 1,  1, 1, 1,
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn parts_of_a_batch_say_where_they_stand() {
+        let gathered = RowKind::Ranked { gathered: Some(3) };
+        let mut set = many(5);
+        set.kind = gathered;
+        let [first, last] = <[RowBatch; 2]>::try_from(set.parts(&[4, 0, 2], 2)).unwrap();
+        assert_eq!((first.rows, last.rows), (2, 1));
+        let (Given::Part(part), Given::Part(rest)) = (&first.given, &last.given) else {
+            panic!("they are no parts")
+        };
+        // Of texts 0 to 5 of the whole: anchors 0 and 1 are the part's first two, positives 3 and 4 its others.
+        assert_eq!(part.places(2, 2), [0, 1, 4 + 2, 2, 3, 4 + 5]);
+        assert_eq!(part.own_rows(2), [0, 1, -1]);
+        assert_eq!(rest.places(1, 2), [2, 2 + 1, 0, 2 + 3, 2 + 4, 1]);
+        assert_eq!(rest.own_rows(1), [-1, -1, 2]);
+        let Given::Part(whole) = set.batch(&[4, 0, 2]).given else {
+            panic!("it is no part")
+        };
+        assert_eq!(part.candidates, whole.candidates);
+        let Given::Part(alone) = last.alone().given else {
+            panic!("it is no part")
+        };
+        assert_eq!((alone.rows, alone.first, alone.candidates.len()), (1, 0, 1));
+    }
+
+    #[test]
+    fn labels_are_numbers_or_classes() {
+        let labels = |labels: &[&str]| labels.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>();
+        assert_eq!(numbers(&labels(&["0.5", " 3 "])).unwrap(), [0.5, 3.0]);
+        for wrong in ["", "five", "nan", "inf"] {
+            let said = numbers(&labels(&["1", wrong])).unwrap_err();
+            assert!(said.contains("no number"), "{said}");
+        }
+        assert_eq!(
+            all_classes(&labels(&["10", "9", "10", "-1"])),
+            ["-1", "9", "10"]
+        );
+        assert_eq!(all_classes(&labels(&["b", "10", "9"])), ["10", "9", "b"]);
+        let classes = labels(&["no", "yes"]);
+        assert_eq!(
+            places(&labels(&["yes", "no"]), &classes).unwrap(),
+            [1.0, 0.0]
+        );
+        let said = places(&labels(&["maybe"]), &classes).unwrap_err();
+        assert!(
+            said.contains("'maybe'") && said.contains("no, yes"),
+            "{said}"
+        );
+        let said = places(&labels(&["no"]), &classes[..1]).unwrap_err();
+        assert!(said.contains("nothing to tell apart"), "{said}");
+    }
+
+    /// As `LongestFirst` of HuggingFace's tokenizers cuts pairs of these lengths.
+    #[test]
+    fn the_longer_text_is_cut_first() {
+        for (before, most, expected) in [
+            ([3, 4], 7, [3, 4]),
+            ([3, 9], 7, [3, 4]),
+            ([9, 3], 7, [4, 3]),
+            ([10, 9], 7, [4, 3]),
+            ([9, 10], 7, [3, 4]),
+            ([9, 9], 7, [3, 4]),
+            ([9, 9], 0, [0, 0]),
+        ] {
+            assert_eq!(cut_longest(before.to_vec(), most), expected, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn texts_of_a_class_are_one() {
+        let tokenizer = fixture::tokenizer();
+        let texts = ["some words", "to evaluate some words"].map(str::to_owned);
+        let [first, second] = [&texts[0], &texts[1]].map(|t| tokenizer.encode(t, 32).unwrap());
+        let whole = joined(&tokenizer, &texts, 2, 32).unwrap().concat();
+        let expected = [&first[..], &[tokenizer.eos_id()], &second[1..]].concat();
+        assert_eq!(whole, expected);
+        let cut = joined(&tokenizer, &texts, 2, 8).unwrap().concat();
+        assert_eq!(cut.len(), 8);
+        assert_eq!(cut[..first.len()], first[..]);
+        let alone = joined(&tokenizer, &texts, 1, 32).unwrap();
+        assert_eq!(alone, [first, second]);
     }
 
     #[test]

@@ -145,10 +145,7 @@ pub fn export(source: &Source, target: &Path, options: &Options) -> Result<(), E
             _ => "float32",
         },
     );
-    let config = match options.head {
-        OutputHead::MaskedLm => config,
-        OutputHead::None | OutputHead::Sentence(_) => config.encoder_alone(),
-    };
+    let config = config.of_class(options.head.class(), options.head.config());
     write_json(staging.path(), CONFIG_FILE, &config)?;
     if let Some(tokenizer) = &source.tokenizer {
         write_tokenizer(
@@ -237,6 +234,10 @@ fn write_model(
         OutputHead::Sentence(sentence) => {
             Head::Sentence(sentence.head().map_err(ConvertError::Modules)?)
         }
+        OutputHead::Task(head) => {
+            let refused = format!("no ONNX graph is built with the head of {}", head.class);
+            return Err(ConvertError::Modules(refused).into());
+        }
     };
     let graph = encoder(&source.model, &head, &options.sizes)?;
     let elements: usize = source
@@ -303,9 +304,10 @@ fn write_model(
 
 /// What the model says of itself.
 fn metadata(source: &Source, options: &Options) -> Vec<(String, String)> {
-    let task = match options.head {
+    let task = match &options.head {
         OutputHead::None | OutputHead::Sentence(_) => "feature-extraction",
         OutputHead::MaskedLm => "fill-mask",
+        OutputHead::Task(head) => head.pipeline,
     };
     [
         ("model_type", "mpnet".to_owned()),

@@ -3,6 +3,7 @@
 use super::execution::Execution;
 use super::log::LogConfig;
 use super::log::record::LossUnit;
+use super::position::BestBy;
 use super::schedule::Schedule;
 use super::tasks::Finetuning;
 use crate::data::hub::DatasetName;
@@ -13,6 +14,7 @@ use crate::launch::{Launch, WORLD_SIZE};
 use mpnet_graphs::ir::{Bindings, Symbol};
 use mpnet_graphs::model::Objective;
 use mpnet_graphs::model::config::{Activation, ModelConfig};
+use mpnet_graphs::model::gathering::WHOLE;
 use mpnet_graphs::optimizer::adamw::AdamW;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -211,13 +213,19 @@ impl TaskConfig {
         }
     }
 
-    /// The sizes of a batch of so many rows of that length.
-    pub fn batch_sizes(&self, rows: usize, length: usize) -> Bindings {
+    /// By what validations are compared.
+    pub fn best_by(&self) -> BestBy {
         match self {
-            TaskConfig::Pretraining(task) => task.masking.batch_sizes(rows, length),
-            TaskConfig::Finetuning(_) => {
-                Bindings::new([(Symbol::BATCH, rows), (Symbol::LENGTH, length)])
-            }
+            TaskConfig::Pretraining(_) => BestBy::Loss,
+            TaskConfig::Finetuning(task) => task.best_by,
+        }
+    }
+
+    /// Rows of a micro-batch, where they are a part of a batch.
+    pub fn part(&self) -> Option<usize> {
+        match self {
+            TaskConfig::Pretraining(_) => None,
+            TaskConfig::Finetuning(task) => task.task.get().part(),
         }
     }
 
@@ -248,7 +256,7 @@ pub struct TrainConfig {
     pub tokenizer: Option<String>,
     /// Longest row, special tokens included.
     pub max_tokens: usize,
-    /// Rows of a micro-batch.
+    /// Rows of a micro-batch, or of the batch whose parts the micro-batches of an update are.
     pub batch_size: usize,
     /// Micro-batches of an update, those of all ranks together.
     pub update_freq: usize,
@@ -345,12 +353,31 @@ impl TrainConfig {
         Ok(saved)
     }
 
+    /// Rows of a micro-batch, where their number is given.
+    pub fn rows_at_once(&self) -> usize {
+        self.task.part().unwrap_or(self.batch_size)
+    }
+
+    /// The sizes of a micro-batch of so many rows of that length.
+    pub fn batch_sizes(&self, rows: usize, length: usize) -> Bindings {
+        match &self.task {
+            TaskConfig::Pretraining(task) => task.masking.batch_sizes(rows, length),
+            TaskConfig::Finetuning(task) => {
+                let [rows, length] = [(Symbol::BATCH, rows), (Symbol::LENGTH, length)];
+                match task.task.get().part() {
+                    Some(_) => Bindings::new([rows, length, (WHOLE, self.batch_size)]),
+                    None => Bindings::new([rows, length]),
+                }
+            }
+        }
+    }
+
     /// The sizes of the largest micro-batch.
     pub fn largest_batch(&self) -> Bindings {
         let rows = match self.task.max_batch_tokens() {
             Some(limit) => (limit / self.max_tokens.max(1)).max(1),
-            None => self.batch_size,
+            None => self.rows_at_once(),
         };
-        self.task.batch_sizes(rows, self.max_tokens)
+        self.batch_sizes(rows, self.max_tokens)
     }
 }

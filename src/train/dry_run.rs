@@ -65,6 +65,11 @@ pub fn dry_run(
             site: 0,
         };
         let started = Instant::now();
+        if let Some(gathers) = batch.gathers() {
+            running
+                .given_rows(&gathers, key)
+                .context("measuring what embeds a part of a batch")?;
+        }
         running
             .train_step(batch.as_ref(), batch.items(), key)
             .context("measuring a step")?;

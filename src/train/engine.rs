@@ -1,7 +1,7 @@
 //! From a model's configuration to a running engine: compile, write the artifacts, load them.
 
 use super::execution::EngineKind;
-use super::micro_batch::{MicroBatch, Outputs, training_inputs};
+use super::micro_batch::{Gathers, MicroBatch, Outputs, training_inputs};
 use super::placement::Placement;
 use super::session;
 use crate::data::MaskKey;
@@ -84,10 +84,56 @@ impl Running {
         items: usize,
         key: MaskKey,
     ) -> Result<Outputs> {
-        let mut inputs = training_inputs(batch, items, &self.dropout, key)?;
+        self.train_step_given(batch, items, key, None)
+    }
+
+    /// [`train_step`](Self::train_step) with one of the batch's inputs in place of its own: what it takes of all
+    /// micro-batches of its update.
+    ///
+    /// # Errors
+    /// Where the engine fails.
+    pub fn train_step_given(
+        &mut self,
+        batch: &dyn MicroBatch,
+        items: usize,
+        key: MaskKey,
+        given: Option<&Tensor>,
+    ) -> Result<Outputs> {
+        self.step(batch, 1.0 / items.max(1) as f32, key, given)
+    }
+
+    fn step(
+        &mut self,
+        batch: &dyn MicroBatch,
+        scale: f32,
+        key: MaskKey,
+        given: Option<&Tensor>,
+    ) -> Result<Outputs> {
+        let mut inputs = training_inputs(batch, scale, &self.dropout, key)?;
         inputs.extend(sizes(&self.step_sizes, batch)?);
-        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        let own = inputs.iter();
+        let own = own.filter(|tensor| given.is_none_or(|given| given.name != tensor.name));
+        let inputs: Vec<&Tensor> = own.chain(given).collect();
         Ok(self.engine.train_step(&inputs)?.into())
+    }
+
+    /// The rows that a micro-batch gives to all of its update, with the dropout that its training step has; nothing is
+    /// learnt.
+    ///
+    /// # Errors
+    /// Where the engine fails.
+    pub fn given_rows(&mut self, gathers: &Gathers, key: MaskKey) -> Result<Vec<f32>> {
+        let alone = gathers.alone.as_ref();
+        let dropout = match &self.dropout {
+            Randomness::Masks(sites) => !sites.is_empty(),
+            Randomness::Factors(factors) => !factors.is_empty(),
+        };
+        let outputs = match dropout {
+            // Evaluations have none: a training step, whose gradients are multiplied by 0.
+            true => self.step(alone, 0.0, key, None)?,
+            false => self.eval_step(alone)?,
+        };
+        Ok(outputs.floats(gathers.output)?.to_vec())
     }
 
     /// Evaluates one micro-batch; nothing is learnt.

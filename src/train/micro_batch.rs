@@ -27,6 +27,25 @@ pub trait MicroBatch: Send {
 
     /// Items that there would be if each row had its own share of them; 0 where rows don't share any.
     fn own_shares(&self) -> usize;
+
+    /// What it takes from the other micro-batches of its update, and gives to them, if anything.
+    fn gathers(&self) -> Option<Gathers> {
+        None
+    }
+}
+
+/// Rows of floats, such as embeddings, that every micro-batch of an update gives, and that each takes of all of them.
+pub struct Gathers {
+    /// What gives the same rows without those of the others.
+    pub alone: Box<dyn MicroBatch>,
+    /// The output that gives this micro-batch's rows.
+    pub output: &'static str,
+    /// The input that takes those of all.
+    pub input: &'static str,
+    /// Rows of all, and floats of a row.
+    pub shape: [usize; 2],
+    /// Where this micro-batch's rows stand among all.
+    pub places: Vec<usize>,
 }
 
 impl MicroBatch for Batch {
@@ -104,11 +123,11 @@ impl Outputs {
     }
 }
 
-/// Everything but parameters, gradients and computed sizes that a training step takes. `items` are those of
-/// the whole update, over which its loss is averaged; `key` names the update and the micro-batch.
+/// Everything but parameters, gradients and computed sizes that a training step takes. The loss is multiplied by
+/// `scale`; `key` names the update and the micro-batch.
 pub(super) fn training_inputs(
     batch: &dyn MicroBatch,
-    items: usize,
+    scale: f32,
     randomness: &Randomness,
     key: MaskKey,
 ) -> Result<Vec<Tensor>, Unbound> {
@@ -117,7 +136,7 @@ pub(super) fn training_inputs(
     inputs.push(Tensor {
         name: names::LOSS_SCALE.to_owned(),
         shape: vec![1],
-        data: TensorData::F32(vec![1.0 / items.max(1) as f32]),
+        data: TensorData::F32(vec![scale]),
     });
     inputs.extend(match randomness {
         Randomness::Masks(sites) => dropout_masks(sites, &sizes, key)?,

@@ -18,7 +18,7 @@ pub mod measures;
 mod metrics;
 pub mod micro_batch;
 pub mod placement;
-mod position;
+pub mod position;
 mod prepare;
 pub mod ranks;
 mod resume;

@@ -6,7 +6,7 @@ use super::feeder::Feeder;
 use super::flags::Flags;
 use super::foreign::{Foreign, open_model, open_start};
 use super::measures::Measures;
-use super::position::Position;
+use super::position::{Best, Position};
 use super::resume::{Resumed, is_first_start, resume};
 use super::tasks::Finetuning;
 use super::tasks::rows::{OpenedRows, RowsHeldOut};
@@ -16,7 +16,7 @@ use crate::checkpoint::Checkpoint;
 use crate::data::pairs::RowLoader;
 use crate::data::source::TextSummary;
 use crate::data::{LoaderState, Tokenizer, TrainLoader};
-use crate::initialize::initial_parameters;
+use crate::initialize::{initial_head, initial_parameters};
 use crate::output::complain;
 use anyhow::{Context, Result};
 use mpnet_graphs::model::Task;
@@ -41,6 +41,8 @@ pub struct PreparedRun {
     pub valid: Option<Box<dyn HeldOut>>,
     /// What is evaluated at the end, if anything is.
     pub test: Option<Box<dyn HeldOut>>,
+    /// Rows of floats that the micro-batches of an update give each other, and floats of a row, where they do.
+    pub gathers: Option<[usize; 2]>,
     /// What else is measured whenever it is evaluated.
     pub measures: Option<Measures>,
     /// Where the run stands.
@@ -98,6 +100,7 @@ fn pretraining(config: &mut TrainConfig, task: &Pretraining, flags: &Flags) -> R
         tokenizer,
         valid: Some(Box::new(text.valid)),
         test: Some(Box::new(text.test)),
+        gathers: None,
         measures: None,
         position: begun.standing.position(Arc::new(start)),
         saved: begun.saved,
@@ -115,14 +118,17 @@ fn finetuning(
     let model = start.model.clone();
     model.validate().context("the model's settings")?;
     tracing::debug!("opening the rows");
-    let opened = task.open(config, &tokenizer, &start)?;
-    let by_length = task.rows.group_by_length;
+    let opened = task.open(config, &tokenizer, start.source(), &model)?;
+    let (by_length, part) = (task.rows.group_by_length, task.task.get().part());
     config.task = TaskConfig::Finetuning(task);
     let begun = begin(config, flags, &model, &tokenizer, Some(start))?;
     let OpenedRows { train, valid } = opened.rows;
     let batch_size = config.batch_size;
     let loader = RowLoader::new(train, batch_size, by_length, config.seed, begun.data)?;
+    let loader = loader.in_parts(part);
+    let gathers = loader.gathers();
     let at: Arc<dyn DataState> = Arc::new(loader.state().clone());
+    let batch_size = config.rows_at_once();
     let valid = valid.map(|rows| RowsHeldOut { rows, batch_size });
     Ok(PreparedRun {
         text: vec![loader.summary().clone()],
@@ -133,6 +139,7 @@ fn finetuning(
         tokenizer,
         valid: valid.map(|valid| Box::new(valid) as Box<dyn HeldOut>),
         test: None,
+        gathers,
         measures: opened.measures,
         position: begun.standing.position(at),
         saved: begun.saved,
@@ -153,7 +160,7 @@ struct Begun<S> {
 #[derive(Default)]
 struct Standing {
     step: u64,
-    best_loss: Option<f64>,
+    best: Option<Best>,
     validated: Option<u64>,
 }
 
@@ -161,7 +168,7 @@ impl Standing {
     fn position(self, data: Arc<dyn DataState>) -> Position {
         Position {
             step: self.step,
-            best_loss: self.best_loss,
+            best: self.best,
             validated: self.validated,
             data,
         }
@@ -194,7 +201,7 @@ fn begin<S: DeserializeOwned>(
     let Resumed {
         checkpoint,
         folder,
-        best_loss,
+        best,
         saved,
     } = found;
     let data = serde_json::from_value(checkpoint.data.clone())
@@ -203,8 +210,8 @@ fn begin<S: DeserializeOwned>(
     Ok(Begun {
         standing: Standing {
             step: checkpoint.step,
-            best_loss,
-            validated: checkpoint.validated.filter(|_| best_loss.is_some()),
+            best,
+            validated: checkpoint.validated.filter(|_| best.is_some()),
         },
         saved,
         data: Some(data),
@@ -213,24 +220,29 @@ fn begin<S: DeserializeOwned>(
 }
 
 impl Origin {
-    /// The parameters of `model` and, where a checkpoint has it, the optimizer's state. What the user
-    /// should know of a model's is printed.
+    /// The parameters of `model` and of what `task` has beside it and, where a checkpoint has it, the optimizer's state.
+    /// What the user should know of a model's is printed.
     ///
     /// # Errors
     /// Where the model's files cannot be read.
     pub fn parameters(
         self,
         model: &ModelConfig,
+        task: &dyn Task,
         seed: u64,
     ) -> Result<(Vec<NamedArray>, Option<OptimizerState>)> {
+        let with_head = |mut parameters: Vec<NamedArray>| {
+            parameters.extend(initial_head(model, task, seed));
+            (parameters, None)
+        };
         match self {
-            Origin::Fresh => Ok((initial_parameters(model, seed), None)),
+            Origin::Fresh => Ok(with_head(initial_parameters(model, seed))),
             Origin::Model(foreign) => {
                 let (parameters, notes) = foreign.parameters(seed)?;
                 for note in notes {
                     complain(&format!("note: {note}"));
                 }
-                Ok((parameters, None))
+                Ok(with_head(parameters))
             }
             Origin::Checkpoint(checkpoint) => Ok((checkpoint.parameters, checkpoint.optimizer)),
         }

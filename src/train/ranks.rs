@@ -232,6 +232,15 @@ impl Ranks {
         Ok(self.meet(&said, &[], doing)?.signal())
     }
 
+    /// Sums `values` over the ranks, of which each has its own. `doing` is for errors.
+    ///
+    /// # Errors
+    /// Where one of them is gone or does not come in time.
+    pub fn sum(&self, values: &mut [f32], doing: &str) -> Result<()> {
+        let summed = self.group.sum(values);
+        summed.with_context(|| format!("{doing}, as {}", self.launch))
+    }
+
     /// Whether one of the ranks says `yes`.
     ///
     /// # Errors

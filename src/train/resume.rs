@@ -3,6 +3,7 @@
 use super::changes::changes;
 use super::config::TrainConfig;
 use super::flags::Flags;
+use super::position::Best;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Pointer};
 use crate::data::Tokenizer;
 use crate::data::tokenizer::{TOKENIZER_FILE, same_tokenizer};
@@ -18,8 +19,8 @@ pub struct Resumed {
     pub checkpoint: Checkpoint,
     /// Where it is.
     pub folder: PathBuf,
-    /// The lowest validation loss so far, where the best checkpoint of the run's folder has it.
-    pub best_loss: Option<f64>,
+    /// The best validation so far, where it is that of the best checkpoint of the run's folder.
+    pub best: Option<Best>,
     /// Its step, where it is already a checkpoint of this run.
     pub saved: Option<u64>,
 }
@@ -135,7 +136,11 @@ pub fn resume(
             config.schedule.total_updates
         );
     }
-    let best_loss = found.best_loss.filter(|&loss| is_best(loss, config));
+    let best = found.best_loss.filter(|&loss| is_best(loss, config));
+    let best = best.map(|loss| Best {
+        loss,
+        figure: found.best_figure,
+    });
     let here = config
         .checkpoint_dir
         .join(checkpoint::folder_name(found.step));
@@ -144,7 +149,7 @@ pub fn resume(
     Ok(Resumed {
         saved: (same && complete && changed.is_empty()).then_some(found.step),
         checkpoint: found,
-        best_loss,
+        best,
         folder,
     })
 }

@@ -270,7 +270,8 @@ fn start_engine(
         expose: false,
     };
     let origin = std::mem::replace(&mut prepared.origin, Origin::Fresh);
-    let (initial, optimizer) = origin.parameters(&prepared.model, config.seed)?;
+    let (initial, optimizer) =
+        origin.parameters(&prepared.model, prepared.task.as_ref(), config.seed)?;
     let digest = (ranks.world() > 1).then(|| digest(&initial));
     let (whole, initial) = Whole::part(initial, prepared.task.as_ref());
     prepared.whole = whole;
@@ -320,11 +321,14 @@ fn check_memory(config: &TrainConfig, running: &Running) -> Result<()> {
     let (rows, flags) = match config.task.max_batch_tokens() {
         Some(tokens) => (tokens / length, format!("--max-batch-tokens {tokens}")),
         None => (
-            config.batch_size,
-            format!("--batch-size {}", config.batch_size),
+            config.rows_at_once(),
+            match config.task.part() {
+                Some(rows) => format!("--mini-batch-size {rows}"),
+                None => format!("--batch-size {}", config.batch_size),
+            },
         ),
     };
-    let needed = running.step_memory(&config.task.batch_sizes(rows, length));
+    let needed = running.step_memory(&config.batch_sizes(rows, length));
     if needed > memory {
         let gb = |bytes: u64| bytes as f64 / 1e9;
         bail!(

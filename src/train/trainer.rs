@@ -10,7 +10,7 @@ use super::figures::{Figures, UpdateFigures};
 use super::log::Log;
 use super::log::record::{Record, Test, Valid, now};
 use super::measures::Measures;
-use super::position::Position;
+use super::position::{Best, BestBy, Position};
 use super::prepare::PreparedRun;
 use super::ranks::{Ranks, Said, Same, TEXT, Value, digest};
 use super::saver::{Attempts, Job, Saver};
@@ -23,7 +23,7 @@ use crate::stop::StopSignal;
 use anyhow::{Context, Result, anyhow};
 use mpnet_graphs::model::config::ModelConfig;
 use mpnet_runtime::digest::hexadecimal;
-use mpnet_runtime::engine::{NamedArray, OptimizerState};
+use mpnet_runtime::engine::{NamedArray, OptimizerState, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,6 +48,8 @@ pub struct Trainer<'a> {
     whole: Whole,
     valid: Option<Box<dyn HeldOut>>,
     test: Option<Box<dyn HeldOut>>,
+    /// Rows of floats that the micro-batches of an update give each other, and floats of a row, where they do.
+    gathers: Option<[usize; 2]>,
     measures: Option<Measures>,
     position: Position,
     ranks: Ranks,
@@ -90,6 +92,7 @@ impl<'a> Trainer<'a> {
             feeder: prepared.feeder,
             valid: prepared.valid,
             test: prepared.test,
+            gathers: prepared.gathers,
             measures: prepared.measures,
             position: prepared.position,
             log,
@@ -110,9 +113,13 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Where the engine, the data or a checkpoint fails; checkpoints written so far stay.
     pub fn run(&mut self) -> Result<Ended> {
-        if self.position.step == 0 && self.valid.is_some() {
+        if self.position.step == 0 && self.valid.is_some() && !self.starts_from_a_model() {
+            // Parameters that were just drawn are no model to keep.
             match self.evaluate_valid()? {
-                Some(start) => self.tell_validation(&start)?,
+                Some(start) => {
+                    let figures = self.measure()?;
+                    self.tell_validation(&start, figures);
+                }
                 None => return self.stopped(),
             }
         } else if self.validation_is_due() {
@@ -164,6 +171,11 @@ impl<'a> Trainer<'a> {
         Ok(Ended::Finished)
     }
 
+    /// Whether the run trains a model on, which may then be better than what becomes of it.
+    fn starts_from_a_model(&self) -> bool {
+        self.config.start_from.is_some()
+    }
+
     /// Whether all ranks know of a signal. A process alone knows at once, several once they have met.
     fn asked_to_stop(&mut self) -> bool {
         if self.ranks.world() == 1 {
@@ -195,8 +207,9 @@ impl<'a> Trainer<'a> {
 
     /// Whether the present step is one of `checkpoint_interval`.
     fn at_interval(&self) -> bool {
-        let interval = self.config.checkpoint_interval;
-        interval.is_some_and(|n| self.position.step.is_multiple_of(n))
+        let (interval, step) = (self.config.checkpoint_interval, self.position.step);
+        // What a run starts from is kept as long as it is the best.
+        step > 0 && interval.is_some_and(|n| step.is_multiple_of(n))
     }
 
     /// One update: the micro-batches, the sums over all ranks, the optimizer, the figures. False if a signal came
@@ -217,9 +230,12 @@ impl<'a> Trainer<'a> {
             ..Said::default()
         };
         let mut totals = Totals::new(self.config.update_freq);
+        let batches = fed.iter().flat_map(|fed| &fed.batches);
+        // A rank without batches takes part, too: the others wait for it.
+        let given = self.gather(step, batches)?;
         let mut flops = 0;
         if let Some(fed) = &fed {
-            flops = self.train(step, fed, &mut totals, &mut said)?;
+            flops = self.train(step, fed, given.as_ref(), &mut totals, &mut said)?;
         }
         said.empty = fed.is_none();
         said.signal = self.stop.received().unwrap_or(0);
@@ -280,12 +296,61 @@ impl<'a> Trainer<'a> {
         Ok(true)
     }
 
-    /// Forward and backward on this rank's micro-batches of update `step`. Returns their floating-point operations,
+    /// What the micro-batches of update `step`, of which `batches` are this rank's, give each other, where they do.
+    fn gather<'b>(
+        &mut self,
+        step: u64,
+        batches: impl Iterator<Item = &'b (usize, AnyBatch)>,
+    ) -> Result<Option<Tensor>> {
+        let Some([rows, width]) = self.gathers else {
+            return Ok(None);
+        };
+        let mut all = vec![0.0; rows * width];
+        let mut name = "";
+        for (index, batch) in batches {
+            let Some(gathers) = batch.gathers() else {
+                continue;
+            };
+            let key = self.key(step, *index);
+            let found = self.running.given_rows(&gathers, key);
+            let found = found.with_context(|| {
+                format!(
+                    "embedding the texts of micro-batch {} of update {step}",
+                    index + 1
+                )
+            })?;
+            for (row, place) in found.chunks(width).zip(&gathers.places) {
+                all[place * width..(place + 1) * width].copy_from_slice(row);
+            }
+            name = gathers.input;
+        }
+        let doing = format!("gathering the embeddings of update {step}");
+        self.ranks.sum(&mut all, &doing)?;
+        Ok(Some(Tensor {
+            name: name.to_owned(),
+            shape: vec![rows, width],
+            data: TensorData::F32(all),
+        }))
+    }
+
+    /// Names a micro-batch of update `step`, from which its dropout follows.
+    fn key(&self, step: u64, index: usize) -> MaskKey {
+        MaskKey {
+            seed: self.config.seed,
+            update: step,
+            micro_batch: index as u32,
+            site: 0,
+        }
+    }
+
+    /// Forward and backward on this rank's micro-batches of update `step`, which are `given` what all of them have. Returns
+    /// their floating-point operations,
     /// where they are counted.
     fn train(
         &mut self,
         step: u64,
         fed: &Prepared,
+        given: Option<&Tensor>,
         totals: &mut Totals,
         said: &mut Said,
     ) -> Result<u64> {
@@ -300,15 +365,10 @@ impl<'a> Trainer<'a> {
             if place + 1 == batches.len() {
                 self.running.engine.before_last_step();
             }
-            let key = MaskKey {
-                seed: self.config.seed,
-                update: step,
-                micro_batch: *index as u32,
-                site: 0,
-            };
+            let key = self.key(step, *index);
             let outputs = self
                 .running
-                .train_step(batch.as_ref(), counts.items, key)
+                .train_step_given(batch.as_ref(), counts.items, key, given)
                 .with_context(|| {
                     format!("training on micro-batch {} of update {step}", index + 1)
                 })?;
@@ -370,19 +430,17 @@ impl<'a> Trainer<'a> {
             .collect())
     }
 
-    fn tell_validation(&mut self, found: &Evaluation) -> Result<()> {
-        let figures = self.measure()?;
+    fn tell_validation(&mut self, found: &Evaluation, figures: BTreeMap<String, f64>) {
         self.log.record(&Record::Valid(Valid {
             step: self.position.step,
             time: now(),
             loss: found.loss,
             acc: found.accuracy,
-            best_loss: self.position.best_loss,
+            best_loss: self.position.best.map(|best| best.loss),
             unit: self.config.task.unit(),
             figures,
         }));
         self.figures.restart();
-        Ok(())
     }
 
     fn evaluate_valid(&mut self) -> Result<Option<Evaluation>> {
@@ -423,13 +481,23 @@ impl<'a> Trainer<'a> {
         if !found.loss.is_finite() {
             return Err(self.diverged(&format!("the validation loss is {}", found.loss)));
         }
+        let figures = self.measure()?;
+        let by = self.config.task.best_by();
+        let now = Best {
+            loss: found.loss,
+            figure: match by {
+                BestBy::Loss => None,
+                BestBy::Accuracy => Some(found.accuracy),
+                BestBy::Figure(name) => figures.get(name).copied(),
+            },
+        };
         let position = &mut self.position;
-        let best = position.best_loss.is_none_or(|best| found.loss < best);
+        let best = position.best.is_none_or(|before| now.is_better(&before));
         if best {
-            position.best_loss = Some(found.loss);
+            position.best = Some(now);
         }
         position.validated = Some(position.step);
-        self.tell_validation(&found)?;
+        self.tell_validation(&found, figures);
         self.compare_parameters()?;
         Ok(Some(best))
     }
@@ -592,7 +660,8 @@ impl<'a> Trainer<'a> {
             model: self.model.clone(),
             config: self.config.saved()?,
             step,
-            best_loss: self.position.best_loss,
+            best_loss: self.position.best.map(|best| best.loss),
+            best_figure: self.position.best.and_then(|best| best.figure),
             validated: self.position.validated,
             data: self.position.data.saved()?,
             seed: self.config.seed,

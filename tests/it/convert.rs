@@ -17,6 +17,7 @@ fn native(folder: &Path, case: &str) {
         config: Value::Null,
         step: 7,
         best_loss: None,
+        best_figure: None,
         validated: None,
         data: Value::Null,
         seed: 0,

@@ -1,233 +1,13 @@
-//! Sentence embeddings: losses and gradients against sentence-transformers' (golden cases made by
-//! `tests/python/golden_embeddings.py`), and `mpnet finetune` end to end.
+//! Sentence embeddings: `mpnet finetune` end to end; numbers are compared in `golden_tasks.rs`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use assert_cmd::Command;
-use mpnet::data::MaskKey;
-use mpnet::data::pairs::{Given, RowBatch};
-use mpnet::train::engine::start;
-use mpnet::train::execution::{AttentionKind, EngineKind, Execution};
-use mpnet_graphs::lower::ort_training::Options;
-use mpnet_graphs::model::config::{Activation, ModelConfig};
-use mpnet_graphs::model::pooling::Pooling;
-use mpnet_graphs::model::ranking::Ranking;
-use mpnet_graphs::model::scored::Scored;
-use mpnet_graphs::model::sentences::{SentenceLoss, Sentences};
-use mpnet_graphs::model::task::LOSS_SUM;
-use mpnet_graphs::model::triplets::Triplets;
-use mpnet_graphs::model::{Objective, Task};
-use mpnet_graphs::optimizer::adamw::AdamW;
-use mpnet_plan::{Provider, names};
-use mpnet_runtime::engine::NamedArray;
 use safetensors::SafeTensors;
-use safetensors::tensor::TensorView;
 use serde_json::Value;
 
 use crate::common::{binary, failure, files, pretrain, repository, stdout};
-
-fn data(name: &str) -> Vec<u8> {
-    std::fs::read(repository("tests/data/embeddings").join(name)).unwrap()
-}
-
-fn floats(view: &TensorView) -> Vec<f64> {
-    match view.data().len() / view.shape().iter().product::<usize>().max(1) {
-        4 => {
-            let (chunks, _) = view.data().as_chunks::<4>();
-            chunks
-                .iter()
-                .map(|b| f32::from_le_bytes(*b).into())
-                .collect()
-        }
-        _ => {
-            let (chunks, _) = view.data().as_chunks::<8>();
-            chunks.iter().map(|b| f64::from_le_bytes(*b)).collect()
-        }
-    }
-}
-
-fn integers(view: &TensorView) -> Vec<i64> {
-    let (chunks, _) = view.data().as_chunks::<8>();
-    chunks.iter().map(|b| i64::from_le_bytes(*b)).collect()
-}
-
-/// The model of the cases.
-fn model(about: &Value) -> ModelConfig {
-    let size = |name: &str| about["model"][name].as_u64().unwrap() as usize;
-    ModelConfig {
-        encoder_layers: size("layers"),
-        encoder_embed_dim: size("width"),
-        encoder_ffn_dim: size("ffn"),
-        encoder_attention_heads: size("heads"),
-        activation_fn: Activation::Gelu,
-        normalize_before: false,
-        max_positions: size("positions"),
-        relative_attention_num_buckets: 32,
-        relative_attention_max_distance: 128,
-        vocab_size: size("vocabulary"),
-        padded_vocab_size: size("vocabulary"),
-        pad_token_id: 1,
-        bos_token_id: 0,
-        eos_token_id: 2,
-        unk_token_id: 3,
-        mask_token_id: size("vocabulary") as i64 - 1,
-        objective: Objective::default(),
-        dropout: 0.0,
-        attention_dropout: 0.0,
-        activation_dropout: 0.0,
-    }
-}
-
-/// The batch of update `update` of a case, of which every text counts.
-fn batch(case: &SafeTensors, update: usize, columns: usize, triplets: bool) -> RowBatch {
-    let tensor = |name: &str| case.tensor(&format!("{update}.{name}")).unwrap();
-    let ids = tensor("input_ids");
-    let attention_mask = integers(&tensor("attention_mask"));
-    let rows = ids.shape()[0] / columns;
-    RowBatch {
-        rows,
-        columns,
-        length: ids.shape()[1],
-        input_ids: integers(&ids),
-        tokens: attention_mask.iter().filter(|m| **m == 1).count(),
-        attention_mask,
-        given: match case.tensor(&format!("{update}.labels")) {
-            Ok(scores) => Given::Scores(floats(&scores).into_iter().map(|x| x as f32).collect()),
-            Err(_) if triplets => Given::Nothing,
-            Err(_) => Given::Candidates(vec![1; rows * rows * (columns - 1)]),
-        },
-    }
-}
-
-/// Ten updates of the case `name` on `engine`: every loss to 1e-5, the first update's gradients to 1e-4.
-fn check(name: &str, engine: EngineKind, attention: AttentionKind) {
-    let about: Value = serde_json::from_slice(&data("cases.json")).unwrap();
-    let asked = &about["cases"][name];
-    let columns = asked["columns"].as_u64().unwrap() as usize;
-    let number = |name: &str| asked[name].as_f64().unwrap() as f32;
-    let task = Sentences {
-        model: model(&about),
-        pooling: vec![match asked["pooling"].as_str().unwrap() {
-            "cls" => Pooling::Cls,
-            _ => Pooling::Mean,
-        }],
-        columns,
-        loss: match asked["loss"].as_str().unwrap() {
-            "ranking" => SentenceLoss::Ranking(Ranking {
-                scale: number("scale"),
-                symmetric: asked["symmetric"].as_bool().unwrap(),
-            }),
-            "cosent" => SentenceLoss::Scored(Scored::CoSent {
-                scale: number("scale"),
-            }),
-            "cosine" => SentenceLoss::Scored(Scored::Cosine),
-            "triplet" => SentenceLoss::Triplets(Triplets {
-                margin: number("margin"),
-                normalized: false,
-            }),
-            other => panic!("no loss {other}"),
-        },
-        matryoshka: match asked["matryoshka"].as_array() {
-            Some(widths) => widths
-                .iter()
-                .map(|w| w.as_u64().unwrap() as usize)
-                .collect(),
-            None => Vec::new(),
-        },
-    };
-    let bytes = data("model.safetensors");
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let initial = task.parameters().into_iter().map(|parameter| {
-        let values = floats(&tensors.tensor(&parameter.name).unwrap());
-        NamedArray {
-            name: parameter.name,
-            shape: parameter.shape,
-            values: values.into_iter().map(|x| x as f32).collect(),
-        }
-    });
-    let initial: Vec<NamedArray> = initial.collect();
-    let number = |name: &str| about["optimizer"][name].as_f64().unwrap() as f32;
-    let options = Options {
-        optimizer: AdamW {
-            beta1: number("beta1"),
-            beta2: number("beta2"),
-            epsilon: number("epsilon"),
-            weight_decay: number("weight_decay"),
-            clip_grad_norm: number("clip_grad_norm"),
-        },
-        gradient_checkpointing: false,
-        expose: true,
-    };
-    let execution = Execution {
-        engine,
-        attention,
-        provider: Some(Provider::Cpu),
-        threads: Some(2),
-        ..Execution::default()
-    };
-    let placement = execution.place();
-    // A process has one build: this one has both engines.
-    let training_api = Execution {
-        engine: EngineKind::TrainingApi,
-        ..execution
-    };
-    let loaded = training_api.place().load(None).unwrap();
-    let mut running = start(&loaded, &task, &options, &initial, &placement).unwrap();
-    let bytes = data(&format!("{name}.safetensors"));
-    let case = SafeTensors::deserialize(&bytes).unwrap();
-    let losses = floats(&case.tensor("losses").unwrap());
-    for (update, expected) in losses.iter().enumerate() {
-        let triplets = matches!(task.loss, SentenceLoss::Triplets(_));
-        let batch = batch(&case, update, columns, triplets);
-        let outputs = running
-            .train_step(&batch, batch.rows, MaskKey::default())
-            .unwrap();
-        let loss = outputs.figure(LOSS_SUM).unwrap() / batch.rows as f64;
-        assert!(
-            (loss - expected).abs() <= 1e-5 * expected.abs().max(1.0),
-            "{name} on {engine:?}, update {update}: {loss}, not {expected}"
-        );
-        if update == 0 {
-            for parameter in &initial {
-                let expected = floats(&case.tensor(&format!("grad.{}", parameter.name)).unwrap());
-                let found = outputs
-                    .floats(&names::exposed_gradient(&parameter.name))
-                    .unwrap();
-                let scale = expected.iter().fold(0f64, |m, g| m.max(g.abs())).max(1e-3);
-                for (found, expected) in found.iter().zip(&expected) {
-                    assert!(
-                        (f64::from(*found) - expected).abs() <= 1e-4 * scale,
-                        "{name} on {engine:?}: {} is {found}, not {expected}",
-                        parameter.name
-                    );
-                }
-            }
-        }
-        running
-            .engine
-            .optimizer_step(about["rate"].as_f64().unwrap() as f32)
-            .unwrap();
-    }
-}
-
-#[test]
-fn losses_and_gradients_are_sentence_transformers() {
-    for name in [
-        "pairs",
-        "symmetric",
-        "negatives",
-        "matryoshka",
-        "cosent",
-        "cosine",
-        "triplet",
-        "triplet-matryoshka",
-    ] {
-        check(name, EngineKind::Session, AttentionKind::Fused);
-        check(name, EngineKind::Session, AttentionKind::Expanded);
-        check(name, EngineKind::TrainingApi, AttentionKind::Fused);
-    }
-}
 
 /// Pairs of neighbouring lines of the example text.
 fn pairs(path: &Path, lines: std::ops::Range<usize>) {
@@ -297,7 +77,7 @@ fn measures(folder: &Path) -> [&'static str; 10] {
 }
 
 /// A tiny model, pretrained for a moment in `folder`, and pairs to train it on.
-fn material(folder: &Path) {
+pub fn material(folder: &Path) {
     stdout(&mut pretrain(folder, &["--total-updates", "2"]));
     std::fs::rename(folder.join("out"), folder.join("start")).unwrap();
     pairs(&folder.join("train.jsonl"), 0..40);
@@ -305,7 +85,7 @@ fn material(folder: &Path) {
 }
 
 /// `mpnet finetune` on that.
-fn finetune(folder: &Path, further: &[&str]) -> Command {
+pub fn finetune(folder: &Path, further: &[&str]) -> Command {
     let mut command = binary("mpnet", folder);
     command
         .args(["finetune", "start", "--task", "embeddings"])
@@ -463,6 +243,63 @@ fn a_resumed_run_is_the_run_that_was_not_stopped() {
     assert!(said.contains("--scale was 20 and is now 5"), "{said}");
 }
 
+/// Rows with a score, by every loss that fits them; triplets by theirs.
+#[test]
+fn the_other_losses_train() {
+    let folder = tempfile::tempdir().unwrap();
+    material(folder.path());
+    measures(folder.path());
+    for (loss, rows, unit) in [
+        ("cosent", "scored.jsonl", "nats per row"),
+        ("cosine", "scored.jsonl", "per row"),
+        ("triplet", "triplets.jsonl", "per row"),
+    ] {
+        let flags = ["--loss", loss, "--train-pairs", rows, "--valid-pairs", rows];
+        let further = ["--total-updates", "20", "--output", loss];
+        let printed = stdout(finetune(folder.path(), &flags).args(further));
+        let told: Vec<f64> = printed
+            .lines()
+            .filter(|line| line.starts_with("validation"))
+            .filter_map(|line| {
+                line.split_once("| loss ")?
+                    .1
+                    .split_once(&format!(" {unit} "))
+            })
+            .map(|(loss, _)| loss.parse().unwrap())
+            .collect();
+        assert_eq!(told.len(), 2, "{printed}");
+        assert!(told[1] < 0.95 * told[0], "{loss}: {told:?}");
+        assert!(folder.path().join(loss).join("modules.json").exists());
+    }
+}
+
+/// A model that training makes worse is written as it was.
+#[test]
+fn the_start_is_kept_where_nothing_is_better() {
+    let folder = tempfile::tempdir().unwrap();
+    material(folder.path());
+    let measures = measures(folder.path());
+    let worse = [
+        "--total-updates",
+        "4",
+        "--lr",
+        "0.5",
+        "--end-learning-rate",
+        "0.5",
+        "--best-by",
+        "accuracy",
+    ];
+    let printed = stdout(finetune(folder.path(), &worse).args(measures));
+    let best: Vec<&str> = printed
+        .lines()
+        .filter(|l| l.contains("best so far"))
+        .collect();
+    assert!(best.len() == 1 && best[0].contains("update 0"), "{printed}");
+    let pointer = std::fs::read_to_string(folder.path().join("out/best")).unwrap();
+    assert_eq!(pointer.trim(), "checkpoint-0");
+    assert!(printed.contains("checkpoint-0 → model"), "{printed}");
+}
+
 #[test]
 fn what_cannot_be_trained_is_refused_before_anything_is_spent() {
     let folder = tempfile::tempdir().unwrap();
@@ -487,9 +324,47 @@ fn what_cannot_be_trained_is_refused_before_anything_is_spent() {
         ),
         (&["--max-tokens", "4000"], 2, "positions"),
         (&["--output", "taken"], 1, "taken"),
+        (&["--output", "./out"], 2, "--checkpoint-dir"),
         (&["--matryoshka", "64,129"], 2, "--matryoshka 129"),
         (&["--dataset-name", "a/b"], 2, "both name rows"),
         (&["--task", "poetry"], 2, "poetry"),
+        (&["--loss", "triplet"], 1, "negative"),
+        (
+            &["--loss", "cosine", "--scale", "3"],
+            2,
+            "--scale is for --loss ranking",
+        ),
+        (
+            &["--loss", "cosent", "--symmetric"],
+            2,
+            "--symmetric is for",
+        ),
+        (&["--margin", "1"], 2, "--margin is for --loss triplet"),
+        (
+            &["--loss", "cosent", "--columns", "anchor,positive,anchor2"],
+            1,
+            "anchor2",
+        ),
+        (
+            &["--loss", "triplet", "--columns", "anchor,positive"],
+            1,
+            "takes an anchor, a positive and a negative, not 2 texts",
+        ),
+        (
+            &["--loss", "cosent", "--columns", "anchor,positive"],
+            1,
+            "is no number",
+        ),
+        (
+            &["--mini-batch-size", "4", "--update-freq", "2"],
+            2,
+            "raise --batch-size",
+        ),
+        (
+            &["--best-by", "spearman"],
+            2,
+            "not measured without --scored-pairs",
+        ),
     ] {
         let told = failure(&mut finetune(folder.path(), further), code);
         assert!(told.contains(said), "{further:?}: {told}");

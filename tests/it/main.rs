@@ -2,12 +2,14 @@
 //! binary, so that they are linked once and run beside each other: a new file of tests is a new line here.
 //! `cargo test --test it survival::` runs one module.
 
+mod classification;
 mod common;
 mod convert;
 mod embeddings;
 mod export;
 mod full_disk;
 mod golden;
+mod golden_tasks;
 mod hostile_pickles;
 mod hub;
 mod import;

@@ -25,6 +25,7 @@ fn huggingface(folder: &Path, further: &[&str]) {
         config: Value::Null,
         step: 0,
         best_loss: None,
+        best_figure: None,
         validated: None,
         data: Value::Null,
         seed: 0,

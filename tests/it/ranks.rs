@@ -9,6 +9,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::common::{self, binary, pretrain, stdout};
+use crate::embeddings;
 
 /// Waiting ranks spin: no more of them than cores.
 static CORES: Mutex<()> = Mutex::new(());
@@ -107,6 +108,60 @@ fn assert_close(a: &[f32], b: &[f32], what: &str) {
         difference <= 1e-6 * size,
         "{what}: {difference:e} of {size}"
     );
+}
+
+/// Embeddings gathered over ranks are each other's negatives, with the gradients of one process that has the whole batch.
+#[test]
+fn two_ranks_share_a_batch_of_embeddings() {
+    let _cores = cores();
+    let settings = [
+        "--batch-size",
+        "8",
+        "--total-updates",
+        "10",
+        "--adam-eps",
+        "1e-3",
+        "--dropout",
+        "0",
+        "--attention-dropout",
+        "0",
+        "--activation-dropout",
+        "0",
+    ];
+    let [one, parts, two] = [
+        (1, &[][..]),
+        (1, &["--mini-batch-size", "4"]),
+        (2, &["--mini-batch-size", "4"]),
+    ]
+    .map(|(ranks, further)| {
+        let folder = tempfile::tempdir().unwrap();
+        embeddings::material(folder.path());
+        let further = [&SETTINGS[..], &settings, further].concat();
+        let command = embeddings::finetune(folder.path(), &further);
+        finish(match ranks {
+            1 => command,
+            ranks => by_ranks(ranks, &command),
+        })
+    });
+    assert_close(&one.parameters, &parts.parameters, "a batch in parts");
+    assert_close(&parts.parameters, &two.parameters, "two ranks");
+    assert_eq!(parts.batches, two.batches);
+    assert_eq!(parts.losses.len(), two.losses.len());
+    for (a, b) in parts.losses.iter().zip(&two.losses) {
+        assert!((a - b).abs() <= 1e-6 * a, "{a}, {b}");
+    }
+    // Those of updates alone: validation is in batches of what is embedded at once.
+    let updates = |ran: &Ran| {
+        ran.losses
+            .iter()
+            .skip(1)
+            .take(10)
+            .copied()
+            .collect::<Vec<_>>()
+    };
+    for (a, b) in updates(&one).iter().zip(updates(&parts)) {
+        assert!((a - b).abs() <= 1e-5 * a, "{a}, {b}");
+    }
 }
 
 #[test]

@@ -1,13 +1,15 @@
-"""Makes the golden cases of sentence embeddings in tests/data/embeddings with sentence-transformers' own losses.
+"""Makes the golden cases of finetuning in tests/data/embeddings with sentence-transformers' own losses, and transformers'
+classifier.
 
 usage: golden_embeddings.py FOLDER
 needs: torch 2.11, sentence-transformers 6.2, transformers 5.24, safetensors
 
 A tiny MPNet without dropout, as transformers computes it, in float64. Each case is ten updates on ten batches of random
-ids by a loss of sentence-transformers, torch's AdamW and clipping to a norm of 1. Written are
+ids by a loss of sentence-transformers, or of transformers' MPNetForSequenceClassification, torch's AdamW and clipping to a norm of 1. Written are
   cases.json          the model's sizes, the optimizer, and what each case asks for
   model.safetensors   the parameters to start from, under the names of this project, float32
-  CASE.safetensors    {update}.input_ids and .attention_mask, texts column by column, and .labels of scored pairs; losses, of the ten updates; and
+  CASE.safetensors    {update}.input_ids and .attention_mask, texts column by column, and .labels of scored pairs and
+                      classes; start.NAME, parameters of the case's own; losses, of the ten updates; and
                       grad.NAME, the first update's gradients before clipping
 """
 import json
@@ -20,7 +22,7 @@ import torch
 from safetensors.numpy import save_file
 from sentence_transformers import SentenceTransformer, models
 from sentence_transformers.sentence_transformer import losses
-from transformers import BertTokenizerFast, MPNetConfig, MPNetModel
+from transformers import BertTokenizerFast, MPNetConfig, MPNetForSequenceClassification, MPNetModel
 
 UPDATES, ROWS, LENGTH, RATE = 10, 4, 7, 1e-3
 ADAMW = {"beta1": 0.9, "beta2": 0.98, "epsilon": 1e-6, "weight_decay": 0.01, "clip_grad_norm": 1.0}
@@ -35,6 +37,7 @@ CASES = {
     "cosine": {"loss": "cosine", "columns": 2, "pooling": "cls"},
     "triplet": {"loss": "triplet", "columns": 3, "margin": 5.0, "pooling": "mean"},
     "triplet-matryoshka": {"loss": "triplet", "columns": 3, "margin": 0.5, "pooling": "mean", "matryoshka": [16, 8]},
+    "classes": {"loss": "classes", "columns": 1, "classes": 3},
 }
 
 
@@ -61,6 +64,9 @@ def named(values):
     found, packed = {}, {}
     for name, value in values.items():
         if name.startswith("pooler."):
+            continue
+        if name.startswith("classifier."):
+            found[name] = value
             continue
         parts = name.split(".")
         if "attn" in parts and parts[-2] in "qkv":
@@ -117,7 +123,19 @@ def loss_class(model, case):
     return losses.MultipleNegativesRankingLoss(model, scale=case["scale"], directions=directions, partition_mode=mode)
 
 
-def run(folder, case, seed):
+def classifier(folder, case):
+    """transformers' model of `case`, its parameters by the names of an MPNetModel, and its loss of columns and labels."""
+    torch.manual_seed(2)
+    model = MPNetForSequenceClassification.from_pretrained(folder, num_labels=case["classes"]).double().eval()
+    with torch.no_grad():
+        for parameter in model.classifier.parameters():
+            parameter.normal_(0, 0.2)
+    parameters = {n.removeprefix("mpnet."): p for n, p in model.named_parameters()}
+    return parameters, lambda columns, labels: model(**columns[0], labels=labels).loss
+
+
+def embedder(folder, case):
+    """The same of sentence-transformers."""
     transformer = models.Transformer(folder)
     pooling = models.Pooling(SIZES["width"], pooling_mode=case["pooling"])
     model = SentenceTransformer(modules=[transformer, pooling], device="cpu").double().eval()
@@ -125,13 +143,30 @@ def run(folder, case, seed):
     if "matryoshka" in case:
         loss_of = losses.MatryoshkaLoss(model, loss_of, case["matryoshka"])
     parameters = {n: p for n, p in transformer.auto_model.named_parameters() if not n.startswith("pooler.")}
+    return parameters, loss_of
+
+
+def labels_of(rng, case):
+    """The labels of a batch's rows, for torch, where it has any."""
+    if case["loss"] in ("cosent", "cosine"):
+        # Of quarters, so that some are equal; the loss makes float32 of them.
+        return torch.from_numpy(rng.integers(0, 5, ROWS) / 4)
+    if case["loss"] == "classes":
+        return torch.from_numpy(rng.integers(0, case["classes"], ROWS))
+    return None
+
+
+def run(folder, case, seed):
+    parameters, loss_of = (classifier if case["loss"] == "classes" else embedder)(folder, case)
+    own = {n: p.detach().numpy() for n, p in parameters.items() if n.startswith("classifier.")}
     decayed = [p for n, p in parameters.items() if p.dim() >= 2 and not n.endswith(".bias")]
     others = [p for n, p in parameters.items() if p.dim() < 2 or n.endswith(".bias")]
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
         groups, lr=RATE, betas=(ADAMW["beta1"], ADAMW["beta2"]), eps=ADAMW["epsilon"], weight_decay=ADAMW["weight_decay"]
     )
-    rng, tensors, found = np.random.default_rng(seed), {}, []
+    rng, found = np.random.default_rng(seed), []
+    tensors = {f"start.{name}": value.astype(np.float32) for name, value in own.items()}
     for update in range(UPDATES):
         ids, mask = batch(rng, case["columns"])
         tensors |= {f"{update}.input_ids": ids, f"{update}.attention_mask": mask}
@@ -139,10 +174,8 @@ def run(folder, case, seed):
             {"input_ids": torch.from_numpy(i), "attention_mask": torch.from_numpy(m)}
             for i, m in zip(np.split(ids, case["columns"]), np.split(mask, case["columns"]))
         ]
-        labels = None
-        if case["loss"] in ("cosent", "cosine"):
-            # Of quarters, so that some are equal; the loss makes float32 of them.
-            labels = torch.from_numpy(rng.integers(0, 5, ROWS) / 4)
+        labels = labels_of(rng, case)
+        if labels is not None:
             tensors[f"{update}.labels"] = labels.numpy()
         loss = loss_of(columns, labels)
         loss.backward()

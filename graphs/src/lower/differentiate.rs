@@ -2,7 +2,7 @@
 
 use crate::autodiff;
 use crate::ir::{GraphError, Type, ValueId};
-use crate::model::task::LOSS_SUM;
+use crate::model::task::{LOSS_SUM, OBJECTIVE};
 use crate::ops::Graph;
 use mpnet_plan::{Dim, names};
 
@@ -16,22 +16,24 @@ pub(super) fn mark(graph: &mut Graph, checkpoints: &[ValueId]) {
     }
 }
 
-/// Scales the loss, the output [`LOSS_SUM`], by a further input, [`names::LOSS_SCALE`], and names it and
+/// Scales the loss, the output [`OBJECTIVE`], which is taken away, or else [`LOSS_SUM`], by a further input, [`names::LOSS_SCALE`], and names it and
 /// every parameter's gradient as further outputs: [`names::LOSS`] before all others,
 /// [`names::exposed_gradient`] behind them.
 ///
 /// # Errors
 /// Where there is no loss, or it does not depend on a parameter.
 pub(super) fn differentiate(graph: &mut Graph) -> Result<(), GraphError> {
-    let (checkpoints, figures): (Vec<_>, Vec<_>) = std::mem::take(&mut graph.outputs)
+    let (checkpoints, mut figures): (Vec<_>, Vec<_>) = std::mem::take(&mut graph.outputs)
         .into_iter()
         .partition(|(name, _)| name.starts_with(CHECKPOINT));
     let checkpoints: Vec<ValueId> = checkpoints.into_iter().map(|(_, value)| value).collect();
     let refused = |op, reason| GraphError::Derivative { op, reason };
-    let loss_sum = figures.iter().find(|(name, _)| name == LOSS_SUM);
-    let loss_sum = loss_sum
-        .map(|(_, value)| *value)
-        .ok_or_else(|| refused("loss", format!("there is no output '{LOSS_SUM}'")))?;
+    let named = |wanted: &str| figures.iter().position(|(name, _)| name == wanted);
+    let loss_sum = match (named(OBJECTIVE), named(LOSS_SUM)) {
+        (Some(place), _) => figures.remove(place).1,
+        (None, Some(place)) => figures[place].1,
+        (None, None) => return Err(refused("loss", format!("there is no output '{LOSS_SUM}'"))),
+    };
     let scale = graph.input(names::LOSS_SCALE, Type::f32([Dim::from(1)]));
     let scale = graph.reshape(scale, [])?;
     let loss = graph.mul(loss_sum, scale)?;

@@ -114,10 +114,10 @@ fn training_graph_with(
 ) -> Result<(Graph, Vec<ValueId>, Randomness), GraphError> {
     let model = loss_graph(task, true, attention)?;
     let pipeline = pipeline(options, provider, &model.sites);
-    let figures: Vec<_> = model.all_figures().collect();
+    let outputs: Vec<_> = model.step_outputs().collect();
     let mut graph = model.graph;
-    for (name, figure) in figures {
-        graph.output(name, figure);
+    for (name, value) in outputs {
+        graph.output(name, value);
     }
     if options.gradient_checkpointing {
         mark(&mut graph, &model.checkpoints);

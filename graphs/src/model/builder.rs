@@ -33,21 +33,21 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// Where the configuration is not valid.
     pub fn new(config: &'a ModelConfig, training: bool) -> Result<Builder<'a>, GraphError> {
-        Builder::of(config, parameters, training)
+        Builder::of(config, parameters(config), training)
     }
 
-    /// The same with the parameters that `of` lists.
+    /// The same with the parameters of `list`.
     ///
     /// # Errors
     /// Where the configuration is not valid.
     pub fn of(
         config: &'a ModelConfig,
-        of: fn(&ModelConfig) -> Vec<Parameter>,
+        list: Vec<Parameter>,
         training: bool,
     ) -> Result<Builder<'a>, GraphError> {
         config.validate()?;
         let mut graph = Graph::new();
-        let parameters = of(config)
+        let parameters = list
             .into_iter()
             .map(|p| {
                 let ty = Type::f32(p.shape.iter().map(|&d| Dim::from(d)));

@@ -10,9 +10,9 @@ use super::pretraining::ATTENTION_MASK;
 use super::ranking::{CANDIDATES, Ranking};
 use super::scored::{SCORES, Scored};
 use super::sentences::{SentenceLoss, Sentences};
-use super::triplets::Triplets;
 use super::task::Task;
 use super::testing::{SIZES, batch, tiny};
+use super::triplets::Triplets;
 use crate::autodiff;
 use crate::ir::testing::random_feeds;
 use crate::ir::{Array, GraphError, interpret};
@@ -137,6 +137,7 @@ fn ranking_of_texts() {
                 symmetric: columns == 2,
             }),
             matryoshka: if columns == 2 { Vec::new() } else { vec![8, 3] },
+            gathered: false,
         };
         check_task(&task, |graph| {
             let mut feeds = texts_of(graph, columns);
@@ -166,6 +167,7 @@ fn scored_pairs_and_triplets() {
         columns,
         loss,
         matryoshka: Vec::new(),
+        gathered: false,
     };
     for loss in [Scored::CoSent { scale: 3.0 }, Scored::Cosine] {
         check_task(&sentences(2, SentenceLoss::Scored(loss)), |graph| {

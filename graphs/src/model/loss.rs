@@ -40,6 +40,8 @@ pub(super) fn correct(
 pub(super) struct Judged {
     /// The loss, summed over the rows, a float without dimensions.
     pub loss_sum: ValueId,
+    /// What is differentiated in its place, a float without dimensions, where that is something else.
+    pub objective: Option<ValueId>,
     /// Rows that came out right, a float without dimensions.
     pub correct: ValueId,
     /// The numbers from which the loss is computed.

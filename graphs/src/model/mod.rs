@@ -7,9 +7,11 @@
 mod activation;
 mod attention;
 mod builder;
+pub mod classification;
 pub mod config;
 mod embeddings;
 pub mod encoder;
+pub mod gathering;
 #[cfg(test)]
 mod gradients;
 mod layer;

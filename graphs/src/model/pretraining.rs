@@ -105,7 +105,9 @@ pub fn pretraining(
     Ok(LossGraph {
         graph: b.graph,
         loss_sum: figures.loss_sum,
+        objective: None,
         figures: vec![(CORRECT, figures.correct)],
+        stepped: Vec::new(),
         evaluated: Vec::new(),
         exposed: vec![(LOGITS, figures.logits)],
         sites: b.sites,

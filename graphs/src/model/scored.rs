@@ -51,6 +51,7 @@ impl Scored {
         };
         Ok(Judged {
             loss_sum,
+            objective: None,
             correct: order.correct(graph)?,
             scores: cosines,
         })

@@ -5,6 +5,7 @@
 
 use super::builder::{AttentionForm, Builder};
 use super::config::ModelConfig;
+use super::gathering::{Gathering, POOLED, WHOLE};
 use super::loss::Judged;
 use super::parameters::{Parameter, encoder_parameters};
 use super::pooling::{Pooling, SentenceHead, embed_texts, normalize};
@@ -32,6 +33,8 @@ pub struct Sentences {
     /// Widths of embeddings, each the first so many of their columns: the loss is the sum of those of all widths, of
     /// embeddings of length 1 (Kusupati et al. 2022). The whole embedding where there are none.
     pub matryoshka: Vec<usize>,
+    /// Whether a batch is a part of another one, of which the embeddings are [given](super::gathering).
+    pub gathered: bool,
 }
 
 /// What embeddings are trained for.
@@ -66,7 +69,10 @@ impl Task for Sentences {
     }
 
     fn symbols(&self) -> &'static [Symbol] {
-        &[Symbol::BATCH, Symbol::LENGTH]
+        match self.gathered {
+            true => &[Symbol::BATCH, Symbol::LENGTH, WHOLE],
+            false => &[Symbol::BATCH, Symbol::LENGTH],
+        }
     }
 
     fn two_streams(&self) -> Option<TwoStreams> {
@@ -78,11 +84,14 @@ impl Task for Sentences {
             return Err(GraphError::Description(format!("the loss {reason}")));
         }
         let texts = Dim::from(self.columns) * Symbol::BATCH.into();
-        let mut b = Builder::of(&self.model, encoder_parameters, training)?;
-        let ty = Type::new(DType::I64, [texts.clone(), Symbol::LENGTH.into()]);
+        let width = self.model.encoder_embed_dim * self.pooling.len();
+        let mut b = Builder::of(&self.model, self.parameters(), training)?;
+        let ty = Type::new(DType::I64, [texts, Symbol::LENGTH.into()]);
         let input_ids = b.graph.input(INPUT_IDS, ty.clone());
         let attention_mask = b.graph.input(ATTENTION_MASK, ty);
-        let judge = self.loss.judge(&mut b.graph, self.columns);
+        let gathering =
+            (self.gathered).then(|| Gathering::inputs(&mut b.graph, self.columns, width));
+        let judge = self.judge(&mut b.graph, gathering.as_ref())?;
 
         let keep = b.graph.cast(attention_mask, DType::Bool)?; // [C·B, L]
         let Encoded {
@@ -93,33 +102,56 @@ impl Task for Sentences {
             pooling: self.pooling.clone(),
             steps: Vec::new(),
         };
-        let pooled = embed_texts(&mut b, hidden, keep, &head)?; // [C·B, E]
-        let directions = normalize(&mut b.graph, pooled)?;
-        let whole = judge(&mut b.graph, Embeddings { pooled, directions })?;
-        let width = self.model.encoder_embed_dim * self.pooling.len();
-        let mut loss_sum: Option<ValueId> = None;
+        let own = embed_texts(&mut b, hidden, keep, &head)?; // [C·B, E]
+        let graph = &mut b.graph;
+        let pooled = match &gathering {
+            Some(gathering) => gathering.whole(graph, own)?, // [C·G, E]
+            None => own,
+        };
+        let directions = normalize(graph, pooled)?;
+        let whole = judge(graph, Embeddings { pooled, directions })?;
+        let mut sums = [Some(whole.loss_sum), whole.objective];
+        if !self.matryoshka.is_empty() {
+            sums = [None, None];
+        }
         for &columns in &self.matryoshka {
             let part = if columns == width {
                 directions
             } else {
-                let part = b.graph.slice(pooled, 1, Dim::from(0), columns.into())?;
-                normalize(&mut b.graph, part)?
+                let part = graph.slice(pooled, 1, Dim::from(0), columns.into())?;
+                normalize(graph, part)?
             };
             let part = Embeddings {
                 pooled: part,
                 directions: part,
             };
-            let loss = judge(&mut b.graph, part)?.loss_sum;
-            loss_sum = Some(match loss_sum {
-                Some(sum) => b.graph.add(sum, loss)?,
-                None => loss,
-            });
+            let judged = judge(graph, part)?;
+            for (sum, part) in sums
+                .iter_mut()
+                .zip([Some(judged.loss_sum), judged.objective])
+            {
+                *sum = match (*sum, part) {
+                    (Some(sum), Some(part)) => Some(graph.add(sum, part)?),
+                    (sum, part) => sum.or(part),
+                };
+            }
         }
+        let [Some(loss_sum), objective] = sums else {
+            return Err(GraphError::Description("no width is trained".to_owned()));
+        };
+        let embeddings = match self.gathered {
+            true => normalize(graph, own)?,
+            false => directions,
+        };
+        let mut evaluated = vec![(EMBEDDINGS, embeddings)];
+        evaluated.extend(self.gathered.then_some((POOLED, own)));
         Ok(LossGraph {
             graph: b.graph,
-            loss_sum: loss_sum.unwrap_or(whole.loss_sum),
+            loss_sum,
+            objective,
             figures: vec![(CORRECT, whole.correct)],
-            evaluated: vec![(EMBEDDINGS, directions)],
+            stepped: Vec::from_iter(self.gathered.then_some((POOLED, own))),
+            evaluated,
             exposed: vec![(LOGITS, whole.scores)],
             sites: b.sites,
             checkpoints,
@@ -138,26 +170,41 @@ struct Embeddings {
 
 type Judge<'a> = Box<dyn Fn(&mut Graph, Embeddings) -> Result<Judged, GraphError> + 'a>;
 
-impl SentenceLoss {
+impl Sentences {
     /// What judges embeddings; its own input is then among those of the graph.
-    fn judge(&self, graph: &mut Graph, columns: usize) -> Judge<'_> {
-        match self {
-            SentenceLoss::Ranking(ranking) => {
-                let candidates = ranking.input(graph, columns);
-                Box::new(move |graph, of| ranking.judge(graph, of.directions, candidates))
+    fn judge(
+        &self,
+        graph: &mut Graph,
+        gathering: Option<&Gathering>,
+    ) -> Result<Judge<'_>, GraphError> {
+        Ok(match (&self.loss, gathering) {
+            (SentenceLoss::Ranking(ranking), gathering) => {
+                let rows = if gathering.is_some() {
+                    WHOLE
+                } else {
+                    Symbol::BATCH
+                };
+                let candidates = Ranking::input(graph, rows.into(), self.columns);
+                let own = gathering.map(|gathering| gathering.own_rows);
+                Box::new(move |graph, of| ranking.judge(graph, of.directions, candidates, own))
             }
-            SentenceLoss::Scored(scored) => {
+            (SentenceLoss::Scored(scored), None) => {
                 let scores = scored.input(graph);
                 Box::new(move |graph, of| scored.judge(graph, of.directions, scores))
             }
-            SentenceLoss::Triplets(triplets) => Box::new(|graph, of| {
+            (SentenceLoss::Triplets(triplets), None) => Box::new(|graph, of| {
                 let embeddings = match triplets.normalized {
                     true => of.directions,
                     false => of.pooled,
                 };
                 triplets.judge(graph, embeddings)
             }),
-        }
+            (SentenceLoss::Scored(_) | SentenceLoss::Triplets(_), Some(_)) => {
+                return Err(GraphError::Description(
+                    "only ranking compares a row's texts with those of other parts".to_owned(),
+                ));
+            }
+        })
     }
 }
 
@@ -182,6 +229,7 @@ mod tests {
             columns,
             loss,
             matryoshka: Vec::new(),
+            gathered: false,
         }
     }
 
@@ -281,7 +329,8 @@ mod tests {
                 feeds.insert(SCORES.to_owned(), ndarray::arr1(&scores).into_dyn());
             });
             let e = &found[EMBEDDINGS];
-            let cosine = |row: usize| -> f64 { (0..8).map(|d| e[[row, d]] * e[[3 + row, d]]).sum() };
+            let cosine =
+                |row: usize| -> f64 { (0..8).map(|d| e[[row, d]] * e[[3 + row, d]]).sum() };
             let expected = match loss {
                 Scored::CoSent { .. } => {
                     let wrong = |row: usize| (scale * (cosine(1) - cosine(row))).exp();
@@ -291,7 +340,10 @@ mod tests {
             };
             let difference = (found["loss"].sum() - expected).abs();
             assert!(difference < 1e-9, "{loss:?}: {difference}");
-            let right = [0, 2].iter().filter(|row| cosine(1) < cosine(**row)).count();
+            let right = [0, 2]
+                .iter()
+                .filter(|row| cosine(1) < cosine(**row))
+                .count();
             assert_eq!(found[CORRECT].sum(), 3.0 * right as f64 / 2.0, "{loss:?}");
         }
     }

@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub const LOSS_SUM: &str = "loss_sum";
 /// Output of steps and evaluations: how many of the batch's items came out right, as a float.
 pub const CORRECT: &str = "correct";
+/// Names, until it is differentiated, what a step differentiates in place of the loss.
+pub const OBJECTIVE: &str = "objective";
 /// Input: the place of each row's class, i64 `[B]`.
 pub const CLASSES: &str = "classes";
 /// Output of an evaluation for verification: the numbers from which the loss is computed.
@@ -83,9 +85,13 @@ pub struct LossGraph {
     pub graph: Graph,
     /// The loss, summed over the batch's items, `[]`: becomes [`LOSS_SUM`].
     pub loss_sum: ValueId,
+    /// What is differentiated in its place, `[]`, where a batch is a part of another whose loss depends on its items.
+    pub objective: Option<ValueId>,
     /// Further figures that batches add up, f32 `[]`, under the names of the outputs that they become:
     /// [`CORRECT`] among them.
     pub figures: Vec<(&'static str, ValueId)>,
+    /// What every step gives beside the figures, under the names of the outputs that it becomes.
+    pub stepped: Vec<(&'static str, ValueId)>,
     /// What every evaluation gives beside the figures, under the names of the outputs that it becomes.
     pub evaluated: Vec<(&'static str, ValueId)>,
     /// What an evaluation shows for verification, under the names of the outputs that it becomes.
@@ -103,6 +109,12 @@ impl LossGraph {
         [(LOSS_SUM, self.loss_sum)]
             .into_iter()
             .chain(self.figures.iter().copied())
+    }
+
+    /// What a step gives: the figures, what is differentiated where that is something else ([`OBJECTIVE`]), and more.
+    pub fn step_outputs(&self) -> impl Iterator<Item = (&'static str, ValueId)> {
+        let objective = self.objective.map(|value| (OBJECTIVE, value));
+        (self.all_figures().chain(objective)).chain(self.stepped.iter().copied())
     }
 }
 
@@ -187,6 +199,8 @@ mod tests {
             Ok(LossGraph {
                 loss_sum: graph.reduce_sum(square, &[0], false)?,
                 figures: self.figures.iter().map(|name| (*name, errors)).collect(),
+                objective: None,
+                stepped: Vec::new(),
                 evaluated: Vec::new(),
                 exposed: Vec::new(),
                 sites: Vec::new(),

@@ -33,6 +33,7 @@ impl Triplets {
         let right = graph.cast(right, DType::F32)?;
         Ok(Judged {
             loss_sum: graph.reduce_sum(losses, &[0], false)?,
+            objective: None,
             correct: graph.reduce_sum(right, &[0], false)?,
             scores: excess,
         })

@@ -68,6 +68,8 @@ struct Source {
     axis: usize,
     /// What the input's dimension has beside the symbol.
     rest: Dim,
+    /// How often the symbol is in the input's dimension.
+    times: usize,
 }
 
 /// An operator that can be written as ONNX nodes.
@@ -120,11 +122,11 @@ impl Emitter {
     /// An emitter that can read every symbol off the inputs of `graph`, where they tell it.
     pub(super) fn new<O: Operation>(graph: &Graph<O>) -> Emitter {
         let mut emitter = Emitter::default();
-        // Plain dimensions first, then those from which known symbols can be subtracted.
-        for _ in 0..2 {
+        // Plain dimensions first, then those from which known symbols can be subtracted, then multiples.
+        for multiples in [false, false, true] {
             for input in graph.inputs() {
                 for (axis, dim) in graph.ty(*input).shape.iter().enumerate() {
-                    emitter.learn(graph.label(*input), axis, dim);
+                    emitter.learn(graph.label(*input), axis, dim, multiples);
                 }
             }
         }
@@ -159,17 +161,28 @@ impl Emitter {
         Some(name)
     }
 
-    fn learn(&mut self, input: String, axis: usize, dim: &Dim) {
+    fn learn(&mut self, input: String, axis: usize, dim: &Dim, multiples: bool) {
         let unknown: Vec<Symbol> = dim
             .terms()
             .flat_map(|(symbols, _)| symbols.iter().copied())
             .filter(|s| !self.sources.contains_key(s))
             .collect();
         let [symbol] = unknown[..] else { return };
-        let rest = dim.clone() - Dim::from(symbol);
+        let own = dim.terms().find(|(symbols, _)| *symbols == [symbol]);
+        let times = own.map_or(1, |(_, coefficient)| coefficient);
+        let Some(times) = usize::try_from(times).ok().filter(|&n| n == 1 || multiples) else {
+            return;
+        };
+        let rest = dim.clone() - Dim::from(times) * Dim::from(symbol);
         let simple = rest.terms().all(|(symbols, _)| !symbols.contains(&symbol));
         if simple {
-            self.sources.insert(symbol, Source { input, axis, rest });
+            let source = Source {
+                input,
+                axis,
+                rest,
+                times,
+            };
+            self.sources.insert(symbol, source);
         }
     }
 
@@ -650,6 +663,12 @@ impl Emitter {
         } else {
             let rest = self.dims(std::slice::from_ref(&source.rest))?;
             self.apply("Sub", &[whole, rest])
+        };
+        let name = if source.times == 1 {
+            name
+        } else {
+            let times = self.indices(&[source.times as i64]);
+            self.apply("Div", &[name, times])
         };
         self.shapes.insert(key, name.clone());
         Ok(name)

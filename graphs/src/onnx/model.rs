@@ -301,10 +301,23 @@ mod tests {
     }
 
     #[test]
+    fn a_size_is_read_off_its_multiple() -> Result<(), GraphError> {
+        let p = Dim::from(Symbol::PREDICTED);
+        let mut graph = Graph::new();
+        graph.input("x", Type::f32([Dim::from(3) * p.clone()]));
+        let indices = graph.iota(p)?;
+        graph.output("indices", indices);
+        let model = emit(&graph)?;
+        check(&model, &[]);
+        assert!(listing(&model).contains("Div"), "{}", listing(&model));
+        Ok(())
+    }
+
+    #[test]
     fn a_size_that_no_input_tells_is_refused() -> Result<(), GraphError> {
         let mut graph = Graph::new();
         let p = Dim::from(Symbol::PREDICTED);
-        graph.input("x", Type::f32([p.clone() + p.clone()]));
+        graph.input("x", Type::f32([p.clone() * p.clone()]));
         let indices = graph.iota(p)?;
         graph.output("indices", indices);
         let error = emit(&graph).unwrap_err().to_string();

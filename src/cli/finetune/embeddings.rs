@@ -28,13 +28,16 @@ pub enum LossName {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Embeddings")]
 pub struct EmbeddingArgs {
-    /// Train embeddings for this
-    #[arg(long, value_enum, value_name = "LOSS", default_value_t = LossName::Ranking,
-        add = Effect::Updates(&["loss"]))]
-    pub loss: LossName,
+    /// Train embeddings for this [default: ranking]
+    #[arg(long, value_enum, value_name = "LOSS", add = Effect::Updates(&["loss"]))]
+    pub loss: Option<LossName>,
     /// Multiply cosines by this, of --loss ranking and cosent: the inverse of the temperature [default: 20]
     #[arg(long, value_name = "NUMBER", value_parser = positive, add = Effect::Updates(&["scale"]))]
     pub scale: Option<f64>,
+    /// Embed so many rows at once of a batch that is too large for memory: gradients are those of the whole batch; several
+    /// ranks share its parts. Of --loss ranking
+    #[arg(long, value_name = "N", value_parser = count::<usize>, add = Effect::Updates(&["mini_batch_size"]))]
+    pub mini_batch_size: Option<usize>,
     /// By how much positives are to be nearer than negatives, of --loss triplet [default: 5]
     #[arg(long, value_name = "DISTANCE", value_parser = positive, add = Effect::Updates(&["margin"]))]
     pub margin: Option<f64>,
@@ -66,6 +69,7 @@ impl EmbeddingArgs {
         }
         Ok(Embeddings {
             loss: self.loss()?,
+            mini_batch_size: self.mini_batch_size,
             matryoshka: self.matryoshka.clone(),
             pooling: self.pooling,
             normalize: self.normalize,
@@ -73,9 +77,34 @@ impl EmbeddingArgs {
         })
     }
 
+    /// Refuses what makes no sense for another `task`.
+    ///
+    /// # Errors
+    /// Where it is given.
+    pub fn refuse_for(&self, task: &str) -> Result<(), UsageError> {
+        for (flag, given) in [
+            ("--loss", self.loss.is_some()),
+            ("--scale", self.scale.is_some()),
+            ("--mini-batch-size", self.mini_batch_size.is_some()),
+            ("--margin", self.margin.is_some()),
+            ("--symmetric", self.symmetric),
+            ("--matryoshka", !self.matryoshka.is_empty()),
+            ("--pooling", self.pooling.is_some()),
+            ("--normalize", self.normalize),
+        ] {
+            if given {
+                return Err(UsageError(format!(
+                    "{flag} is for --task embeddings, and this is --task {task}: leave it out"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn loss(&self) -> Result<LossChoice, UsageError> {
+        let name = self.loss.unwrap_or(LossName::Ranking);
         let scale = self.scale.unwrap_or(USUAL_SCALE) as f32;
-        let loss = match self.loss {
+        let loss = match name {
             LossName::Ranking => LossChoice::Ranking {
                 scale,
                 symmetric: self.symmetric,
@@ -86,20 +115,33 @@ impl EmbeddingArgs {
                 margin: self.margin.unwrap_or(USUAL_MARGIN) as f32,
             },
         };
-        let ranking = self.loss == LossName::Ranking;
-        let scaled = ranking || self.loss == LossName::Cosent;
+        let ranking = name == LossName::Ranking;
+        let scaled = ranking || name == LossName::Cosent;
         for (flag, given, fits, losses) in [
-            ("--scale", self.scale.is_some(), scaled, "ranking and cosent"),
+            (
+                "--scale",
+                self.scale.is_some(),
+                scaled,
+                "ranking and cosent",
+            ),
             ("--symmetric", self.symmetric, ranking, "ranking"),
+            (
+                "--mini-batch-size",
+                self.mini_batch_size.is_some(),
+                ranking,
+                "ranking",
+            ),
             (
                 "--margin",
                 self.margin.is_some(),
-                self.loss == LossName::Triplet,
+                name == LossName::Triplet,
                 "triplet",
             ),
         ] {
             if given && !fits {
-                return Err(UsageError(format!("{flag} is for --loss {losses}: leave it out")));
+                return Err(UsageError(format!(
+                    "{flag} is for --loss {losses}: leave it out"
+                )));
             }
         }
         Ok(loss)

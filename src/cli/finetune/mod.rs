@@ -5,9 +5,9 @@ mod rows;
 
 use super::dataset::DatasetArgs;
 use super::exit::{self, UsageError};
-use super::measures::MeasureArgs;
+use super::measures::{BestName, MeasureArgs};
 use super::spelling::normalize;
-use super::training::{RunArgs, matches, train};
+use super::training::{OwnSettings, RunArgs, matches, train};
 use super::values::{below_one, count, positive};
 use crate::checkpoint;
 use crate::convert::options::WeightType;
@@ -18,6 +18,7 @@ use crate::launch::Launch;
 use crate::output::{complain, say};
 use crate::train::config::{TaskConfig, TrainConfig};
 use crate::train::flags::Effect;
+use crate::train::tasks::classification::Classification;
 use crate::train::tasks::{AnyTask, Dropout, Finetuning, TaskName};
 use anyhow::{Context, Result};
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
@@ -56,6 +57,11 @@ pub struct FinetuneArgs {
     pub dropout: DropoutArgs,
     #[command(flatten)]
     pub measures: MeasureArgs,
+    /// Choose the best checkpoint by this [default: of what is measured the first of ndcg@10, spearman and triplets; else
+    /// the loss]
+    #[arg(long, value_enum, value_name = "FIGURE", help_heading = "Measures of embeddings", requires = "valid_pairs",
+        add = Effect::Surroundings(&["best_by"]))]
+    pub best_by: Option<BestName>,
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -112,12 +118,7 @@ impl FinetuneArgs {
     /// # Errors
     /// Where they contradict each other or ask for what is not there.
     fn resolve(&self, launch: Launch, source: &Source) -> Result<TrainConfig, UsageError> {
-        let RunArgs {
-            optimization,
-            checkpoints,
-            logging,
-            ..
-        } = &self.run;
+        let optimization = &self.run.optimization;
         let positions = source.model.max_positions;
         let own = source.sentence_model().ok();
         let own = own.map_or(positions, |sentence| sentence.max_seq_length);
@@ -132,8 +133,9 @@ impl FinetuneArgs {
                 "--batch-size 1 leaves an anchor no other row's texts to be told from: take 2 or more".into(),
             ));
         }
-        let rows = optimization
-            .batch_size
+        let at_once = self.embeddings.mini_batch_size;
+        let rows = at_once
+            .unwrap_or(optimization.batch_size)
             .saturating_mul(self.rows.columns.len().max(2));
         if let Some(problem) = batch_problem(rows, None, max_tokens) {
             return Err(UsageError(problem));
@@ -145,12 +147,28 @@ impl FinetuneArgs {
                     .into(),
             ));
         }
-        let schedule = optimization.schedule()?;
-        let checkpoint_interval = checkpoints.interval();
+        let folder = |path: &Path| std::path::absolute(path).ok();
+        if folder(&self.output) == folder(&self.run.checkpoints.checkpoint_dir) {
+            return Err(UsageError(format!(
+                "--output and --checkpoint-dir are both {}: the model that comes out needs a folder of its own",
+                self.output.display()
+            )));
+        }
+        let best_by = measures.best_by(self.best_by)?;
         let task = match self.task {
             TaskName::Embeddings => {
                 let width = source.model.encoder_embed_dim;
                 AnyTask::Embeddings(self.embeddings.task(measures, width)?)
+            }
+            TaskName::Classification => {
+                self.embeddings.refuse_for("classification")?;
+                if !measures.is_empty() {
+                    return Err(UsageError(
+                        "classes are no embeddings to be measured: leave out --scored-pairs, --triplets and --queries"
+                            .into(),
+                    ));
+                }
+                AnyTask::Classification(Classification::default())
             }
         };
         let DropoutArgs {
@@ -158,36 +176,24 @@ impl FinetuneArgs {
             attention_dropout,
             activation_dropout,
         } = self.dropout;
-        Ok(TrainConfig {
-            task: TaskConfig::Finetuning(Finetuning {
-                rows: self.rows.rows()?,
-                dropout: Dropout {
-                    dropout,
-                    attention_dropout,
-                    activation_dropout,
-                },
-                task,
-            }),
+        let task = TaskConfig::Finetuning(Finetuning {
+            rows: self.rows.rows()?,
+            dropout: Dropout {
+                dropout,
+                attention_dropout,
+                activation_dropout,
+            },
+            best_by,
+            task,
+        });
+        let own = OwnSettings {
             tokenizer: self.rows.tokenizer.clone(),
             max_tokens,
-            batch_size: optimization.batch_size,
-            update_freq: optimization.micro_batches(launch.world, false)?,
             data_threads: 0,
-            schedule,
-            optimizer: optimization.optimizer.optimizer(),
-            seed: optimization.seed.seed,
-            checkpoint_interval,
-            keep_checkpoints: checkpoints.keep(),
-            eval_interval: logging.eval_interval(checkpoint_interval, schedule.total_updates),
-            logging_steps: logging.logging_steps,
             start_from: Some(self.model.clone()),
-            resume: self.run.resume(),
-            checkpoint_dir: checkpoints.checkpoint_dir.clone(),
-            execution: self.run.execution(),
-            launch,
-            ort: self.run.hardware.ort.ort.clone(),
-            operation: self.run.operation(self.rows.bad_rows.max_bad_rows),
-        })
+            max_bad_rows: self.rows.bad_rows.max_bad_rows,
+        };
+        self.run.config(task, own, launch)
     }
 }
 

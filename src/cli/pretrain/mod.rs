@@ -10,7 +10,7 @@ mod start;
 use super::exit::{self, UsageError};
 use super::model_file::MPNET_BASE;
 use super::spelling::normalize;
-use super::training::{RunArgs, config_file, flags_of, matches, train};
+use super::training::{OwnSettings, RunArgs, config_file, flags_of, matches, train};
 use crate::data::batch_problem;
 use crate::launch::Launch;
 use crate::train::config::{Pretraining, TaskConfig, TrainConfig};
@@ -90,42 +90,20 @@ impl PretrainArgs {
         self.start.tell_of_no_effect();
         let (architecture, max_tokens) = self.architecture.resolve()?;
         let (text, batching) = self.data.resolve()?;
-        let RunArgs {
-            optimization,
-            checkpoints,
-            logging,
-            ..
-        } = &self.run;
-        let schedule = optimization.schedule()?;
-        let checkpoint_interval = checkpoints.interval();
-        Ok(TrainConfig {
-            task: TaskConfig::Pretraining(Pretraining {
-                architecture,
-                text,
-                batching,
-                masking: self.masking.resolve()?,
-            }),
+        let task = TaskConfig::Pretraining(Pretraining {
+            architecture,
+            text,
+            batching,
+            masking: self.masking.resolve()?,
+        });
+        let own = OwnSettings {
             tokenizer: self.data.tokenizer_name.clone(),
             max_tokens,
-            batch_size: optimization.batch_size,
-            update_freq: optimization
-                .micro_batches(launch.world, self.data.max_batch_tokens.is_some())?,
             data_threads: self.data.num_workers,
-            schedule,
-            optimizer: optimization.optimizer.optimizer(),
-            seed: optimization.seed.seed,
-            checkpoint_interval,
-            keep_checkpoints: checkpoints.keep(),
-            eval_interval: logging.eval_interval(checkpoint_interval, schedule.total_updates),
-            logging_steps: logging.logging_steps,
             start_from: self.start.hf_model_path.clone(),
-            resume: self.run.resume(),
-            checkpoint_dir: checkpoints.checkpoint_dir.clone(),
-            execution: self.run.execution(),
-            launch,
-            ort: self.run.hardware.ort.ort.clone(),
-            operation: self.run.operation(self.data.read.bad_rows.max_bad_rows),
-        })
+            max_bad_rows: self.data.read.bad_rows.max_bad_rows,
+        };
+        self.run.config(task, own, launch)
     }
 }
 

@@ -11,7 +11,7 @@ use super::hardware::{HardwareArgs, RecomputeArgs};
 use crate::launch::{Launch, Launcher, RESTART, STARTED_BY, children};
 use crate::output::OutputError;
 use crate::stop::StopSignal;
-use crate::train::config::{Operation, TrainConfig};
+use crate::train::config::{Operation, TaskConfig, TrainConfig};
 use crate::train::execution::Execution;
 use crate::train::flags::{Effect, Flag, Flags};
 use crate::train::run::{CommandLine, run};
@@ -49,6 +49,15 @@ pub struct RunArgs {
     pub dry_run: bool,
 }
 
+/// What of a run's settings comes from flags that each command has for itself.
+pub struct OwnSettings {
+    pub tokenizer: Option<String>,
+    pub max_tokens: usize,
+    pub data_threads: usize,
+    pub start_from: Option<PathBuf>,
+    pub max_bad_rows: u64,
+}
+
 impl RunArgs {
     /// What runs the graph, as it is asked for.
     pub fn execution(&self) -> Execution {
@@ -60,13 +69,13 @@ impl RunArgs {
     }
 
     /// What to go on from, if anything.
-    pub fn resume(&self) -> Option<PathBuf> {
+    fn resume(&self) -> Option<PathBuf> {
         let checkpoint = self.checkpoints.resume_checkpoint.clone();
         (self.checkpoints.resume).then_some(checkpoint.unwrap_or_default())
     }
 
     /// How a run is looked after that passes over so many bad rows.
-    pub fn operation(&self, max_bad_rows: u64) -> Operation {
+    fn operation(&self, max_bad_rows: u64) -> Operation {
         let checkpoints = &self.checkpoints;
         Operation {
             save_optimizer_state: !checkpoints.no_save_optimizer_state,
@@ -79,6 +88,52 @@ impl RunArgs {
             deterministic: self.ranks.deterministic,
             log: self.logging.log(&checkpoints.checkpoint_dir),
         }
+    }
+
+    /// The run of `task` that these flags ask for, of which this process is the rank that `launch` says.
+    ///
+    /// # Errors
+    /// Where they contradict each other.
+    pub fn config(
+        &self,
+        task: TaskConfig,
+        own: OwnSettings,
+        launch: Launch,
+    ) -> Result<TrainConfig, UsageError> {
+        let RunArgs {
+            optimization,
+            checkpoints,
+            logging,
+            ..
+        } = self;
+        let schedule = optimization.schedule()?;
+        let checkpoint_interval = checkpoints.interval();
+        let by_tokens = task.max_batch_tokens().is_some();
+        Ok(TrainConfig {
+            update_freq: match task.part() {
+                Some(rows) => optimization.parts(rows, launch.world)?,
+                None => optimization.micro_batches(launch.world, by_tokens)?,
+            },
+            task,
+            tokenizer: own.tokenizer,
+            max_tokens: own.max_tokens,
+            batch_size: optimization.batch_size,
+            data_threads: own.data_threads,
+            schedule,
+            optimizer: optimization.optimizer.optimizer(),
+            seed: optimization.seed.seed,
+            checkpoint_interval,
+            keep_checkpoints: checkpoints.keep(),
+            eval_interval: logging.eval_interval(checkpoint_interval, schedule.total_updates),
+            logging_steps: logging.logging_steps,
+            start_from: own.start_from,
+            resume: self.resume(),
+            checkpoint_dir: checkpoints.checkpoint_dir.clone(),
+            execution: self.execution(),
+            launch,
+            ort: self.hardware.ort.ort.clone(),
+            operation: self.operation(own.max_bad_rows),
+        })
     }
 
     /// The ranks to start, where these flags ask for some and nothing has started this process as one of them.

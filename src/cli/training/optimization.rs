@@ -87,6 +87,29 @@ impl OptimizationArgs {
         Ok(rows / size)
     }
 
+    /// Parts of `rows` rows that a batch has, which are the micro-batches of an update, shared by `world` ranks.
+    ///
+    /// # Errors
+    /// Where that is no number of parts for each rank, or an update would be of several batches.
+    pub fn parts(&self, rows: usize, world: usize) -> Result<usize, UsageError> {
+        let size = self.batch_size;
+        if self.update_freq != 1 || self.global_batch_size.is_some() {
+            return Err(UsageError(
+                "with --mini-batch-size an update is one batch of --batch-size rows, of all ranks together: leave out \
+                 --update-freq and --global-batch-size, and raise --batch-size"
+                    .into(),
+            ));
+        }
+        let parts = size.div_ceil(rows);
+        if !parts.is_multiple_of(world) {
+            return Err(UsageError(format!(
+                "--batch-size {size} is {parts} parts of --mini-batch-size {rows} rows, which {world} ranks cannot share: \
+                 make them a multiple of {world}"
+            )));
+        }
+        Ok(parts)
+    }
+
     /// The schedule.
     ///
     /// # Errors

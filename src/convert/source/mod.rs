@@ -38,6 +38,8 @@ pub struct Source {
     pub parameters: Vec<Stored>,
     /// Weight and bias of a HuggingFace model's pooler.
     pub pooler: Option<[Stored; 2]>,
+    /// What a task has trained beside the model, in a checkpoint of it.
+    pub head: Vec<Stored>,
     /// Whether it has no LM head; that of `parameters` is then fresh.
     pub fresh_head: bool,
     /// What its LM head has of its own instead of the word embeddings.
@@ -114,6 +116,7 @@ impl Source {
             model,
             parameters: plan.parameters,
             pooler: plan.pooler,
+            head: Vec::new(),
             fresh_head: plan.fresh_head,
             untied: (!plan.untied.is_empty()).then_some(Untied {
                 names: plan.untied,
@@ -145,7 +148,8 @@ impl Source {
     /// Refuses a head that would not be the source's.
     ///
     /// # Errors
-    /// Where `head` has the LM head, and the source's is not tied to the embeddings and not said to be.
+    /// Where `head` has the LM head, and the source's is not tied to the embeddings and not said to be; or it is a task's,
+    /// and the source was not trained for it.
     pub fn check_head(&self, head: &OutputHead) -> Result<(), ConvertError> {
         match (head, &self.untied) {
             (OutputHead::MaskedLm, Some(untied)) if !untied.said_to_be_tied => {
@@ -158,6 +162,16 @@ impl Source {
                     ),
                 ))
             }
+            (OutputHead::Task(head), _) => {
+                let has = |name: &&String| self.head.iter().any(|stored| stored.name == **name);
+                match head.parameters.iter().find(|name| !has(name)) {
+                    None => Ok(()),
+                    Some(name) => Err(ConvertError::model(
+                        &self.path,
+                        format!("it has no {name}: it was not trained for {}", head.pipeline),
+                    )),
+                }
+            }
             (OutputHead::MaskedLm | OutputHead::None | OutputHead::Sentence(_), _) => Ok(()),
         }
     }
@@ -165,6 +179,7 @@ impl Source {
     /// What the user should know when a checkpoint, with its LM head, is made of it or read as one.
     pub fn notes_of_checkpoint(&self) -> Vec<String> {
         let mut notes = self.notes_of_lm_head();
+        notes.extend(self.note_of_head());
         if self.pooler.is_some() {
             notes.push("its pooler is left out: a checkpoint has none".to_owned());
         }
@@ -177,8 +192,10 @@ impl Source {
     pub fn notes_of(&self, head: &OutputHead, onnx: bool) -> Vec<String> {
         match head {
             OutputHead::MaskedLm => self.notes_of_checkpoint(),
+            OutputHead::Task(_) => self.notes.clone(),
             OutputHead::None => {
                 let mut notes = self.notes.clone();
+                notes.extend(self.note_of_head());
                 match (&self.pooler, onnx) {
                     (Some(_), true) => {
                         notes.push(
@@ -211,6 +228,15 @@ impl Source {
                 notes
             }
         }
+    }
+
+    /// Says that a task's head is left out.
+    fn note_of_head(&self) -> Option<String> {
+        let first = self.head.first()?;
+        Some(format!(
+            "what a task has trained beside it, {} and more, is left out",
+            first.name
+        ))
     }
 
     fn notes_of_lm_head(&self) -> Vec<String> {
@@ -362,7 +388,12 @@ fn native(path: &Path, options: &SourceOptions) -> Result<Source, ConvertError> 
         refuse_pointer(&folder.join(name))?;
     }
     let state = checkpoint::read_checked_state(&folder)?;
-    let tensors = safetensors_file::tensors(&file)?;
+    let mut tensors = safetensors_file::tensors(&file)?;
+    let head = state.head.iter().filter_map(|part| {
+        let tensor = tensors.remove(&part.name)?;
+        Some(Stored::whole(part.name.clone(), tensor))
+    });
+    let head = head.collect();
     let mut plan = plan(&file, Layout::Native, &state.model, tensors)?;
     let own = folder.join(checkpoint::TOKENIZER_FOLDER);
     let tokenizer = tokenizer(options, &[own], &mut plan.notes)?;
@@ -375,6 +406,7 @@ fn native(path: &Path, options: &SourceOptions) -> Result<Source, ConvertError> 
         step: state.step,
         best_loss: state.best_loss,
         run: state.config,
+        head,
         ..Source::new(&folder, Layout::Native, model, plan)
     })
 }

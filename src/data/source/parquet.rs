@@ -1,6 +1,7 @@
 //! Columns of a parquet file, page by page; other columns are never read.
 
 mod hadoop;
+mod open_column;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,10 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::parquet::basic::{Compression as Codec, Type as PhysicalType};
-use ::parquet::column::reader::{
-    ColumnReader, ColumnReaderImpl, get_column_reader, get_typed_column_reader,
-};
-use ::parquet::data_type::{ByteArray, ByteArrayType, DataType};
+use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
+use ::parquet::data_type::{ByteArray, DataType};
 use ::parquet::errors::{ParquetError, Result as ParquetResult};
 use ::parquet::file::reader::{ChunkReader, FileReader, Length};
 use ::parquet::file::serialized_reader::SerializedFileReader;
@@ -26,6 +25,7 @@ use super::json_field::SPOKEN;
 use super::{Compression, FormatEntry, Passed, Position, Rows};
 use crate::data::error::{DataError, Result};
 use crate::data::hub::{HubError, HubFile, HubReader, HubWindow};
+use open_column::OpenColumn;
 
 /// Columns of a parquet file.
 pub const PARQUET: FormatEntry = FormatEntry {
@@ -113,13 +113,13 @@ pub struct Parquet {
     passed: Passed,
 }
 
-/// One column of strings, going on from page to page.
+/// One column of texts, or of numbers, going on from page to page.
 struct Column {
     index: usize,
     descriptor: ColumnDescPtr,
     /// The row group after the open one.
     next_group: usize,
-    open: Option<ColumnReaderImpl<ByteArrayType>>,
+    open: Option<OpenColumn>,
     /// Of each decoded row, how many values it has: 0 where it is null, several in a list.
     counts: VecDeque<usize>,
     values: std::vec::IntoIter<ByteArray>,
@@ -226,7 +226,20 @@ impl Parquet {
         };
         for (field, index) in found {
             let descriptor = &leaves[index];
-            if descriptor.physical_type() == PhysicalType::BYTE_ARRAY {
+            let kind = descriptor.physical_type();
+            // What stands beside texts that stay apart may be a number: a score, a label, an id.
+            let number = fields.are_apart()
+                && match kind {
+                    PhysicalType::BOOLEAN
+                    | PhysicalType::INT32
+                    | PhysicalType::INT64
+                    | PhysicalType::FLOAT
+                    | PhysicalType::DOUBLE => true,
+                    PhysicalType::INT96
+                    | PhysicalType::BYTE_ARRAY
+                    | PhysicalType::FIXED_LEN_BYTE_ARRAY => false,
+                };
+            if kind == PhysicalType::BYTE_ARRAY || number {
                 rows.columns.push(Column {
                     index,
                     descriptor: Arc::clone(descriptor),
@@ -309,8 +322,7 @@ impl Parquet {
             }
             let name = &self.name;
             if let Some(column) = &mut self.columns[place].open {
-                let skipped =
-                    guarded(|| column.skip_records(inside as usize)).map_err(|p| p.of(name))?;
+                let skipped = guarded(|| column.skip(inside as usize)).map_err(|p| p.of(name))?;
                 self.row = before + skipped as u64;
             }
         }
@@ -335,7 +347,7 @@ impl Parquet {
                 Codec::LZ4 => hadoop::pages(&self.chunks, chunk, rows)?,
                 _ => None,
             };
-            Ok(match framed {
+            OpenColumn::new(match framed {
                 Some(pages) => get_column_reader(Arc::clone(&column.descriptor), pages),
                 None => {
                     let group = self.reader.get_row_group(column.next_group)?;
@@ -345,7 +357,7 @@ impl Parquet {
         });
         let opened = opened.map_err(|problem| problem.of(&self.name))?;
         let column = &mut self.columns[place];
-        column.open = Some(get_typed_column_reader(opened));
+        column.open = Some(opened);
         column.next_group += 1;
         Ok(true)
     }
@@ -365,9 +377,9 @@ impl Parquet {
             let (mut levels, mut starts, mut values) = (Vec::new(), Vec::new(), Vec::new());
             let read = guarded(|| {
                 let starts = listed.then_some(&mut starts);
-                open.read_records(AT_ONCE, Some(&mut levels), starts, &mut values)
+                open.read(AT_ONCE, &mut levels, starts, &mut values)
             });
-            let (records, _, _) = read.map_err(|problem| {
+            let records = read.map_err(|problem| {
                 problem.of(&format!(
                     "{}, row group {}",
                     self.name,

@@ -626,6 +626,55 @@ fn a_column_of_nulls_and_lists_of_messages_are_read_from_parquet() {
     assert!(error.contains("messages.content"), "{error}");
 }
 
+/// Scores and labels beside texts that stay apart; a text itself is none.
+#[test]
+fn numbers_in_parquet_are_read_beside_texts() {
+    use ::parquet::data_type::{ByteArrayType, DoubleType, Int64Type};
+    use ::parquet::file::writer::SerializedFileWriter;
+    use ::parquet::schema::parser::parse_message_type;
+    let schema =
+        "message m { required binary text (STRING); optional int64 label; required double score; }";
+    let schema = std::sync::Arc::new(parse_message_type(schema).unwrap());
+    let mut bytes = Vec::new();
+    let mut writer =
+        SerializedFileWriter::new(&mut bytes, schema, std::sync::Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let texts = ["a", "b", "c"].map(Into::into);
+    let written = column
+        .typed::<ByteArrayType>()
+        .write_batch(&texts, None, None);
+    written.unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let written = column
+        .typed::<Int64Type>()
+        .write_batch(&[7, -1], Some(&[1, 0, 1]), None);
+    written.unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let written = column
+        .typed::<DoubleType>()
+        .write_batch(&[0.2, 1.0, 2.5], None, None);
+    written.unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+
+    let (_folder, shard) = write("a.parquet", &bytes);
+    let columns = ["text", "score", "label"].map(str::to_owned).to_vec();
+    let read = |row| -> Vec<String> {
+        let at = Position { row, byte: 0 };
+        let mut rows = shard.open(&Fields::apart(columns.clone()), at).unwrap();
+        std::iter::from_fn(|| rows.next().unwrap()).collect()
+    };
+    let expected = [r#"["a","0.2","7"]"#, r#"["c","2.5","-1"]"#];
+    assert_eq!(read(0), expected);
+    assert_eq!(read(1), expected[1..]);
+    let whole = shard.open(&"label".into(), Position::default());
+    assert!(whole.err().unwrap().to_string().contains("not a text"));
+}
+
 #[test]
 fn every_codec_of_parquet_is_read() {
     let texts: Vec<String> = (0..300)

@@ -47,7 +47,10 @@ impl LossUnit {
                 "Loss, bits per predicted token",
                 "Accuracy, share of predicted tokens",
             ],
-            LossUnit::NatsPerRow => ["Loss, nats per row", "Accuracy, share of rows that are right"],
+            LossUnit::NatsPerRow => [
+                "Loss, nats per row",
+                "Accuracy, share of rows that are right",
+            ],
             LossUnit::PerRow => ["Loss, per row", "Accuracy, share of rows that are right"],
         }
     }

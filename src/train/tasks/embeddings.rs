@@ -25,6 +25,8 @@ use std::sync::Arc;
 pub struct Embeddings {
     #[serde(flatten)]
     pub loss: LossChoice,
+    /// Rows that are embedded at once, where a batch is more than that.
+    pub mini_batch_size: Option<usize>,
     /// Widths of embeddings that are trained, the first so many of their columns; the whole where there are none.
     pub matryoshka: Vec<usize>,
     /// How hidden states become an embedding; as the model does it where absent.
@@ -99,12 +101,22 @@ impl Embeddings {
 }
 
 impl RowTask for Embeddings {
-    fn kind(&self) -> RowKind {
-        match self.loss {
-            LossChoice::Ranking { .. } => RowKind::Ranked,
+    fn kind(&self, start: &Source) -> Result<RowKind> {
+        let pooled = || -> Result<usize> {
+            let sentence = self.sentence(start.sentence_model()?, start.model.max_positions)?;
+            Ok(sentence.pooling.len() * start.model.encoder_embed_dim)
+        };
+        Ok(match self.loss {
+            LossChoice::Ranking { .. } => RowKind::Ranked {
+                gathered: self.mini_batch_size.map(|_| pooled()).transpose()?,
+            },
             LossChoice::Cosent { .. } | LossChoice::Cosine => RowKind::Scored,
             LossChoice::Triplet { .. } => RowKind::Compared,
-        }
+        })
+    }
+
+    fn part(&self) -> Option<usize> {
+        self.mini_batch_size
     }
 
     fn usual_columns(&self) -> &'static [&'static [&'static str]] {
@@ -162,6 +174,7 @@ impl RowTask for Embeddings {
             columns,
             loss,
             matryoshka: self.matryoshka.clone(),
+            gathered: self.mini_batch_size.is_some(),
         }))
     }
 
@@ -170,10 +183,11 @@ impl RowTask for Embeddings {
         tokenizer: &Tokenizer,
         cut: TextCut,
         shape: [usize; 2],
+        kind: RowKind,
     ) -> Result<Option<Measures>> {
         let files = (!self.measures.is_empty()).then_some(&self.measures);
         files
-            .map(|files| files.open(tokenizer, cut, shape, self.kind()))
+            .map(|files| files.open(tokenizer, cut, shape, kind))
             .transpose()
     }
 

@@ -1,17 +1,19 @@
 //! The tasks of `mpnet finetune`: what they share, and a file for each.
 
+pub mod classification;
 pub mod embeddings;
 pub mod rows;
 
 use super::config::TrainConfig;
-use super::foreign::Foreign;
 use super::log::record::LossUnit;
 use super::measures::Measures;
+use super::position::BestBy;
 use crate::convert::source::Source;
 use crate::convert::{ConvertError, OutputHead, unrepresentable};
-use crate::data::pairs::{RowKind, RowSet, TextCut};
 use crate::data::Tokenizer;
+use crate::data::pairs::{RowKind, RowSet, TextCut};
 use anyhow::{Context, Result};
+use classification::Classification;
 use embeddings::Embeddings;
 use mpnet_graphs::model::Task;
 use mpnet_graphs::model::config::ModelConfig;
@@ -27,6 +29,8 @@ pub struct Finetuning {
     pub rows: Rows,
     #[serde(flatten)]
     pub dropout: Dropout,
+    /// By what the best checkpoint is chosen.
+    pub best_by: BestBy,
     #[serde(flatten)]
     pub task: AnyTask,
 }
@@ -44,6 +48,7 @@ pub struct Dropout {
 #[serde(tag = "task", rename_all = "kebab-case")]
 pub enum AnyTask {
     Embeddings(Embeddings),
+    Classification(Classification),
 }
 
 /// How a task is called.
@@ -51,6 +56,8 @@ pub enum AnyTask {
 pub enum TaskName {
     /// Sentence embeddings: texts that belong together are to be near each other
     Embeddings,
+    /// Classes of texts, or of pairs of texts
+    Classification,
 }
 
 impl TaskName {
@@ -58,14 +65,23 @@ impl TaskName {
     pub fn embeds(self) -> bool {
         match self {
             TaskName::Embeddings => true,
+            TaskName::Classification => false,
         }
     }
 }
 
 /// What is asked of a task on rows of texts.
 pub trait RowTask {
-    /// What its rows are made of.
-    fn kind(&self) -> RowKind;
+    /// What its rows are made of, for the model `start`.
+    ///
+    /// # Errors
+    /// Where the model is none that the task trains.
+    fn kind(&self, start: &Source) -> Result<RowKind>;
+
+    /// Rows that the engine takes at once, where they are a part of a batch whose embeddings are gathered.
+    fn part(&self) -> Option<usize> {
+        None
+    }
 
     /// Columns that are read where none are named, the first of these that a file has.
     fn usual_columns(&self) -> &'static [&'static [&'static str]];
@@ -92,7 +108,7 @@ pub trait RowTask {
     fn graph(&self, model: &ModelConfig, start: &Source, columns: usize) -> Result<Arc<dyn Task>>;
 
     /// What else is measured whenever the run is validated, of texts that are `cut`; they are embedded as rows and
-    /// columns of this `shape`.
+    /// columns of this `shape` and kind.
     ///
     /// # Errors
     /// Where a file is missing or is not what it should be.
@@ -101,6 +117,7 @@ pub trait RowTask {
         tokenizer: &Tokenizer,
         cut: TextCut,
         shape: [usize; 2],
+        kind: RowKind,
     ) -> Result<Option<Measures>>;
 
     /// What stands on the encoder in the folder that is written, of the model `start` that the run began with; `run` are
@@ -116,12 +133,14 @@ impl AnyTask {
     pub fn get(&self) -> &dyn RowTask {
         match self {
             AnyTask::Embeddings(task) => task,
+            AnyTask::Classification(task) => task,
         }
     }
 
     fn get_mut(&mut self) -> &mut dyn RowTask {
         match self {
             AnyTask::Embeddings(task) => task,
+            AnyTask::Classification(task) => task,
         }
     }
 }
@@ -149,8 +168,8 @@ impl Finetuning {
         }
     }
 
-    /// Reads and tokenizes the rows of `config` for the model `start`, and what it is measured by; `self` then knows what
-    /// there is to know of them.
+    /// Reads and tokenizes the rows of `config` for `model`, made of `start`, and what it is measured by; `self` then knows
+    /// what there is to know of them.
     ///
     /// # Errors
     /// Where some are missing, can't be read, or do not fit the task.
@@ -158,18 +177,19 @@ impl Finetuning {
         &mut self,
         config: &TrainConfig,
         tokenizer: &Tokenizer,
-        start: &Foreign,
+        start: &Source,
+        model: &ModelConfig,
     ) -> Result<OpenedTask> {
-        let source = start.source();
-        let cut = self.task.get().cut(source, config.max_tokens)?;
-        let train = self.reader(config, tokenizer, cut).train()?;
+        let cut = self.task.get().cut(start, config.max_tokens)?;
+        let kind = self.task.get().kind(start)?;
+        let train = self.reader(config, tokenizer, cut, kind).train()?;
         self.task.get_mut().learn(&train);
-        let valid = self.reader(config, tokenizer, cut).valid(&train)?;
+        let valid = self.reader(config, tokenizer, cut, kind).valid(&train)?;
         let task = self.task.get();
         let columns = train.columns();
-        let measures = task.measures(tokenizer, cut, [config.batch_size, columns]);
+        let measures = task.measures(tokenizer, cut, [config.rows_at_once(), columns], kind);
         Ok(OpenedTask {
-            graph: task.graph(&start.model, source, columns)?,
+            graph: task.graph(model, start, columns)?,
             rows: OpenedRows { train, valid },
             measures: measures.context("what embeddings are measured by")?,
         })
@@ -180,12 +200,14 @@ impl Finetuning {
         config: &'a TrainConfig,
         tokenizer: &'a Tokenizer,
         cut: TextCut,
+        kind: RowKind,
     ) -> Reader<'a> {
         Reader {
             rows: &self.rows,
             config,
             tokenizer,
             cut,
+            kind,
             task: self.task.get(),
         }
     }

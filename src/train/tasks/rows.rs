@@ -2,14 +2,15 @@
 
 use super::RowTask;
 use crate::data::hub::{DatasetName, Hub, HubSettings};
-use crate::data::pairs::{Given, RowBatch, RowLoader, RowSet, RowState, TextCut};
+use crate::data::pairs::{Given, Part, RowBatch, RowKind, RowLoader, RowSet, RowState, TextCut};
 use crate::data::source::{Fields, Passed, Sources};
 use crate::data::{DataError, Read, Tokenizer};
 use crate::launch::Share;
 use crate::train::config::TrainConfig;
 use crate::train::feed::{AnyBatch, DataState, HeldOut, Loader};
-use crate::train::micro_batch::MicroBatch;
+use crate::train::micro_batch::{Gathers, MicroBatch};
 use anyhow::{Context, Result, bail};
+use mpnet_graphs::model::gathering::{GIVEN, OWN_ROWS, PLACES, POOLED, WHOLE};
 use mpnet_graphs::model::pretraining::{ATTENTION_MASK, INPUT_IDS};
 use mpnet_graphs::model::ranking::CANDIDATES;
 use mpnet_graphs::model::scored::SCORES;
@@ -65,6 +66,7 @@ pub struct Reader<'a> {
     pub config: &'a TrainConfig,
     pub tokenizer: &'a Tokenizer,
     pub cut: TextCut,
+    pub kind: RowKind,
     pub task: &'a dyn RowTask,
 }
 
@@ -74,8 +76,14 @@ impl Reader<'_> {
             Some(columns) => sources(&Fields::apart(columns.clone()))?,
             None => usual(self.task.usual_columns(), sources)?,
         };
-        let (kind, classes) = (self.task.kind(), self.task.classes());
-        Ok(RowSet::open(&sources, self.tokenizer, &self.cut, kind, classes)?)
+        let classes = self.task.classes();
+        Ok(RowSet::open(
+            &sources,
+            self.tokenizer,
+            &self.cut,
+            self.kind,
+            classes,
+        )?)
     }
 
     fn files(&self, path: &Path) -> Result<RowSet> {
@@ -131,10 +139,7 @@ impl Reader<'_> {
 }
 
 /// The rows of the first of the usual columns that there are.
-fn usual(
-    among: &[&[&str]],
-    sources: &dyn Fn(&Fields) -> Result<Sources>,
-) -> Result<Sources> {
+fn usual(among: &[&[&str]], sources: &dyn Fn(&Fields) -> Result<Sources>) -> Result<Sources> {
     let mut last = None;
     for columns in among {
         let columns = columns.iter().map(|name| (*name).to_owned()).collect();
@@ -160,7 +165,13 @@ fn usual(
 
 impl MicroBatch for RowBatch {
     fn sizes(&self) -> Bindings {
-        Bindings::new([(Symbol::BATCH, self.rows), (Symbol::LENGTH, self.length)])
+        let [rows, length] = [(Symbol::BATCH, self.rows), (Symbol::LENGTH, self.length)];
+        match &self.given {
+            Given::Part(part) => Bindings::new([rows, length, (WHOLE, part.rows)]),
+            Given::Nothing | Given::Candidates(_) | Given::Scores(_) | Given::Classes(_) => {
+                Bindings::new([rows, length])
+            }
+        }
     }
 
     fn inputs(&self) -> Vec<Tensor> {
@@ -178,14 +189,28 @@ impl MicroBatch for RowBatch {
             indices(ATTENTION_MASK, &[texts, self.length], &self.attention_mask),
         ];
         inputs.extend(match &self.given {
-            Given::Nothing => None,
+            Given::Nothing => Vec::new(),
             Given::Candidates(counts) => {
-                Some(indices(CANDIDATES, &[self.rows, texts - self.rows], counts))
+                vec![indices(CANDIDATES, &[self.rows, texts - self.rows], counts)]
+            }
+            Given::Part(part) => {
+                let all = self.columns * part.rows;
+                let nothing = vec![0.0; all * part.width];
+                vec![
+                    indices(CANDIDATES, &[part.rows, all - part.rows], &part.candidates),
+                    indices(PLACES, &[all], &part.places(self.rows, self.columns)),
+                    indices(OWN_ROWS, &[part.rows], &part.own_rows(self.rows)),
+                    tensor(GIVEN, &[all, part.width], TensorData::F32(nothing)),
+                ]
             }
             Given::Scores(scores) => {
-                Some(tensor(SCORES, &[self.rows], TensorData::F32(scores.clone())))
+                vec![tensor(
+                    SCORES,
+                    &[self.rows],
+                    TensorData::F32(scores.clone()),
+                )]
             }
-            Given::Classes(places) => Some(indices(CLASSES, &[self.rows], places)),
+            Given::Classes(places) => vec![indices(CLASSES, &[self.rows], places)],
         });
         inputs
     }
@@ -201,12 +226,35 @@ impl MicroBatch for RowBatch {
     fn own_shares(&self) -> usize {
         0
     }
+
+    fn gathers(&self) -> Option<Gathers> {
+        let Given::Part(Part {
+            rows, first, width, ..
+        }) = self.given
+        else {
+            return None;
+        };
+        let texts = self.columns * self.rows;
+        // Column by column, here and there.
+        let place = |text: usize| text / self.rows * rows + first + text % self.rows;
+        Some(Gathers {
+            alone: Box::new(self.alone()),
+            output: POOLED,
+            input: GIVEN,
+            shape: [self.columns * rows, width],
+            places: (0..texts).map(place).collect(),
+        })
+    }
 }
 
 impl Loader for RowLoader {
     fn next_update(&mut self, micro_batches: usize) -> Result<Vec<AnyBatch>> {
-        let batches = (0..micro_batches).map(|_| Box::new(self.next_batch()) as AnyBatch);
-        Ok(batches.collect())
+        let batches = match self.part() {
+            Some(part) => self.next_parts(part),
+            None => (0..micro_batches).map(|_| self.next_batch()).collect(),
+        };
+        let any = |batch| Box::new(batch) as AnyBatch;
+        Ok(batches.into_iter().map(any).collect())
     }
 
     fn state(&self) -> Arc<dyn DataState> {

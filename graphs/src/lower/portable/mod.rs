@@ -332,10 +332,10 @@ pub struct Step {
 /// Where the configuration is not valid or the target lacks an operator.
 pub fn step_graph(task: &dyn Task, options: &Options) -> Result<Step, GraphError> {
     let model = loss_graph(task, true, options.form(task))?;
-    let figures: Vec<_> = model.all_figures().collect();
+    let outputs: Vec<_> = model.step_outputs().collect();
     let mut graph = model.graph;
-    for (name, figure) in figures {
-        graph.output(name, figure);
+    for (name, value) in outputs {
+        graph.output(name, value);
     }
     if options.gradient_checkpointing {
         mark(&mut graph, &model.checkpoints);
