@@ -130,7 +130,15 @@ fn decompress(stored: &Bytes, plain: usize) -> ParquetResult<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use ::parquet::data_type::{ByteArray, ByteArrayType};
+    use ::parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
+    use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
+    use ::parquet::file::writer::SerializedFileWriter;
+    use ::parquet::schema::parser::parse_message_type;
+
+    use super::super::Parquet;
     use super::*;
+    use crate::data::source::{Compression, Fields, Position, Rows};
 
     fn frame(text: &[u8]) -> Vec<u8> {
         let short = lz4_flex::block::compress(text);
@@ -159,5 +167,92 @@ mod tests {
             );
         }
         assert_eq!(decompress(&Bytes::new(), 0).unwrap(), Bytes::new());
+    }
+
+    /// A file of one page in two frames, the last the shorter, as Spark writes pages of more than 256 KiB.
+    fn of_two_frames(texts: [&[u8]; 2]) -> Vec<u8> {
+        let schema =
+            Arc::new(parse_message_type("message m { required binary text (STRING); }").unwrap());
+        let properties = WriterProperties::builder()
+            .set_compression(Codec::LZ4)
+            .set_dictionary_enabled(false)
+            .set_statistics_enabled(EnabledStatistics::None);
+        let mut ordinary = Vec::new();
+        let properties = Arc::new(properties.build());
+        let mut writer = SerializedFileWriter::new(&mut ordinary, schema, properties).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        let values = texts.map(|text| ByteArray::from(text.to_vec()));
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&values, None, None)
+            .unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.close().unwrap();
+
+        // The page again, in other frames, behind its header in Thrift's compact protocol: a page of data, its lengths,
+        // two values, plain, levels that there are none of.
+        let value = |text: &[u8]| [&(text.len() as u32).to_le_bytes()[..], text].concat();
+        let page = texts.map(value).concat();
+        let (first, last) = page.split_at(page.len() - 100);
+        let frames = [frame(first), frame(last)].concat();
+        let number = |mut number: usize| {
+            number *= 2;
+            let mut bytes = Vec::new();
+            while number > 127 {
+                bytes.push(number as u8 | 128);
+                number >>= 7;
+            }
+            bytes.push(number as u8);
+            bytes
+        };
+        let header = [
+            &[0x15, 0, 0x15][..],
+            &number(page.len()),
+            &[0x15],
+            &number(frames.len()),
+            &[0x2c, 0x15],
+            &number(texts.len()),
+            &[0x15, 0, 0x15, 6, 0x15, 6, 0, 0],
+        ]
+        .concat();
+        let metadata = ParquetMetaDataReader::new()
+            .parse_and_finish(&Bytes::from(ordinary))
+            .unwrap();
+        let mut metadata = metadata.into_builder();
+        let group = metadata.take_row_groups().remove(0);
+        let column = group.column(0).clone().into_builder();
+        let column = column
+            .set_data_page_offset(4)
+            .set_total_compressed_size((header.len() + frames.len()) as i64)
+            .set_offset_index_offset(None)
+            .set_offset_index_length(None);
+        let group = group
+            .into_builder()
+            .set_column_metadata(vec![column.build().unwrap()]);
+        let metadata = metadata
+            .set_row_groups(vec![group.build().unwrap()])
+            .build();
+        let mut file = [&b"PAR1"[..], &header, &frames].concat();
+        ParquetMetaDataWriter::new(&mut file, &metadata)
+            .finish()
+            .unwrap();
+        file
+    }
+
+    #[test]
+    fn a_page_in_several_frames_is_read() {
+        let long = b"a long text ".repeat(90);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        std::fs::write(&path, of_two_frames([&long, b"a short one"])).unwrap();
+        let fields = Fields::default();
+        let mut rows =
+            Parquet::file(&path, Compression::None, &fields, Position::default()).unwrap();
+        let long = String::from_utf8(long).unwrap();
+        assert_eq!(rows.next().unwrap(), Some(long));
+        assert_eq!(rows.next().unwrap().as_deref(), Some("a short one"));
+        assert_eq!(rows.next().unwrap(), None);
     }
 }
