@@ -118,8 +118,8 @@ fn several_training_texts_without_weights_are_one() {
     }
     stdout(&mut pretrain_on(together.path(), Path::new("texts"), &TWO));
     let mut both = pretrain_on(apart.path(), Path::new("texts/a.txt"), &TWO);
-    // The second one has the first file, too: it counts once.
-    both.args(["--train-dir", "texts"]);
+    // The second one has the files of the others, too: each counts once.
+    both.args(["--train-dir", "texts", "--train-dir", "texts/b.txt"]);
     assert_eq!(said(&mut both), "");
     assert!(trained(together.path()) == trained(apart.path()));
     // A resumed run has the same ones, in the same order.
@@ -133,7 +133,7 @@ fn several_training_texts_without_weights_are_one() {
         run.args(train[1..].iter().flat_map(|next| ["--train-dir", *next]));
         run
     };
-    stdout(&mut resumed(&["texts/a.txt", "texts"]));
+    stdout(&mut resumed(&["texts/a.txt", "texts", "texts/b.txt"]));
     let other = failure(&mut resumed(&["texts/b.txt"]), 1);
     assert!(other.contains("--train-dir"), "{other}");
 }
