@@ -61,6 +61,10 @@ kernels! {
     LayerNormalization,
     /// Its derivative.
     LayerNormalizationGrad,
+    /// Rows times a matrix in 16 bits, and a bias.
+    Linear,
+    /// A matrix' gradient of rows in 16 bits, added in f32 to what has been gathered of it.
+    LinearGradient,
     /// Dropout by a mask of bytes.
     MaskDropout,
     /// Rows normalized once more from what was kept of them.
@@ -101,6 +105,8 @@ impl KernelId {
             | Self::FactorDropout
             | Self::FastGeluGrad
             | Self::GeluGrad
+            | Self::Linear
+            | Self::LinearGradient
             | Self::MaskDropout
             | Self::NormalizedAgain
             | Self::PackedAttention

@@ -22,6 +22,7 @@ pub mod expand;
 pub mod gather;
 pub mod gelu;
 pub mod layer_norm;
+pub mod linear;
 pub mod matmul;
 pub mod packed_attention;
 pub mod reduce;
@@ -156,6 +157,8 @@ operators! {
     layer_norm::LayerNorm: layer_norm,
     layer_norm::LayerNormGrad: layer_norm_grad,
     layer_norm::LayerNormOutput: layer_norm_output,
+    linear::Linear: linear,
+    linear::LinearGradient: linear_gradient,
     matmul::MatMul: matmul,
     packed_attention::PackedAttention: packed_attention,
     packed_attention::PackedAttentionGrad: packed_attention_grad,

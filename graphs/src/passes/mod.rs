@@ -11,6 +11,7 @@ mod fuse_bias_gelu;
 mod fuse_cross_entropy;
 mod fuse_residual_norm;
 mod join_slices;
+pub mod linear;
 mod matching;
 mod pack_attention;
 mod pad_with_zeros;

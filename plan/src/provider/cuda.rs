@@ -3,6 +3,9 @@
 use super::{Coverage, ProviderInfo};
 use crate::{KernelId, Precision};
 
+/// Steps whose products are in 16 bits.
+const IN_16_BITS: &[Precision] = &[Precision::BF16, Precision::F16];
+
 pub(super) const INFO: ProviderInfo = ProviderInfo {
     name: "cuda",
     runtime_name: "CUDAExecutionProvider",
@@ -31,6 +34,8 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
         (KernelId::FastGeluGrad, Precision::ALL),
         (KernelId::GeluGrad, Precision::ALL),
         (KernelId::LayerNormalizationGrad, Precision::ALL),
+        (KernelId::Linear, IN_16_BITS),
+        (KernelId::LinearGradient, IN_16_BITS),
         (KernelId::NormalizedAgain, Precision::ALL),
         (KernelId::PackedAttention, Precision::ALL),
         (KernelId::PackedAttentionGrad, Precision::ALL),

@@ -24,6 +24,7 @@ use crate::passes::absorb_scale::absorb_scale;
 use crate::passes::block_products::{add_into_products, block_products};
 use crate::passes::device_dropout::device_dropout;
 use crate::passes::expand::expand;
+use crate::passes::linear::{add_into_gradients, linear};
 use crate::passes::precision::lower_precision;
 use crate::passes::softmax_row_sum::softmax_row_sum;
 use crate::passes::{Pipeline, fusions, lighter_derivatives, tidy};
@@ -260,7 +261,11 @@ fn converted(pipeline: Pipeline, options: Options) -> Pipeline {
         Precision::BF16 => DType::BF16,
         Precision::F16 => DType::F16,
     };
-    pipeline.pass("lower_precision", move |graph| lower_precision(graph, low))
+    pipeline
+        .pass("lower_precision", move |graph| lower_precision(graph, low))
+        .when(options.may_use(KernelId::Linear), |pipeline| {
+            pipeline.pass("linear", linear)
+        })
 }
 
 /// The passes that make a training step from the graph of a model with its loss and its figures.
@@ -297,6 +302,9 @@ fn step_pipeline(
         })
         .when(options.blocks_products(), |pipeline| {
             pipeline.pass("add_into_products", add_into_products)
+        })
+        .when(options.may_use(KernelId::LinearGradient), |pipeline| {
+            pipeline.pass("add_into_gradients", add_into_gradients)
         })
         .stage("tidy_step", tidy())
 }

@@ -54,6 +54,8 @@ pub(super) fn add<R: Registry>(
         | KernelId::BiasGelu
         | KernelId::BiasGeluGrad
         | KernelId::FactorDropout
+        | KernelId::Linear
+        | KernelId::LinearGradient
         | KernelId::NormalizedAgain
         | KernelId::PackedAttention
         | KernelId::PackedAttentionGrad

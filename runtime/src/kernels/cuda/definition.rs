@@ -154,6 +154,11 @@ impl<'a> Call<'a> {
         self.context
     }
 
+    /// `cudaStream_t`.
+    pub fn stream(&self) -> *mut c_void {
+        self.stream
+    }
+
     pub fn device_id(&self) -> i32 {
         self.device.id
     }

@@ -8,6 +8,7 @@ mod cross_entropy;
 mod definition;
 mod elementwise;
 mod gradients;
+mod linear;
 mod memory;
 mod module;
 mod residual_norm;
@@ -68,6 +69,14 @@ pub(super) fn add<R: Registry>(
         KernelId::FastGeluGrad => adding.with(gelu_grad(true)),
         KernelId::GeluGrad => adding.with(gelu_grad(false)),
         KernelId::LayerNormalizationGrad => adding.with(elementwise::LayerNormGrad),
+        KernelId::Linear => adding.with(linear::Linear {
+            element,
+            transposed: false,
+        }),
+        KernelId::LinearGradient => adding.with(linear::LinearGradient {
+            element,
+            segment: -1,
+        }),
         KernelId::NormalizedAgain => adding.with(residual_norm::NormalizedAgain { element }),
         KernelId::PackedAttention => adding.with(attention(Pass::Forward, Layout::Packed)),
         KernelId::PackedAttentionGrad => adding.with(attention(Pass::Backward, Layout::Packed)),
