@@ -77,6 +77,10 @@ kernels! {
     ResidualNorm,
     /// Its derivative.
     ResidualNormGrad,
+    /// Rows added to those of a table that indices name, in the order of the indices.
+    ScatterAdd,
+    /// The sum of all rows, added up in one order.
+    SumRows,
     /// The sum of the squares of a vector, added up in one order whatever the machine does meanwhile.
     SumSquares,
     /// Two-stream attention.
@@ -95,6 +99,7 @@ impl KernelId {
             | Self::BlockedMatMul
             | Self::LayerNormalization
             | Self::LayerNormalizationGrad
+            | Self::ScatterAdd
             | Self::SumSquares => Precision::F32,
             Self::BiasCrossEntropy
             | Self::BiasCrossEntropyGrad
@@ -113,6 +118,7 @@ impl KernelId {
             | Self::PackedAttentionGrad
             | Self::ResidualNorm
             | Self::ResidualNormGrad
+            | Self::SumRows
             | Self::TwoStreamAttention
             | Self::TwoStreamAttentionGrad => step,
         }

@@ -15,6 +15,18 @@ pub struct ReduceSum {
     pub keep_dims: bool,
 }
 
+impl ReduceSum {
+    /// Whether it sums over the first dimensions alone, which are then gone.
+    fn of_leading(&self) -> bool {
+        !self.keep_dims
+            && self
+                .axes
+                .iter()
+                .enumerate()
+                .all(|(place, axis)| place == *axis)
+    }
+}
+
 impl Graph {
     /// `x` summed over `axes`.
     ///
@@ -83,7 +95,10 @@ impl Operator for ReduceSum {
     }
 
     fn kernels(&self) -> Vec<Kernel> {
-        vec![Kernel::Standard]
+        match self.of_leading() {
+            true => vec![Kernel::Own(KernelId::SumRows), Kernel::Standard],
+            false => vec![Kernel::Standard],
+        }
     }
 
     fn arithmetic(&self) -> Arithmetic {
@@ -106,9 +121,16 @@ impl Operator for ReduceSum {
     }
 
     fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
+        let rank = emitter.rank(&inputs[0])?;
+        let is_float = emitter.dtype(&inputs[0])?.is_float();
+        let of_rows = is_float && self.of_leading() && self.axes.len() + 1 == rank;
+        if of_rows && emitter.has(KernelId::SumRows) {
+            emitter.own(KernelId::SumRows, &inputs[0], inputs, outputs, []);
+            return Ok(());
+        }
         let axes: Vec<i64> = self.axes.iter().map(|&a| a as i64).collect();
         let inputs = [inputs[0].clone(), emitter.indices(&axes)];
-        if !self.keep_dims && emitter.rank(&inputs[0])? == axes.len() {
+        if !self.keep_dims && rank == axes.len() {
             emitter.total("ReduceSum", &inputs, outputs);
             return Ok(());
         }

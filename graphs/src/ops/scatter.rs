@@ -10,6 +10,7 @@ use super::operator::{
 use crate::ir::{Array, Bindings, Cost, DType, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use crate::ops::Graph;
+use mpnet_plan::KernelId;
 use ndarray::Axis;
 
 /// Rows added to a table: `table[indices[i]] += rows[i]`.
@@ -49,7 +50,10 @@ impl Operator for ScatterAdd {
     }
 
     fn kernels(&self) -> Vec<Kernel> {
-        vec![Kernel::Feature(Feature::ScatterNdAdds)]
+        vec![
+            Kernel::Own(KernelId::ScatterAdd),
+            Kernel::Feature(Feature::ScatterNdAdds),
+        ]
     }
 
     fn arithmetic(&self) -> Arithmetic {
@@ -71,6 +75,10 @@ impl Operator for ScatterAdd {
     }
 
     fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
+        if emitter.has(KernelId::ScatterAdd) {
+            emitter.own(KernelId::ScatterAdd, &inputs[0], inputs, outputs, []);
+            return Ok(());
+        }
         let indices = emitter.unsqueeze(&inputs[1], 1); // [M, 1]
         emitter.standard_with(
             "ScatterND",

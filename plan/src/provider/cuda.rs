@@ -41,6 +41,8 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
         (KernelId::PackedAttentionGrad, Precision::ALL),
         (KernelId::ResidualNorm, Precision::ALL),
         (KernelId::ResidualNormGrad, Precision::ALL),
+        (KernelId::ScatterAdd, Precision::ALL),
+        (KernelId::SumRows, Precision::ALL),
         (KernelId::SumSquares, Precision::ALL),
         (KernelId::TwoStreamAttention, Precision::ALL),
         (KernelId::TwoStreamAttentionGrad, Precision::ALL),

@@ -60,6 +60,8 @@ pub(super) fn add<R: Registry>(
         | KernelId::PackedAttention
         | KernelId::PackedAttentionGrad
         | KernelId::ResidualNorm
-        | KernelId::ResidualNormGrad => Err(missing(kernel, element)),
+        | KernelId::ResidualNormGrad
+        | KernelId::ScatterAdd
+        | KernelId::SumRows => Err(missing(kernel, element)),
     }
 }

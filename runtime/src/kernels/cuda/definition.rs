@@ -12,7 +12,7 @@ use ort::value::TensorElementType;
 
 use super::Told;
 use super::memory::{self, Pool};
-use super::module::{Kernel, Launch, compiled};
+use super::module::{self, Kernel, Launch, compiled};
 
 /// Addresses of a kernel's arguments.
 macro_rules! arguments {
@@ -201,6 +201,14 @@ impl<'a> Call<'a> {
         self.device
             .pool
             .block(self.context, self.device.id, place, floats)
+    }
+
+    /// Writes zeros to that many words of 32 bits of the node's scratch, on its stream.
+    ///
+    /// # Errors
+    /// The GPU refuses.
+    pub fn clear(&self, words: *const c_void, count: usize) -> ort::Result<()> {
+        module::clear(words, count, self.stream).map_err(ort::Error::new)
     }
 
     /// Starts a kernel on the node's stream.

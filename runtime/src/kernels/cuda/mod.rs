@@ -12,6 +12,8 @@ mod linear;
 mod memory;
 mod module;
 mod residual_norm;
+mod scatter_add;
+mod sum_rows;
 
 use mpnet_plan::KernelId;
 use ort::value::TensorElementType;
@@ -88,6 +90,8 @@ pub(super) fn add<R: Registry>(
         KernelId::ResidualNormGrad => {
             adding.with(residual_norm::ResidualNormGrad { element, dropout })
         }
+        KernelId::ScatterAdd => adding.with(scatter_add::ScatterAdd),
+        KernelId::SumRows => adding.with(sum_rows::SumRows { element }),
         KernelId::SumSquares => adding.with(gradients::SumSquares),
         KernelId::TwoStreamAttention => adding.with(attention(Pass::Forward, Layout::Apart)),
         KernelId::TwoStreamAttentionGrad => adding.with(attention(Pass::Backward, Layout::Apart)),

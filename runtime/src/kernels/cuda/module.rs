@@ -219,6 +219,19 @@ impl Kernel {
     }
 }
 
+/// Writes zeros to words of 32 bits in the GPU's memory, on a stream.
+///
+/// # Errors
+/// The driver refuses.
+pub(super) fn clear(words: *const c_void, count: usize, stream: *mut c_void) -> Result<(), String> {
+    if count == 0 {
+        return Ok(());
+    }
+    // SAFETY: the driver checks the address; the callers pass scratch of at least that many words.
+    let cleared = unsafe { sys::cuMemsetD32Async(words.addr() as u64, 0, count, stream.cast()) };
+    check("clear memory", cleared)
+}
+
 /// Seconds that what `run` starts on a stream takes, which is waited for.
 ///
 /// By the host's clock: the driver's events have another name in each version of CUDA.
