@@ -5,8 +5,9 @@ usage: check_attention.py [CASES] [--small]
   --small  sizes for a slow tool, compute-sanitizer's racecheck; nothing is timed
 needs: a GPU of compute capability 8.0 or newer, PyTorch with CUDA (its NVRTC compiles the kernels)
 
-The context, the log-sum-exp and every gradient, relative in L2: 2e-3 in bf16, of which rounding the result to
-bf16 alone makes 1.7e-3, 1e-3 in fp16, 1e-5 in fp32. On compute capability 9.0 as many cases again are for the kernels
+The context, the log-sum-exp and every gradient, relative in L2: 3e-3 in bf16, of which rounding the result to
+bf16 alone makes 1.7e-3 and rounding the weights most of the rest (flash attention differs by 2.2e-3 to 2.4e-3 on the
+same inputs), 1e-3 in fp16, 1e-5 in fp32. On compute capability 9.0 as many cases again are for the kernels
 that this capability alone has. Then one layer of MPNet-base, 64 rows of 512 tokens, in bf16
 and in fp32: that two runs give the same bits, and the milliseconds of every kernel. Exits 1 where a check fails.
 """
@@ -19,7 +20,7 @@ import torch
 from cuda_kernels import kernel, launch, milliseconds, off
 
 ELEMENTS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-3, torch.float16: 1e-3}
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-3, torch.float16: 1e-3}
 
 
 class Sizes(ctypes.Structure):

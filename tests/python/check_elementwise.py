@@ -148,6 +148,50 @@ def residual_norm(dtype, rows, width, dropping=True, both=True):
     report(f"{title} backward", dtype, start, (1 + both) * residual.nbytes + 3 * branch.nbytes, **pairs)
 
 
+def sum_rows(dtype, rows, width):
+    files, made = ("common.cuh", "sum_rows.cu"), dict(ELEMENT=ELEMENTS[dtype], PIECE=piece(dtype, width))
+    x, y = floats(rows, width, dtype=dtype), empty(width, dtype=dtype)
+    across = -(-width // (made["PIECE"] * 96))
+    down = max(min(-(-rows // 8), -(-1584 // across)), 1)
+    parts = empty(down * width)
+
+    def start():
+        launch(kernel(files, "sum_rows", **made), (across, down, 1), 96, 0, parts, x, rows, width)
+        launch(kernel(files, "sum_of_blocks", **made), (-(-width // 32), 1, 1), 256, 0, y, parts, down, width)
+
+    report(f"sum_rows {rows} x {width}", dtype, start, x.nbytes, y=(y, x.double().sum(0)))
+
+
+def scatter_add(count, height, width):
+    files, made = ("common.cuh", "scatter_add.cu"), dict(ELEMENT=0)
+    table, rows = floats(height, width), floats(count, width)
+    # Some rows of the table meet most of the indices, as words do.
+    indices = (torch.rand(count, device="cuda", generator=noise) ** 8 * height).long()
+    result, most_chunks = empty(height, width), -(-count // 64) * 2
+    integers = lambda n: torch.zeros(n, device="cuda", dtype=torch.int32)
+    counts, begins, chunks = integers(height), integers(height + 1), integers(height + 1)
+    listed, ordered, sums = integers(count), integers(count), empty(most_chunks * width)
+    each = (-(-count // 256), 1, 1)
+
+    def start():
+        counts.zero_()
+        launch(kernel(files, "count_indices", **made), each, 256, 0, counts, indices, count, height)
+        launch(kernel(files, "begin_lists", **made), (1, 1, 1), 1024, 0, begins, chunks, counts, height)
+        launch(kernel(files, "list_indices", **made), each, 256, 0, listed, counts, begins, indices, count, height)
+        launch(kernel(files, "order_lists", **made), each, 256, 0, ordered, listed, begins, indices, height)
+        launch(kernel(files, "sum_chunks", **made), (most_chunks, 1, 1), 256, 0, sums, ordered, begins, chunks, rows, height, width)
+        launch(kernel(files, "add_lists", **made), (height, 1, 1), 256, 0, result, table, sums, ordered, begins, chunks, rows, width)
+
+    expected = table.double().index_add(0, indices, rows.double())
+    report(f"scatter_add {count} into {height} x {width}", torch.float32, start, 2 * table.nbytes + rows.nbytes, table=(result, expected))
+    first = result.clone()
+    start()
+    global failed
+    if not torch.equal(first, result):
+        failed = True
+        print("scatter_add: the same bits twice: FAILED")
+
+
 def bias_gelu(dtype, rows, width, approximate, dropping=True):
     files, made = ("common.cuh", "bias_gelu.cu"), dict(ELEMENT=ELEMENTS[dtype], PIECE=piece(dtype, width))
     x, bias, dy = floats(rows, width, dtype=dtype), floats(width), floats(rows, width, dtype=dtype)
@@ -239,9 +283,13 @@ for dtype in ELEMENTS:
     bias_gelu(dtype, 37, 48, 0, dropping=False)
     for rows, classes in ((11, 512), (7, 37), (4928, 30592)):
         cross_entropy(dtype, rows, classes)
+    for rows, width in ((37, 768), (29, 50), (1, 33), (42624, 2304)):
+        sum_rows(dtype, rows, width)
 for width in (50, 768, 1024):
     for rows in (5, 42624):
         layer_norm(rows, width)
+for count, height, width in ((5, 7, 3), (1023, 32, 12), (42624, 514, 768), (42624, 30592, 768)):
+    scatter_add(count, height, width)
 adamw(1003)
 adamw(110_000_000)
 sys.exit(failed)

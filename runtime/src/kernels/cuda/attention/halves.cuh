@@ -22,40 +22,6 @@ __device__ __forceinline__ void as_operand(u32 (&a)[4], const float (&left)[4], 
     a[3] = pack(right[2], right[3]);
 }
 
-__device__ __forceinline__ float low_half(u32 x) {
-#if ELEMENT == 1
-    return __uint_as_float(x << 16);
-#else
-    float f;
-    asm("{.reg .b16 a, b; mov.b32 {a, b}, %1; cvt.f32.f16 %0, a;}" : "=f"(f) : "r"(x));
-    return f;
-#endif
-}
-
-__device__ __forceinline__ float high_half(u32 x) {
-#if ELEMENT == 1
-    return __uint_as_float(x & 0xffff0000u);
-#else
-    float f;
-    asm("{.reg .b16 a, b; mov.b32 {a, b}, %1; cvt.f32.f16 %0, b;}" : "=f"(f) : "r"(x));
-    return f;
-#endif
-}
-
-// bf16 keeps 8 bits of a weight. What it loses is multiplied too, as a second operand: the results then differ
-// from the exact ones by little more than their own rounding.
-#ifndef SPLIT
-#define SPLIT (ELEMENT == 1)
-#endif
-
-// What `a`, of the same results, has lost.
-__device__ __forceinline__ void as_remainder(u32 (&r)[4], const u32 (&a)[4], const float (&left)[4], const float (&right)[4]) {
-    r[0] = pack(left[0] - low_half(a[0]), left[1] - high_half(a[0]));
-    r[1] = pack(left[2] - low_half(a[1]), left[3] - high_half(a[1]));
-    r[2] = pack(right[0] - low_half(a[2]), right[1] - high_half(a[2]));
-    r[3] = pack(right[2] - low_half(a[3]), right[3] - high_half(a[3]));
-}
-
 // A warp's 16 rows of results to memory.
 template <class Row>
 __device__ __forceinline__ void store_rows(T* to, i64 stride, float (&c)[NTILES][4], float first, float second, int offset, Row row) {

@@ -86,18 +86,12 @@ __device__ __forceinline__ void scores(float (&d)[8][4], u32 left, u32 right) {
 // Adds the products of 64 columns of weights with all rows of a tile.
 __device__ __forceinline__ void add_products(float (&d)[8][4], const float (&weights)[8][4], u32 tile) {
     u64 b = descriptor(tile);
-    u32 a[TILE / 16][4], rest[TILE / 16][4];
+    u32 a[TILE / 16][4];
 #pragma unroll
-    for (int k = 0; k < TILE / 16; k++) {
-        as_operand(a[k], weights[2 * k], weights[2 * k + 1]);
-        if (SPLIT) as_remainder(rest[k], a[k], weights[2 * k], weights[2 * k + 1]);
-    }
+    for (int k = 0; k < TILE / 16; k++) as_operand(a[k], weights[2 * k], weights[2 * k + 1]);
     products_begin();
 #pragma unroll
-    for (int k = 0; k < TILE / 16; k++) {
-        product(d, a[k], b + k * NEXT_ROWS);
-        if (SPLIT) product(d, rest[k], b + k * NEXT_ROWS);
-    }
+    for (int k = 0; k < TILE / 16; k++) product(d, a[k], b + k * NEXT_ROWS);
     products_commit();
 }
 

@@ -44,19 +44,14 @@ __device__ __forceinline__ u32 column_address(u32 tile, int row, int column) {
 // Adds the products of weights, 16 columns of them, with 16 rows of a tile from `row` on.
 __device__ __forceinline__ void add_products(
     float (&out)[NTILES][4], const float (&left)[4], const float (&right)[4], u32 tile, int row) {
-    u32 a[4], rest[4];
+    u32 a[4];
     as_operand(a, left, right);
-    if (SPLIT) as_remainder(rest, a, left, right);
 #pragma unroll
     for (int n = 0; n < NTILES / 2; n++) {
         u32 r[4];
         load4_transposed(r, block_address(tile, row, n * 16));
         mma(out[2 * n], a, r[0], r[1]);
         mma(out[2 * n + 1], a, r[2], r[3]);
-        if (SPLIT) {
-            mma(out[2 * n], rest, r[0], r[1]);
-            mma(out[2 * n + 1], rest, r[2], r[3]);
-        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::kernels::cuda::module::timed;
 /// Proposals that are tried.
 const TRIED: usize = 8;
 /// Products behind one another by which one is timed.
-const TIMED: usize = 8;
+const TIMED: usize = 4;
 /// A later proposal has to be faster than the first by this factor: what is less is chance.
 const WORTHWHILE: f64 = 0.97;
 /// Products that are remembered: rows of many lengths make many.
@@ -40,7 +40,7 @@ struct Placed {
     alignment: Alignment,
 }
 
-/// Products that differ in the number of rows alone, by its size to a quarter of the next power of two: the fastest
+/// Products that differ in the number of rows alone, by its size to a half of the power of two below: the fastest
 /// algorithm of one serves all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Class {
@@ -190,7 +190,7 @@ impl Class {
     fn of(placed: &Placed) -> Self {
         let product = &placed.product;
         // The rows of the tensors are the columns of what cuBLASLt sees.
-        let step = (product.columns.next_power_of_two() / 8).max(1);
+        let step = (product.columns.next_power_of_two() / 4).max(1);
         Self {
             fixed: [product.rows, product.depth],
             rows: product.columns.div_ceil(step) * step,
