@@ -200,7 +200,7 @@ def bias_gelu(dtype, rows, width, approximate, dropping=True):
     factors = drop.factors if dropping else (None, None)
     own_limit = limit if dropping else ctypes.c_uint(0)
     across = -(-width // (made["PIECE"] * 128))
-    down = min(-(-rows // 4), -(-1584 // across))
+    down = min(-(-rows // 2), -(-3168 // across))
     y, again, dx = (empty(rows, width, dtype=dtype) for _ in range(3))
     parts, d_bias = empty(down * width), empty(width)
     settings = *factors, rows, width, own_limit, keep, approximate

@@ -6,7 +6,7 @@
 #endif
 
 #define THREADS 128
-#define AHEAD 4  // rows that are loaded before the first is used
+#define AHEAD 2  // rows that are loaded before the first is used
 
 struct Gelu {
     float value, slope;

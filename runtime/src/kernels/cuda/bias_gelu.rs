@@ -11,9 +11,9 @@ use super::definition::{
 const SOURCE: &str = concat!(include_str!("common.cuh"), include_str!("bias_gelu.cu"));
 const THREADS: usize = 128;
 /// Rows that a thread loads at once.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 /// Blocks at most: some for each multiprocessor of a large GPU.
-const BLOCKS: usize = 1584;
+const BLOCKS: usize = 3168;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
