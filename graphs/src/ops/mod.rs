@@ -165,6 +165,7 @@ operators! {
     reduce::ArgMax: argmax,
     reduce::CumSum: cumsum,
     reduce::ReduceSum: reduce_sum,
+    reduce::SumRows: sum_rows,
     reduce::SumSquares: sum_squares,
     reshape::Reshape: reshape,
     residual_norm::NormalizedAgain: normalized_again,

@@ -1,7 +1,7 @@
 //! Sums over dimensions.
 
 use super::broadcast;
-use super::operator::{Arithmetic, Emitted, Kernel, Operator, Vjp, exactly};
+use super::operator::{Arithmetic, Emitted, Expansion, Kernel, Operator, Vjp, exactly, operands};
 use crate::ir::{Array, Bindings, Cost, DType, Dim, GraphError, Operands, Type, ValueId};
 use crate::onnx::emitter::{Attribute, Emitter};
 use crate::ops::Graph;
@@ -13,18 +13,6 @@ use ndarray::Axis;
 pub struct ReduceSum {
     pub axes: Vec<usize>,
     pub keep_dims: bool,
-}
-
-impl ReduceSum {
-    /// Whether it sums over the first dimensions alone, which are then gone.
-    fn of_leading(&self) -> bool {
-        !self.keep_dims
-            && self
-                .axes
-                .iter()
-                .enumerate()
-                .all(|(place, axis)| place == *axis)
-    }
 }
 
 impl Graph {
@@ -95,10 +83,7 @@ impl Operator for ReduceSum {
     }
 
     fn kernels(&self) -> Vec<Kernel> {
-        match self.of_leading() {
-            true => vec![Kernel::Own(KernelId::SumRows), Kernel::Standard],
-            false => vec![Kernel::Standard],
-        }
+        vec![Kernel::Standard]
     }
 
     fn arithmetic(&self) -> Arithmetic {
@@ -121,16 +106,9 @@ impl Operator for ReduceSum {
     }
 
     fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
-        let rank = emitter.rank(&inputs[0])?;
-        let is_float = emitter.dtype(&inputs[0])?.is_float();
-        let of_rows = is_float && self.of_leading() && self.axes.len() + 1 == rank;
-        if of_rows && emitter.has(KernelId::SumRows) {
-            emitter.own(KernelId::SumRows, &inputs[0], inputs, outputs, []);
-            return Ok(());
-        }
         let axes: Vec<i64> = self.axes.iter().map(|&a| a as i64).collect();
         let inputs = [inputs[0].clone(), emitter.indices(&axes)];
-        if !self.keep_dims && rank == axes.len() {
+        if !self.keep_dims && emitter.rank(&inputs[0])? == axes.len() {
             emitter.total("ReduceSum", &inputs, outputs);
             return Ok(());
         }
@@ -141,6 +119,58 @@ impl Operator for ReduceSum {
             [("keepdims", Attribute::Int(i64::from(self.keep_dims)))],
         );
         Ok(())
+    }
+}
+
+/// The sum of all rows `[.., n]`, `[n]`, by a kernel that adds them up in one order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SumRows;
+
+impl Operator for SumRows {
+    fn name(&self) -> &'static str {
+        "SumRows"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>, String> {
+        let [x] = exactly(inputs)?;
+        match &x.shape[..] {
+            [_, .., columns] if x.dtype.is_float() => {
+                Ok(vec![Type::new(x.dtype, [columns.clone()])])
+            }
+            _ => Err("takes rows of floats".to_owned()),
+        }
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        vec![Kernel::Own(KernelId::SumRows)]
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::Follow
+    }
+
+    fn cost(&self, node: &Operands) -> Cost {
+        node.flops(node.input(0))
+    }
+
+    fn evaluate(&self, _: &Bindings, inputs: &[&Array]) -> Result<Vec<Array>, String> {
+        let [x] = exactly(inputs)?;
+        let mut sum = (*x).clone();
+        while sum.ndim() > 1 {
+            sum = sum.sum_axis(Axis(0));
+        }
+        Ok(vec![sum])
+    }
+
+    fn emit(&self, emitter: &mut Emitter, inputs: &[String], outputs: &[String]) -> Emitted {
+        emitter.own(KernelId::SumRows, &inputs[0], inputs, outputs, []);
+        Ok(())
+    }
+
+    fn expand(&self, graph: &mut Graph, inputs: &[ValueId]) -> Expansion {
+        let [x] = operands(self.name(), inputs)?;
+        let axes: Vec<usize> = (0..graph.ty(x).rank() - 1).collect();
+        Ok(Some(vec![graph.reduce_sum(x, &axes, false)?]))
     }
 }
 
@@ -362,6 +392,18 @@ pub(super) mod tests {
             let op = ReduceSum { axes, keep_dims };
             Example::seeded(op, seed).floats(shape).differentiable().check();
         }
+    }
+
+    pub fn sum_rows() -> Spec {
+        Spec::default()
+            .example(
+                Example::of(SumRows)
+                    .given(f32([1, 2, 2]), &[1.0, 2.0, 30.0, 40.0])
+                    .gives(&[2], &[31.0, 42.0])
+                    .derivative_refused(),
+            )
+            .rejects(SumRows, [f32([3])], "rows of floats")
+            .rejects(SumRows, [i64([3, 2])], "rows of floats")
     }
 
     pub fn sum_squares() -> Spec {

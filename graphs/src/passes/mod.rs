@@ -20,6 +20,7 @@ mod recompute_activation;
 mod recompute_normal;
 mod scatter_into_sum;
 pub mod softmax_row_sum;
+pub mod sum_rows;
 #[cfg(test)]
 mod testing;
 

@@ -27,6 +27,7 @@ use crate::passes::expand::expand;
 use crate::passes::linear::{add_into_gradients, linear};
 use crate::passes::precision::lower_precision;
 use crate::passes::softmax_row_sum::softmax_row_sum;
+use crate::passes::sum_rows::sum_rows;
 use crate::passes::{Pipeline, fusions, lighter_derivatives, tidy};
 use layout::Layout;
 use mpnet_plan::{
@@ -243,6 +244,9 @@ fn simplified(pipeline: Pipeline, options: Options) -> Pipeline {
         .stage("tidy_expanded", tidy())
         .when(options.has(&scaled.into()), |pipeline| {
             pipeline.pass("absorb_scale", absorb_scale)
+        })
+        .when(options.may_use(KernelId::SumRows), |pipeline| {
+            pipeline.pass("sum_rows", sum_rows)
         })
 }
 
