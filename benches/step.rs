@@ -76,7 +76,7 @@ fn main() -> Result<()> {
     };
     let placement = execution.place();
     let loaded = placement
-        .load(args.hardware.ort.ort.clone())
+        .load(args.hardware.requested())
         .context("finding ONNX Runtime")?;
     let options = Options {
         optimizer: AdamW::default(),

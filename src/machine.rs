@@ -159,7 +159,12 @@ pub fn peak(
         | Provider::MigraphX
         | Provider::DirectMl
         | Provider::OpenVino
-        | Provider::WebGpu => None,
+        | Provider::WebGpu
+        | Provider::OpenVinoPlugin
+        | Provider::WebGpuPlugin
+        | Provider::TensorRtRtxPlugin
+        | Provider::MlxPlugin
+        | Provider::Plugin => None,
     }
 }
 

@@ -20,6 +20,8 @@ pub use kernel::{KernelId, OWN_DOMAIN, UnknownKernel};
 pub use optimizer::AdamW;
 pub use plan::{Link, Models, Plan, Segment, Slot};
 pub use precision::{Precision, UnknownPrecision};
-pub use provider::{Coverage, OperatorTypes, Provider, ProviderInfo, UnknownProvider};
+pub use provider::{
+    Bf16Form, Coverage, OperatorTypes, Plugin, Provider, ProviderInfo, UnknownProvider,
+};
 pub use size::{Bindings, Dim, SizeInput, Symbol, Unbound};
 pub use tensor::{NamedArray, Tensor, TensorData};

@@ -4,13 +4,14 @@ use std::ffi::CStr;
 use std::path::PathBuf;
 use std::ptr;
 
-use mpnet_plan::Provider;
+use mpnet_plan::{Plugin, Precision, Provider};
 use ort::session::Session;
 use ort::value::TensorRef;
 use serde::{Deserialize, Serialize};
 
 use crate::library::{self, Build, Installed, LibraryError, Loaded, LocateOptions};
-use crate::provider;
+use crate::plugin::PluginError;
+use crate::provider::{self, Target};
 
 /// A build in the cache and the outcome of checking its bytes.
 pub type CheckedBuild = (Installed, Result<(), LibraryError>);
@@ -52,8 +53,8 @@ pub struct Failure {
 /// What a provider can do with the build used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProviderState {
-    /// It ran one op and the result was right.
-    Works,
+    /// It ran one op and the result was right; on the first of these devices, where it lists them.
+    Works(Vec<String>),
     /// It is in the build but failed.
     Fails(Failure),
     /// The build does not have it.
@@ -92,18 +93,49 @@ fn examine_providers(loaded: &Loaded) -> Result<Vec<ProviderReport>, String> {
     let available = available_providers()
         .map_err(|e| format!("the build does not say which providers it has: {e}"))?;
     let examined = Provider::ALL.iter().map(|&provider| {
-        let runtime_name = provider.info().runtime_name;
-        let state = if available.iter().any(|name| name == runtime_name) {
-            match try_provider(loaded, provider) {
-                Ok(()) => ProviderState::Works,
-                Err(failure) => ProviderState::Fails(failure),
+        let info = provider.info();
+        let state = match info.plugin {
+            Some(Plugin::Package(package)) => examine_plugin(loaded, provider, package),
+            Some(Plugin::Path) => ProviderState::Absent,
+            None if available.iter().any(|name| name == info.runtime_name) => {
+                match try_provider(loaded, provider) {
+                    Ok(()) => ProviderState::Works(Vec::new()),
+                    Err(failure) => ProviderState::Fails(failure),
+                }
             }
-        } else {
-            ProviderState::Absent
+            None => ProviderState::Absent,
         };
         ProviderReport { provider, state }
     });
     Ok(examined.collect())
+}
+
+/// How the provider of a plug-in fares, if it was fetched and the build loads plug-ins.
+fn examine_plugin(loaded: &Loaded, provider: Provider, package: &str) -> ProviderState {
+    let Some(path) = library::installed_plugin(package) else {
+        return ProviderState::Absent;
+    };
+    let loaded = match loaded.clone().with_plugin(&path) {
+        Ok(loaded) => loaded,
+        Err(PluginError::BuildTooOld { .. }) => return ProviderState::Absent,
+        Err(error) => return ProviderState::Fails(failure(&with_cause(&error))),
+    };
+    match try_provider(&loaded, provider) {
+        Ok(()) => {
+            let devices = loaded.plugin().into_iter();
+            let devices = devices.flat_map(|p| p.devices_of(provider.info().runtime_name));
+            ProviderState::Works(devices.map(ToString::to_string).collect())
+        }
+        Err(failure) => ProviderState::Fails(failure),
+    }
+}
+
+/// An error and what it comes from.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }
 
 /// Names of the providers that the loaded build was made with.
@@ -164,8 +196,14 @@ fn failure(reason: &dyn std::fmt::Display) -> Failure {
 /// Adds a tensor to itself on `provider` and says whether the sum is right.
 fn run_one_op(loaded: &Loaded, provider: Provider) -> ort::Result<bool> {
     let builder = Session::builder(loaded.environment())?.with_intra_threads(1)?;
+    let target = Target {
+        provider,
+        device_id: 0,
+        precision: Precision::F32,
+        plugin: loaded.plugin(),
+    };
     let mut session =
-        provider::register(builder, provider, 0, false)?.commit_from_memory(&add_model())?;
+        provider::register(builder, target, false)?.commit_from_memory(&add_model())?;
     let values = [1.5f32];
     let input = TensorRef::from_array_view(([1usize], &values[..]))?;
     let outputs = session.run(ort::inputs![input])?;

@@ -14,6 +14,7 @@ pub mod engine;
 mod kernels;
 pub mod lfs;
 pub mod library;
+pub mod plugin;
 pub mod processor;
 pub mod provider;
 pub mod scratch;

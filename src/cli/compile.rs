@@ -8,7 +8,7 @@ use super::optimizer::OptimizerArgs;
 use crate::output::say;
 use crate::staging::Staging;
 use crate::train::engine::write_artifacts;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use mpnet_graphs::lower::ort_training::{Options, compile};
 use mpnet_graphs::lower::portable::{self, OperatorUse, coverage};
@@ -201,6 +201,9 @@ fn opset(used: &OperatorUse) -> i64 {
 /// that it lacks.
 fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
     let (provider, artifacts) = args.session(config)?;
+    let Some(known) = &provider.info().coverage else {
+        bail!("the kernels of {provider} are not listed here: a run on it says what it lacks");
+    };
     say!(
         "{:34} {:9} {:>5} {:>6}  kernel",
         "operator",
@@ -233,7 +236,7 @@ fn check(args: &CompileArgs, config: &ModelConfig) -> Result<u8> {
     }
     let missing: usize = lacking.iter().map(|(.., count)| count).sum();
     say!("{nodes} nodes at opset {OPSET}, {missing} without a kernel on {provider}")?;
-    say!("by {}", provider.info().coverage.source)?;
+    say!("by {}", known.source)?;
     if lacking.is_empty() {
         return Ok(exit::DONE);
     }

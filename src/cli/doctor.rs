@@ -8,9 +8,11 @@ use super::doctor_ranks;
 use crate::output::{OutputError, say};
 use anyhow::{Result, bail};
 use clap::Args;
-use mpnet_plan::Provider;
+use mpnet_plan::{Plugin, Provider};
 use mpnet_runtime::doctor::{self, Failure, ProviderReport, ProviderState, Report};
-use mpnet_runtime::library::{Installed, LocateOptions, Origin, default_wheel, wheel_of};
+use mpnet_runtime::library::{
+    Installed, LocateOptions, Origin, default_wheel, installed_plugin, plugin_of, wheel_of,
+};
 use mpnet_runtime::processor::Capability;
 
 /// Arguments of `mpnet doctor`.
@@ -202,17 +204,26 @@ fn print_providers(report: &Report, elsewhere: &[Elsewhere]) -> Result<(), Outpu
         let name = provider.name();
         let mut here = report.providers.iter().flatten();
         match here.find(|p| p.provider == provider).map(|p| &p.state) {
-            Some(ProviderState::Works) => say!("{name:<10} works")?,
+            Some(ProviderState::Works(devices)) => {
+                say!("{name:<10} works")?;
+                print_devices(devices)?;
+            }
             Some(ProviderState::Fails(failure)) => print_failure(provider, "", failure)?,
             Some(ProviderState::Absent) | None => {
                 let others = || elsewhere.iter().map(|e| (e, e.state(provider)));
-                let working = others().find(|(_, s)| matches!(s, Some(ProviderState::Works)));
+                let working = others().find_map(|(other, state)| match state {
+                    Some(ProviderState::Works(devices)) => Some((other, devices)),
+                    Some(ProviderState::Fails(_) | ProviderState::Absent) | None => None,
+                });
                 let failing = others().find_map(|(other, state)| match state {
                     Some(ProviderState::Fails(failure)) => Some((other, failure)),
-                    Some(ProviderState::Works | ProviderState::Absent) | None => None,
+                    Some(ProviderState::Works(_) | ProviderState::Absent) | None => None,
                 });
                 match (working, failing) {
-                    (Some((other, _)), _) => say!("{name:<10} works in {}", other.build)?,
+                    (Some((other, devices)), _) => {
+                        say!("{name:<10} works in {}", other.build)?;
+                        print_devices(devices)?;
+                    }
                     (None, Some((other, failure))) => {
                         print_failure(provider, &format!(" in {}", other.build), failure)?;
                     }
@@ -234,7 +245,32 @@ fn print_failure(provider: Provider, build: &str, failure: &Failure) -> Result<(
     Ok(())
 }
 
+/// What a plug-in found.
+fn print_devices(devices: &[String]) -> Result<(), OutputError> {
+    let mut numbered = devices.iter().enumerate();
+    numbered.try_for_each(|(number, device)| say!("           --device-id {number}: {device}"))
+}
+
+/// That a plug-in is not there, or no build to load it; nothing of those that are not for this machine.
+fn print_plugin_absence(provider: Provider, package: &str) -> Result<(), OutputError> {
+    if plugin_of(package).is_none() {
+        return Ok(());
+    }
+    if installed_plugin(package).is_some() {
+        say!("{provider:<10} was fetched, but no build here loads plug-ins, as 1.22 and newer do")?;
+        return say!("           fix: mpnet runtime install onnxruntime");
+    }
+    let needs = provider.info().needs;
+    say!("{provider:<10} is not fetched; needs {needs}")?;
+    say!("           fix: mpnet runtime install {provider}")
+}
+
 fn print_absence(provider: Provider) -> Result<(), OutputError> {
+    match provider.info().plugin {
+        Some(Plugin::Package(package)) => return print_plugin_absence(provider, package),
+        Some(Plugin::Path) => return Ok(()),
+        None => {}
+    }
     say!(
         "{:<10} is in no build here; needs {}",
         provider.name(),
@@ -272,7 +308,10 @@ mod tests {
             remedy: Some("install a; and b".into()),
         };
         let answer: Answer = Ok(vec![
-            ("cpu".into(), ProviderState::Works),
+            (
+                "cpu".into(),
+                ProviderState::Works(vec!["Intel processor".into()]),
+            ),
             ("cuda".into(), ProviderState::Fails(failure)),
         ]);
         let text = serde_json::to_string(&answer).unwrap();

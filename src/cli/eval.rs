@@ -128,7 +128,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         .and_then(|text| EvaluationSet::open(&text, &tokenizer, rows, longest, seed, &masking))
         .context("the text (--text)")?;
     let placement = args.hardware.execution().place();
-    let loaded = placement.load(args.hardware.ort.ort.clone())?;
+    let loaded = placement.load(args.hardware.requested())?;
     let graph = Options {
         optimizer: AdamW::default(),
         gradient_checkpointing: false,
@@ -195,7 +195,7 @@ fn embeddings(
     let shape = [args.batch_size.max(1), task.columns];
     let measures = files.open(&tokenizer, cut, shape, RowKind::Ranked { gathered: None })?;
     let placement = args.hardware.execution().place();
-    let loaded = placement.load(args.hardware.ort.ort.clone())?;
+    let loaded = placement.load(args.hardware.requested())?;
     let graph = Options {
         optimizer: AdamW::default(),
         gradient_checkpointing: false,

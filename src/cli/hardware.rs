@@ -1,8 +1,8 @@
 //! The flags that say what runs the graph and where.
 
 use super::common::OrtArgs;
-use super::values::{OrAuto, count, precision_or_auto, provider, provider_or_auto};
-use crate::train::execution::{AttentionKind, EngineKind, Execution};
+use super::values::{OrAuto, ProviderChoice, ProviderParser, count, precision_or_auto, provider};
+use crate::train::execution::{AttentionKind, EngineKind, Execution, Requested};
 use crate::train::flags::Effect;
 use clap::Args;
 use mpnet_plan::{Precision, Provider};
@@ -24,10 +24,10 @@ pub struct HardwareArgs {
     /// Run the graph with this engine
     #[arg(long, value_enum, default_value_t, add = Effect::Surroundings(&[]))]
     pub engine: EngineKind,
-    /// Run it here
-    #[arg(long, value_name = "PROVIDER", default_value = "auto", value_parser = provider_or_auto(),
+    /// Run it here; `plugin:PATH` takes the first provider of the plug-in in that library
+    #[arg(long, value_name = "PROVIDER", default_value = "auto", value_parser = ProviderParser,
         add = Effect::Surroundings(&[]))]
-    pub provider: OrAuto<Provider>,
+    pub provider: ProviderChoice,
     /// Take this one of the provider's devices
     #[arg(long, value_name = "N", default_value_t = 0, add = Effect::Surroundings(&[]))]
     pub device_id: u16,
@@ -52,11 +52,19 @@ pub struct HardwareArgs {
 }
 
 impl HardwareArgs {
+    /// The libraries that were named.
+    pub fn requested(&self) -> Requested {
+        Requested {
+            build: self.ort.ort.clone(),
+            plugin: self.provider.plugin.clone(),
+        }
+    }
+
     /// The same, as the rest of the program has it.
     pub fn execution(&self) -> Execution {
         Execution {
             engine: self.engine,
-            provider: self.provider,
+            provider: self.provider.provider,
             device_id: self.device_id.into(),
             precision: self.precision,
             attention: self.attention,

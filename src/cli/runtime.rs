@@ -1,11 +1,12 @@
-//! `mpnet runtime install|list|path`: the builds of ONNX Runtime in the cache, and the libraries that join ranks.
+//! `mpnet runtime install|list|path`: the builds of ONNX Runtime in the cache, their plug-ins, and the libraries that
+//! join ranks.
 
 use super::common::OrtArgs;
 use super::values::one_of;
 use crate::output::say;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand};
-use mpnet_plan::Provider;
+use mpnet_plan::{Plugin, Provider};
 use mpnet_runtime::collective;
 use mpnet_runtime::library::{self, ClientKind, InstallOptions, LocateOptions};
 
@@ -23,8 +24,8 @@ pub enum RuntimeCommand {
 /// Arguments of `mpnet runtime install`.
 #[derive(Debug, Args)]
 pub struct InstallArgs {
-    /// Package to fetch, or the provider whose build it is, or `nccl` or `mpi`, which join several GPUs or
-    /// processors [default: the training build for this machine]
+    /// Package to fetch, or the provider whose build or plug-in it is (such as `plugin:openvino`), or `nccl` or
+    /// `mpi`, which join several GPUs or processors [default: the training build for this machine]
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// Fetch with this program [default: whichever is there]
@@ -60,13 +61,14 @@ fn install(arguments: &InstallArgs) -> Result<()> {
         None => (None, InstallOptions::for_user()?),
         Some(name) => {
             let package = package(name);
-            match library::library_of(package) {
-                Some(wheel) => (Some(wheel), InstallOptions::for_libraries()?),
-                None => {
-                    let wheel = library::wheel_of(package);
-                    let wheel = wheel.ok_or_else(|| unknown_package(package))?;
-                    (Some(wheel), InstallOptions::for_user()?)
-                }
+            if let Some(wheel) = library::library_of(package) {
+                (Some(wheel), InstallOptions::for_libraries()?)
+            } else if let Some(wheel) = library::plugin_of(package) {
+                (Some(wheel), InstallOptions::for_plugins()?)
+            } else {
+                let wheel = library::wheel_of(package);
+                let wheel = wheel.ok_or_else(|| unknown_package(package))?;
+                (Some(wheel), InstallOptions::for_user()?)
             }
         }
     };
@@ -88,15 +90,20 @@ fn package(name: &str) -> &str {
         "mpi" => collective::mpi::PACKAGE,
         "nccl" => collective::nccl::package(),
         _ => match name.parse::<Provider>() {
-            Ok(provider) => provider.info().package,
+            Ok(provider) => match provider.info().plugin {
+                Some(Plugin::Package(package)) => package,
+                Some(Plugin::Path) | None => provider.info().package,
+            },
             Err(_) => name,
         },
     }
 }
 
 fn unknown_package(package: &str) -> anyhow::Error {
-    let builds = library::wheels_here().chain(library::libraries_here());
-    let known: Vec<_> = builds.map(|wheel| wheel.package).collect();
+    let known = library::wheels_here()
+        .chain(library::plugins_here())
+        .chain(library::libraries_here());
+    let known: Vec<_> = known.map(|wheel| wheel.package).collect();
     anyhow!(
         "there is no pinned build '{package}' for this machine, only: {}; download its wheel and give it with --ort",
         known.join(", ")
@@ -106,8 +113,9 @@ fn unknown_package(package: &str) -> anyhow::Error {
 fn list() -> Result<()> {
     let cache = library::cache_folder()?;
     let mut builds = library::list(&cache).context("listing the builds in the cache")?;
-    let libraries = library::library_folder()?;
-    builds.extend(library::list(&libraries).context("listing the libraries in the cache")?);
+    for folder in [library::plugin_folder()?, library::library_folder()?] {
+        builds.extend(library::list(&folder).context("listing the libraries in the cache")?);
+    }
     if builds.is_empty() {
         say!(
             "no build in {}; `mpnet runtime install` fetches one",

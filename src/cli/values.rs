@@ -1,8 +1,11 @@
 //! What flags accept: numbers in a range, and names.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use mpnet_plan::{Precision, Provider};
+use clap::{Arg, Command};
+use mpnet_plan::{Plugin, Precision, Provider};
+use std::ffi::OsStr;
 use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// A value, or none where the flag says `auto`.
@@ -107,19 +110,80 @@ pub fn provider() -> impl TypedValueParser<Value = Provider> {
     one_of(providers(|provider| provider))
 }
 
-/// Accepts a provider's name, or `auto`.
-pub fn provider_or_auto() -> impl TypedValueParser<Value = OrAuto<Provider>> {
-    let auto = PossibleValue::new("auto")
-        .help("CUDA where there is an NVIDIA GPU that its builds support, else the processor");
-    let mut values = vec![(auto, None)];
-    values.extend(providers(Some));
-    one_of(values)
+/// Which provider a flag asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderChoice {
+    /// The provider.
+    pub provider: OrAuto<Provider>,
+    /// The library that it is in, where it was named by that.
+    pub plugin: Option<PathBuf>,
+}
+
+/// Accepts a provider's name, `auto`, or `plugin:` and the path of a library.
+#[derive(Debug, Clone, Copy)]
+pub struct ProviderParser;
+
+impl ProviderParser {
+    fn named() -> Vec<(PossibleValue, OrAuto<Provider>)> {
+        let auto = PossibleValue::new("auto")
+            .help("CUDA where there is an NVIDIA GPU that its builds support, else the processor");
+        let mut values = vec![(auto, None)];
+        let providers = providers(Some).into_iter();
+        // That of a path has no name.
+        values.extend(providers.filter(|(_, provider)| *provider != Some(Provider::Plugin)));
+        values
+    }
+}
+
+impl TypedValueParser for ProviderParser {
+    type Value = ProviderChoice;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<ProviderChoice, clap::Error> {
+        let text = value.to_string_lossy();
+        let path = text.strip_prefix("plugin:").filter(|rest| {
+            let named = format!("plugin:{rest}").parse::<Provider>().is_ok();
+            !named && !rest.is_empty()
+        });
+        if let Some(path) = path {
+            let file = Path::new(path);
+            // Without a separator it is a name with a fault in it, unless there is such a file.
+            if file.components().count() > 1 || file.exists() {
+                return Ok(ProviderChoice {
+                    provider: Some(Provider::Plugin),
+                    plugin: Some(file.to_owned()),
+                });
+            }
+        }
+        let provider = one_of(Self::named()).parse_ref(command, arg, value)?;
+        Ok(ProviderChoice {
+            provider,
+            plugin: None,
+        })
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Self::named().into_iter().map(|(name, _)| name)))
+    }
 }
 
 fn providers<T>(value: impl Fn(Provider) -> T) -> Vec<(PossibleValue, T)> {
     let all = Provider::ALL.iter();
-    all.map(|&provider| (provider.name().into(), value(provider)))
-        .collect()
+    all.map(|&provider| {
+        let info = provider.info();
+        let name = PossibleValue::new(info.name);
+        let name = match info.plugin {
+            Some(Plugin::Package(package)) => name.help(format!("The plug-in {package}")),
+            Some(Plugin::Path) => name.help("A plug-in of which nothing is known"),
+            None => name,
+        };
+        (name, value(provider))
+    })
+    .collect()
 }
 
 /// Accepts the name of one of these precisions, as ONNX Runtime's users write it or as PyTorch's do.
@@ -153,6 +217,34 @@ fn precision_names(precision: Precision) -> PossibleValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plug_in_is_taken_by_name_or_by_path() {
+        let parse = |text: &str| {
+            let arg = Arg::new("provider")
+                .long("provider")
+                .value_parser(ProviderParser);
+            let command = Command::new("test").arg(arg);
+            let found = command.try_get_matches_from(["test", "--provider", text]);
+            found.map(|found| {
+                found
+                    .get_one::<ProviderChoice>("provider")
+                    .cloned()
+                    .unwrap()
+            })
+        };
+        let choice = parse("plugin:openvino").unwrap();
+        assert_eq!(choice.provider, Some(Provider::OpenVinoPlugin));
+        assert_eq!(choice.plugin, None);
+        let choice = parse("plugin:./libsome.so").unwrap();
+        assert_eq!(choice.provider, Some(Provider::Plugin));
+        assert_eq!(choice.plugin, Some("./libsome.so".into()));
+        assert_eq!(parse("auto").unwrap().provider, None);
+        for wrong in ["plugin:openvin", "plugin:", "plugin"] {
+            let error = parse(wrong).unwrap_err().to_string();
+            assert!(error.contains("plugin:openvino"), "{error}");
+        }
+    }
 
     #[test]
     fn ranges_refuse_what_is_outside_and_what_is_no_number() {

@@ -51,7 +51,7 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
         ..args.hardware.execution()
     };
     let placement = execution.place();
-    let loaded = placement.load(args.hardware.ort.ort.clone())?;
+    let loaded = placement.load(args.hardware.requested())?;
     let mut reports = Vec::new();
     if args.against_fp32 {
         let report = precision(args, &loaded, &placement).context("comparing precisions")?;

@@ -1,6 +1,6 @@
 //! Everything that determines a training run, resolved and checked.
 
-use super::execution::Execution;
+use super::execution::{Execution, Requested};
 use super::log::LogConfig;
 use super::log::record::LossUnit;
 use super::position::BestBy;
@@ -286,8 +286,9 @@ pub struct TrainConfig {
     /// Who this process is among those that train together. Not saved: a run may go on with others.
     #[serde(skip)]
     pub launch: Launch,
-    /// Path of the ONNX Runtime build, where one was named.
-    pub ort: Option<PathBuf>,
+    /// Libraries that were named, of which the build is saved.
+    #[serde(flatten)]
+    pub requested: Requested,
     /// Not saved either.
     #[serde(skip)]
     pub operation: Operation,

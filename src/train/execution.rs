@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use mpnet_plan::{Bindings, Precision, Provider};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
@@ -25,6 +26,17 @@ pub enum AttentionKind {
     Fused,
     /// In ONNX Runtime's operators
     Expanded,
+}
+
+/// Libraries that were asked for by their paths.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Requested {
+    /// The build of ONNX Runtime.
+    #[serde(rename = "ort")]
+    pub build: Option<PathBuf>,
+    /// The plug-in that the provider is in.
+    #[serde(skip)]
+    pub plugin: Option<PathBuf>,
 }
 
 /// What was asked for. [`Placement`](super::placement::Placement) is what becomes of it.

@@ -1,18 +1,17 @@
 //! What was decided: where a graph runs and how. What is asked for ([`Execution`]) meets what the machine has
 //! here and nowhere else, and the GPU's driver is asked once.
 
-use super::execution::{AttentionKind, EngineKind, Execution};
+use super::execution::{AttentionKind, EngineKind, Execution, Requested};
 use crate::machine;
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use mpnet_graphs::lower::portable::attends;
 use mpnet_graphs::model::Task;
-use mpnet_plan::{Bindings, Precision, Provider};
+use mpnet_plan::{Bf16Form, Bindings, Plugin, Precision, Provider};
 use mpnet_runtime::device::nvidia_capability;
 use mpnet_runtime::library::{self, Loaded, LocateOptions};
 use mpnet_runtime::processor::Capability;
 use mpnet_runtime::provider;
 use std::fmt;
-use std::path::PathBuf;
 
 /// Most bytes of parameters and moments that the training API hands out and takes back: it does so in a
 /// file whose offsets end at 2 GiB.
@@ -89,11 +88,12 @@ impl Placement {
         machine::peak(self.provider, self.device_id, self.precision, self.threads)
     }
 
-    /// The build to run it on: `requested`, else one from the cache or fetched now.
+    /// The build to run it on, with the provider's plug-in where it is one: those asked for, else from the cache or
+    /// fetched now.
     ///
     /// # Errors
     /// Where there is none, or it cannot be loaded.
-    pub fn load(&self, requested: Option<PathBuf>) -> Result<Loaded> {
+    pub fn load(&self, requested: Requested) -> Result<Loaded> {
         let training_api = match self.engine {
             EngineKind::Session => false,
             EngineKind::TrainingApi => true,
@@ -102,8 +102,16 @@ impl Placement {
                 self.provider == Provider::Cpu && library::has_training_build(self.provider)
             }
         };
-        let options = LocateOptions::for_provider(requested, self.provider, training_api)?;
-        Ok(library::load(&library::locate(&options)?)?)
+        let options = LocateOptions::for_provider(requested.build, self.provider, training_api)?;
+        let loaded = library::load(&library::locate(&options)?)?;
+        let plugin = match self.provider.info().plugin {
+            None => return Ok(loaded),
+            Some(Plugin::Package(package)) => library::locate_plugin(package)?,
+            Some(Plugin::Path) => requested.plugin.context(
+                "the provider is a plug-in without a path: name its library by --provider plugin:PATH",
+            )?,
+        };
+        Ok(loaded.with_plugin(&plugin)?)
     }
 
     /// The same with engine and attention decided for a model.
@@ -112,7 +120,10 @@ impl Placement {
     /// Where the training API is asked for with what it can't do here.
     pub fn for_model(&self, task: &dyn Task) -> Result<Placement> {
         if self.precision == Precision::F16
-            && matches!(self.provider, Provider::Cpu | Provider::OpenVino)
+            && matches!(
+                self.provider,
+                Provider::Cpu | Provider::OpenVino | Provider::OpenVinoPlugin
+            )
         {
             tracing::warn!(
                 "{} has no products in fp16, which only adds conversions there: --precision fp32 is faster, \
@@ -175,7 +186,7 @@ impl fmt::Display for Placement {
         };
         write!(f, " in {}", self.precision)?;
         if self.precision == Precision::BF16
-            && self.provider.info().rounds_products
+            && self.provider.info().bf16 == Bf16Form::Products
             && let Ok(instructions) = Capability::here().bf16()
         {
             write!(f, " by {instructions}")?;

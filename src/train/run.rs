@@ -118,7 +118,7 @@ fn run_among(
     };
     let resumed = matches!(prepared.origin, Origin::Checkpoint(_));
     tracing::debug!("loading ONNX Runtime");
-    let loaded = placement.load(config.ort.clone())?;
+    let loaded = placement.load(config.requested.clone())?;
     if let Some(signal) = stop.received().filter(|_| alone) {
         return Ok(stopped_before(signal));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mpnet::data::MaskKey;
 use mpnet::data::pairs::{Given, Part, RowBatch};
 use mpnet::train::engine::{Running, start};
-use mpnet::train::execution::{AttentionKind, EngineKind, Execution};
+use mpnet::train::execution::{AttentionKind, EngineKind, Execution, Requested};
 use mpnet::train::micro_batch::{MicroBatch, Outputs};
 use mpnet_graphs::lower::ort_training::Options;
 use mpnet_graphs::model::classification::Classification;
@@ -216,7 +216,7 @@ impl Case {
             engine: EngineKind::TrainingApi,
             ..execution
         };
-        let loaded = training_api.place().load(None).unwrap();
+        let loaded = training_api.place().load(Requested::default()).unwrap();
         start(&loaded, task, &options, &initial, &placement).unwrap()
     }
 

@@ -16,6 +16,7 @@ mod import;
 mod machine;
 mod models;
 mod modes;
+mod plugins;
 mod pretrain;
 mod ranks;
 mod session;

@@ -9,7 +9,7 @@ use mpnet::data::MaskKey;
 use mpnet::data::synthetic::synthetic_batch;
 use mpnet::initialize::initial_parameters;
 use mpnet::train::engine::start;
-use mpnet::train::execution::{EngineKind, Execution};
+use mpnet::train::execution::{EngineKind, Execution, Requested};
 use mpnet::train::micro_batch::MicroBatch as _;
 use mpnet::train::placement::Placement;
 use mpnet_graphs::lower::ort_training::Options;
@@ -186,7 +186,7 @@ fn a_residual_stream_with_a_mean_of_1000_trains_on_the_default_build() {
         ..Execution::default()
     };
     let placement = execution.place();
-    let loaded = placement.load(None).unwrap();
+    let loaded = placement.load(Requested::default()).unwrap();
     let batch = synthetic_batch(&config, &[32, 32], 0);
     for engine in [EngineKind::Auto, EngineKind::TrainingApi] {
         if engine == EngineKind::TrainingApi && !loaded.has_training_api {

@@ -1,6 +1,6 @@
 //! The processor.
 
-use super::{Coverage, ProviderInfo};
+use super::{Bf16Form, Coverage, ProviderInfo};
 use crate::{KernelId, Precision};
 
 /// Steps in which its kernels serve, whose tensors are f32 in both; but for the optimizer, which is f32 in every
@@ -11,10 +11,11 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     name: "cpu",
     runtime_name: "CPUExecutionProvider",
     package: "onnxruntime",
+    plugin: None,
     training_package: Some("onnxruntime-training-cpu"),
     needs: "nothing",
     precision: Precision::F32,
-    rounds_products: true,
+    bf16: Bf16Form::Products,
     memory: None,
     updates_in_place: true,
     addresses: true,
@@ -39,7 +40,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
         (KernelId::TwoStreamAttention, STEPS),
         (KernelId::TwoStreamAttentionGrad, STEPS),
     ],
-    coverage: Coverage {
+    coverage: Some(Coverage {
         source: "docs/OperatorKernels.md of ONNX Runtime (at 001d12d, 2026) and its build 1.32.0 (fab30a4)",
         standard: &[
             ("Add", "fluc"),
@@ -85,5 +86,5 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
         contrib: &[("FastGelu", "f"), ("FusedMatMul", "f"), ("Gelu", "f")],
         scatters_without_adding: &[],
         constant_sizes: false,
-    },
+    }),
 };

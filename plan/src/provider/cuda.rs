@@ -1,6 +1,6 @@
 //! NVIDIA GPUs.
 
-use super::{Coverage, ProviderInfo};
+use super::{Bf16Form, Coverage, ProviderInfo};
 use crate::{KernelId, Precision};
 
 /// Steps whose products are in 16 bits.
@@ -10,10 +10,11 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     name: "cuda",
     runtime_name: "CUDAExecutionProvider",
     package: "onnxruntime-gpu",
+    plugin: None,
     training_package: Some("onnxruntime-training"),
     needs: "an NVIDIA GPU and driver; CUDA 13 and cuDNN 9, or CUDA 11.8 and cuDNN 8 for the training build",
     precision: Precision::BF16,
-    rounds_products: false,
+    bf16: Bf16Form::Tensors,
     memory: Some("Cuda"),
     updates_in_place: true,
     addresses: true,
@@ -47,7 +48,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
         (KernelId::TwoStreamAttention, Precision::ALL),
         (KernelId::TwoStreamAttentionGrad, Precision::ALL),
     ],
-    coverage: COVERAGE,
+    coverage: Some(COVERAGE),
 };
 
 /// Also those of the provider that is translated from it.

@@ -1,16 +1,17 @@
 //! GPUs on Windows, through DirectX 12.
 
-use super::{Coverage, ProviderInfo};
+use super::{Bf16Form, Coverage, ProviderInfo};
 use crate::Precision;
 
 pub(super) const INFO: ProviderInfo = ProviderInfo {
     name: "directml",
     runtime_name: "DmlExecutionProvider",
     package: "onnxruntime-directml",
+    plugin: None,
     training_package: None,
     needs: "Windows and a GPU with DirectX 12",
     precision: Precision::F32,
-    rounds_products: false,
+    bf16: Bf16Form::Tensors,
     memory: Some("DML"),
     updates_in_place: false,
     addresses: false,
@@ -21,7 +22,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     scatter_nd_adds: false,
     dropout_on_device: true,
     kernels: &[],
-    coverage: Coverage {
+    coverage: Some(Coverage {
         source: "docs/OperatorKernels.md of ONNX Runtime (at 001d12d, 2026)",
         standard: &[
             ("Add", "fhluc"),
@@ -67,5 +68,5 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
         contrib: &[("FastGelu", "fh"), ("FusedMatMul", "fh"), ("Gelu", "fh")],
         scatters_without_adding: &["ScatterElements", "ScatterND"],
         constant_sizes: false,
-    },
+    }),
 };

@@ -1,16 +1,17 @@
 //! AMD GPUs through MIGraphX, which takes every element type alike, but sizes and bounds only as constants.
 
-use super::{Coverage, ProviderInfo};
+use super::{Bf16Form, Coverage, ProviderInfo};
 use crate::Precision;
 
 pub(super) const INFO: ProviderInfo = ProviderInfo {
     name: "migraphx",
     runtime_name: "MIGraphXExecutionProvider",
     package: "onnxruntime-migraphx",
+    plugin: None,
     training_package: None,
     needs: "an AMD GPU, ROCm and MIGraphX",
     precision: Precision::BF16,
-    rounds_products: false,
+    bf16: Bf16Form::Tensors,
     memory: Some("Hip"),
     updates_in_place: true,
     addresses: true,
@@ -21,7 +22,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     scatter_nd_adds: true,
     dropout_on_device: true,
     kernels: &[],
-    coverage: Coverage {
+    coverage: Some(Coverage {
         source: "onnxruntime/core/providers/migraphx/migraphx_execution_provider.cc (at 0fa8bb05 of the fork jammm/onnxruntime, 2025)",
         standard: &[
             ("Add", "fhblouc"),
@@ -67,5 +68,5 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
         contrib: &[("FastGelu", "fhblouc"), ("Gelu", "fhblouc")],
         scatters_without_adding: &[],
         constant_sizes: true,
-    },
+    }),
 };

@@ -4,9 +4,14 @@ mod cpu;
 mod cuda;
 mod directml;
 mod migraphx;
+mod mlx_plugin;
 mod openvino;
+mod openvino_plugin;
+mod plugin;
 mod rocm;
+mod tensorrt_rtx_plugin;
 mod webgpu;
+mod webgpu_plugin;
 
 use std::fmt;
 use std::str::FromStr;
@@ -51,6 +56,36 @@ providers! {
     OpenVino: openvino,
     /// GPUs through WebGPU.
     WebGpu: webgpu,
+    /// Intel processors, through the plug-in of OpenVINO.
+    OpenVinoPlugin: openvino_plugin,
+    /// GPUs through the plug-in of WebGPU.
+    WebGpuPlugin: webgpu_plugin,
+    /// NVIDIA GPUs through the plug-in of TensorRT for RTX.
+    TensorRtRtxPlugin: tensorrt_rtx_plugin,
+    /// Apple's processors through the plug-in of MLX.
+    MlxPlugin: mlx_plugin,
+    /// A plug-in at a path of the user's.
+    Plugin: plugin,
+}
+
+/// Where a provider comes from that is in no build: a library of its own, which a plain build loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plugin {
+    /// This package.
+    Package(&'static str),
+    /// A path that the user names.
+    Path,
+}
+
+/// What a step in bf16 is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bf16Form {
+    /// Tensors are bf16 where that is safe.
+    Tensors,
+    /// All tensors stay f32; matrix products, by a kernel of this project, round what they read.
+    Products,
+    /// The graph is the one in f32, and the provider is told to round.
+    Hint,
 }
 
 /// What is known of a provider.
@@ -60,17 +95,20 @@ pub struct ProviderInfo {
     pub name: &'static str,
     /// Its name in ONNX Runtime.
     pub runtime_name: &'static str,
-    /// The package whose build has it, for inference and the session engine.
+    /// The package whose build has it, or loads it, for inference and the session engine.
     pub package: &'static str,
+    /// Where it comes from, if no build has it.
+    pub plugin: Option<Plugin>,
     /// The package whose build has it and the training API.
     pub training_package: Option<&'static str>,
     /// What the machine needs, in words.
     pub needs: &'static str,
     /// The arithmetic that its devices are fast and safe at.
     pub precision: Precision,
-    /// Whether in steps in bf16 all tensors stay f32 and only matrix products round what they read.
-    pub rounds_products: bool,
-    /// ONNX Runtime's name for the memory in which it works; none where that is the processor's.
+    /// What its steps in bf16 are.
+    pub bf16: Bf16Form,
+    /// ONNX Runtime's name for the memory in which it works; none where that is the processor's, or what it reads is
+    /// copied there and what it writes back.
     pub memory: Option<&'static str>,
     /// Whether a graph may write over memory that it reads; otherwise what it writes lies beside.
     pub updates_in_place: bool,
@@ -92,8 +130,8 @@ pub struct ProviderInfo {
     pub dropout_on_device: bool,
     /// Kernels of this project: in steps of which precisions each one serves.
     pub kernels: &'static [(KernelId, &'static [Precision])],
-    /// Kernels of ONNX Runtime.
-    pub coverage: Coverage,
+    /// Kernels of ONNX Runtime, where somebody has listed them.
+    pub coverage: Option<Coverage>,
 }
 
 /// An operator and the element types that its kernel takes at opset 18, a letter each: f = f32, h = f16,
@@ -137,7 +175,7 @@ impl Provider {
     /// The float type of `kernel` in steps of that precision.
     fn element(self, kernel: KernelId, step: Precision) -> Precision {
         match step {
-            Precision::BF16 if self.info().rounds_products => Precision::F32,
+            Precision::BF16 if self.info().bf16 != Bf16Form::Tensors => Precision::F32,
             Precision::F32 | Precision::BF16 | Precision::F16 => kernel.element(step),
         }
     }
@@ -215,8 +253,8 @@ mod tests {
     #[test]
     fn each_operator_is_listed_once_with_letters_of_element_types() {
         for &provider in Provider::ALL {
-            let coverage = &provider.info().coverage;
-            for list in [coverage.standard, coverage.contrib] {
+            let coverage = provider.info().coverage.iter();
+            for list in coverage.flat_map(|known| [known.standard, known.contrib]) {
                 assert!(list.is_sorted_by(|a, b| a.0 < b.0), "{provider}");
                 for (operator, types) in list {
                     assert!(!types.is_empty(), "{provider}: {operator}");

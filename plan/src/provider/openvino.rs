@@ -1,17 +1,18 @@
 //! Intel's processors; its GPUs were not tried. Its operators were asked of the build 1.24.1 inside a larger model: some are
 //! taken only there.
 
-use super::{Coverage, ProviderInfo};
+use super::{Bf16Form, Coverage, ProviderInfo};
 use crate::Precision;
 
 pub(super) const INFO: ProviderInfo = ProviderInfo {
     name: "openvino",
     runtime_name: "OpenVINOExecutionProvider",
     package: "onnxruntime-openvino",
+    plugin: None,
     training_package: None,
     needs: "an Intel processor and OpenVINO's libraries",
     precision: Precision::F32,
-    rounds_products: false,
+    bf16: Bf16Form::Hint,
     memory: None,
     updates_in_place: true,
     addresses: true,
@@ -23,7 +24,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     scatter_nd_adds: false,
     dropout_on_device: false,
     kernels: &[],
-    coverage: Coverage {
+    coverage: Some(Coverage {
         source: "onnxruntime/core/providers/openvino/ov_versions/data_ops.cc of ONNX Runtime 1.24.1 (at b5963e82c8), on a processor",
         standard: &[
             ("Add", "fhluc"),
@@ -69,5 +70,5 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
         contrib: &[("FusedMatMul", "fh"), ("Gelu", "fh")],
         scatters_without_adding: &["ScatterND"],
         constant_sizes: false,
-    },
+    }),
 };

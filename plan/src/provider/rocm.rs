@@ -1,16 +1,17 @@
 //! AMD GPUs through the provider that is translated from CUDA's.
 
-use super::{Coverage, ProviderInfo, cuda};
+use super::{Bf16Form, Coverage, ProviderInfo, cuda};
 use crate::Precision;
 
 pub(super) const INFO: ProviderInfo = ProviderInfo {
     name: "rocm",
     runtime_name: "ROCMExecutionProvider",
     package: "onnxruntime-rocm",
+    plugin: None,
     training_package: None,
     needs: "an AMD GPU and ROCm",
     precision: Precision::BF16,
-    rounds_products: false,
+    bf16: Bf16Form::Tensors,
     memory: Some("Hip"),
     updates_in_place: true,
     addresses: true,
@@ -21,8 +22,8 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     scatter_nd_adds: false,
     dropout_on_device: true,
     kernels: &[],
-    coverage: Coverage {
+    coverage: Some(Coverage {
         source: "CUDA's kernels, which ROCm's provider is translated from",
         ..cuda::COVERAGE
-    },
+    }),
 };

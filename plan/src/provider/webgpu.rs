@@ -1,17 +1,18 @@
 //! GPUs through WebGPU. Its operators were asked of the build 1.27.0 one by one: 64-bit integers are off unless a
 //! session asks for them; LogSoftmax in halves is taken apart by the runtime.
 
-use super::{Coverage, ProviderInfo};
+use super::{Bf16Form, Coverage, ProviderInfo};
 use crate::Precision;
 
 pub(super) const INFO: ProviderInfo = ProviderInfo {
     name: "webgpu",
     runtime_name: "WebGpuExecutionProvider",
     package: "onnxruntime-webgpu",
+    plugin: None,
     training_package: None,
     needs: "a GPU with a Vulkan, Metal or DirectX 12 driver",
     precision: Precision::F32,
-    rounds_products: false,
+    bf16: Bf16Form::Tensors,
     memory: Some("WebGPU_Buffer"),
     updates_in_place: false,
     addresses: false,
@@ -23,7 +24,7 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
     scatter_nd_adds: false,
     dropout_on_device: true,
     kernels: &[],
-    coverage: Coverage {
+    coverage: Some(Coverage {
         source: "onnxruntime/core/providers/webgpu of ONNX Runtime 1.27.0 (at 8f0278c77b)",
         standard: &[
             ("Add", "fhu"),
@@ -69,5 +70,5 @@ pub(super) const INFO: ProviderInfo = ProviderInfo {
         contrib: &[("FastGelu", "fh"), ("Gelu", "fh")],
         scatters_without_adding: &[],
         constant_sizes: false,
-    },
+    }),
 };

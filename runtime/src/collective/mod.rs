@@ -57,7 +57,15 @@ impl Kind {
         match provider {
             Provider::Cuda => Self::Nccl,
             Provider::Rocm | Provider::MigraphX => Self::Rccl,
-            Provider::Cpu | Provider::DirectMl | Provider::OpenVino | Provider::WebGpu => Self::Mpi,
+            Provider::Cpu
+            | Provider::DirectMl
+            | Provider::OpenVino
+            | Provider::WebGpu
+            | Provider::OpenVinoPlugin
+            | Provider::WebGpuPlugin
+            | Provider::TensorRtRtxPlugin
+            | Provider::MlxPlugin
+            | Provider::Plugin => Self::Mpi,
         }
     }
 }

@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mpnet_plan::{Link, Plan, Precision, Provider, names};
+use mpnet_plan::{Bf16Form, Link, Plan, Precision, Provider, names};
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
@@ -31,6 +31,7 @@ use crate::collective::{self, Collective, Overlap};
 use crate::device::processor_threads;
 use crate::library::Loaded;
 use crate::processor::Capability;
+use crate::provider::Target;
 
 use scaling::LossScaler;
 
@@ -172,13 +173,32 @@ impl SegmentMemory {
     }
 }
 
+/// A model that reads what others write.
+#[derive(Debug, Clone, Copy)]
+enum Reader {
+    Step,
+    Evaluation,
+    Optimizer,
+}
+
+/// Has `model` read the current parameters.
+fn bind_parameters(plan: &Plan, segments: &[SegmentMemory], model: &mut Model) -> ort::Result<()> {
+    for slot in &plan.slots {
+        let current = &segments[slot.segment].parameters.current;
+        // SAFETY: as `SessionEngine::segments` says.
+        let parameter = unsafe { current.view(slot.offset, &slot.shape) }?;
+        model.session.bind_input(&slot.name, &*parameter)?;
+    }
+    Ok(())
+}
+
 /// Whether a processor of that capability has the arithmetic of the models.
 fn check_arithmetic(
     provider: Provider,
     precision: Precision,
     capability: Capability,
 ) -> Result<()> {
-    if precision == Precision::BF16 && provider.info().rounds_products {
+    if precision == Precision::BF16 && provider.info().bf16 != Bf16Form::Tensors {
         capability.bf16()?;
     }
     Ok(())
@@ -206,7 +226,13 @@ impl SessionEngine {
         }
         let overlap = ranks::overlap(&plan, &options.collective);
         let told = overlap.as_ref();
-        let load = |model: &[u8], which| load(loaded, provider, &options, model, which, told);
+        let target = Target {
+            provider,
+            device_id: options.device_id,
+            precision: plan.precision,
+            plugin: loaded.plugin(),
+        };
+        let load = |model: &[u8], which| load(loaded, target, &options, model, which, told);
         let models = &plan.models;
         let step = load(&models.step, "training")?;
         let evaluation = load(&models.evaluation, "evaluation")?;
@@ -280,14 +306,14 @@ impl SessionEngine {
 
     /// Binds parameters and moments, new ones over old ones or beside them.
     fn bind_state(&mut self) -> ort::Result<()> {
-        for slot in &self.plan.slots {
-            let current = &self.segments[slot.segment].parameters.current;
-            // SAFETY: as `segments` says.
-            let parameter = unsafe { current.view(slot.offset, &slot.shape) }?;
-            for model in [&mut self.step, &mut self.evaluation] {
-                model.session.bind_input(&slot.name, &*parameter)?;
-            }
+        for model in [&mut self.step, &mut self.evaluation] {
+            bind_parameters(&self.plan, &self.segments, model)?;
         }
+        self.bind_optimizer_state()
+    }
+
+    /// The optimizer's part of it.
+    fn bind_optimizer_state(&mut self) -> ort::Result<()> {
         for (segment, memory) in self.plan.segments.iter().zip(&self.segments) {
             let own = self.own_part(segment);
             for (link, vector, offset) in [
@@ -311,6 +337,12 @@ impl SessionEngine {
 
     /// Binds gradients, new ones over old ones or beside them.
     fn bind_gradients(&mut self) -> ort::Result<()> {
+        self.bind_step_gradients()?;
+        self.bind_summed_gradients()
+    }
+
+    /// The step's part of it.
+    fn bind_step_gradients(&mut self) -> ort::Result<()> {
         for slot in &self.plan.slots {
             let gradients = &self.segments[slot.segment].gradients;
             let (offset, shape) = (slot.offset, slot.shape.as_slice());
@@ -323,6 +355,11 @@ impl SessionEngine {
             session.bind_input(&slot.gradient.input, &*current)?;
             session.bind_output(&slot.gradient.output, &*next)?;
         }
+        Ok(())
+    }
+
+    /// What takes the gradients of an update, and what clears them.
+    fn bind_summed_gradients(&mut self) -> ort::Result<()> {
         for (segment, memory) in self.plan.segments.iter().zip(&self.segments) {
             let own = self.own_part(segment);
             let gradients = &memory.gradients.current;
@@ -341,6 +378,23 @@ impl SessionEngine {
             self.clear.bind_output(output, &*all)?;
         }
         Ok(())
+    }
+
+    /// Binds anew what the model `which` reads, where that may have been copied when it was bound: ONNX Runtime
+    /// 1.27 does so for plug-ins (1.24 does not), as the host's memory is not their device's.
+    fn bind_again(&mut self, which: Reader) -> Result<()> {
+        if self.plan.provider.info().plugin.is_none() {
+            return Ok(());
+        }
+        let bound = match which {
+            Reader::Step => bind_parameters(&self.plan, &self.segments, &mut self.step)
+                .and_then(|()| self.bind_step_gradients()),
+            Reader::Evaluation => bind_parameters(&self.plan, &self.segments, &mut self.evaluation),
+            Reader::Optimizer => self
+                .bind_optimizer_state()
+                .and_then(|()| self.bind_summed_gradients()),
+        };
+        bound.map_err(EngineError::runtime("bind the parameters"))
     }
 
     /// Makes the gradients that a step has written the current ones.
@@ -510,6 +564,7 @@ impl Engine for SessionEngine {
                 Some(_) | None => input,
             })
             .collect();
+        self.bind_again(Reader::Step)?;
         let mut outputs = self.step.run(&inputs)?;
         if let Some(scaling) = &self.scaling {
             let exposed = self.plan.slots.iter().filter_map(|s| s.exposed.as_deref());
@@ -527,6 +582,7 @@ impl Engine for SessionEngine {
     }
 
     fn eval_step(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        self.bind_again(Reader::Evaluation)?;
         self.evaluation.run(inputs)
     }
 
@@ -548,6 +604,7 @@ impl Engine for SessionEngine {
             return Err(EngineError::NoGradients);
         }
         self.complete_sums()?;
+        self.bind_again(Reader::Optimizer)?;
         let squares = self.sum_squares()?;
         let scalars = self.optimizer_scalars(learning_rate);
         let scalars = scalars
@@ -736,14 +793,15 @@ fn upload(
 /// Loads a model on the provider; where some of its nodes do not run there, says which.
 fn load(
     loaded: &Loaded,
-    provider: Provider,
+    target: Target<'_>,
     options: &SessionOptions,
     model: &[u8],
     which: &'static str,
     overlap: Option<&Arc<Overlap>>,
 ) -> Result<BoundSession> {
+    let provider = target.provider;
     let builder =
-        |allow_cpu_nodes| session_options(loaded, provider, options, allow_cpu_nodes, overlap);
+        |allow_cpu_nodes| session_options(loaded, target, options, allow_cpu_nodes, overlap);
     builder(options.allow_cpu_nodes)
         .and_then(|builder| BoundSession::new(builder, model))
         .map_err(|source| {
@@ -770,7 +828,7 @@ fn load(
 
 fn session_options(
     loaded: &Loaded,
-    provider: Provider,
+    target: Target<'_>,
     options: &SessionOptions,
     allow_cpu_nodes: bool,
     overlap: Option<&Arc<Overlap>>,
@@ -783,11 +841,11 @@ fn session_options(
     // A number of its own choice, ONNX Runtime would pin to cores, those too that this process may not run on.
     let threads = options.threads.unwrap_or_else(processor_threads);
     builder = builder.with_intra_threads(threads)?;
-    if provider == Provider::Cuda {
+    if target.provider == Provider::Cuda {
         builder = builder.with_config_entry(arena::SHARED.0, arena::SHARED.1)?;
     }
-    let builder = crate::kernels::register(builder, provider, options.device_id, overlap)?;
-    crate::provider::register(builder, provider, options.device_id, allow_cpu_nodes)
+    let builder = crate::kernels::register(builder, target.provider, target.device_id, overlap)?;
+    crate::provider::register(builder, target, allow_cpu_nodes)
 }
 
 /// The allocator of the memory in which the provider works.

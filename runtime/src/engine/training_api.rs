@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use mpnet_plan::Provider;
+use mpnet_plan::{Precision, Provider};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::training::Checkpoint;
@@ -21,7 +21,7 @@ use super::{Engine, NamedArray, OptimizerState, Result, Tensor, TensorData};
 use crate::checkpoint_file;
 use crate::device::processor_threads;
 use crate::library::{self, Loaded};
-use crate::provider::{self, require_training_api};
+use crate::provider::{self, Target, require_training_api};
 use crate::scratch::Scratch;
 
 /// What a [`TrainingApiEngine`] is made from.
@@ -527,7 +527,13 @@ fn session_options(loaded: &Loaded, options: &TrainingApiOptions) -> ort::Result
     builder = builder.with_intra_threads(threads)?;
     let builder = crate::kernels::register(builder, options.provider, options.device_id, None)?;
     // The graphs compute shapes, which ONNX Runtime does on the processor.
-    provider::register(builder, options.provider, options.device_id, true)
+    let target = Target {
+        provider: options.provider,
+        device_id: options.device_id,
+        precision: Precision::F32,
+        plugin: None,
+    };
+    provider::register(builder, target, true)
 }
 
 fn read_models(artifacts: &Path) -> Result<Models> {

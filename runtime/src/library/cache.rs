@@ -36,6 +36,14 @@ pub fn library_folder() -> Result<PathBuf> {
     Ok(root()?.join("libraries"))
 }
 
+/// The folder of plug-ins, beside that of builds.
+///
+/// # Errors
+/// [`LibraryError::NoCacheFolder`] where there is none.
+pub fn plugin_folder() -> Result<PathBuf> {
+    Ok(root()?.join("plugins"))
+}
+
 /// The folder of compiled kernels, beside that of builds.
 ///
 /// # Errors

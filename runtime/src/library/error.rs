@@ -185,6 +185,18 @@ pub enum LibraryError {
         /// The processor.
         arch: &'static str,
     },
+    /// This program knows no plug-in of that name for this kind of machine.
+    #[error(
+        "the plug-in {package} is not published for {os} on {arch}; another one is named by its path: --provider plugin:PATH"
+    )]
+    NoPlugin {
+        /// The package.
+        package: &'static str,
+        /// The operating system.
+        os: &'static str,
+        /// The processor.
+        arch: &'static str,
+    },
     /// The cache is empty and nothing was to be fetched.
     #[error(
         "no ONNX Runtime is installed in {}; `mpnet runtime install` fetches one, --ort PATH uses another",

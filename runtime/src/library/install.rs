@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use mpnet_plan::Provider;
 
-use super::cache::{Cache, Installed, Manifest, cache_folder, library_folder, or_own};
+use super::cache::{
+    Cache, Installed, Manifest, cache_folder, library_folder, or_own, plugin_folder,
+};
 use super::client::{self, Client, ClientKind, Fetched};
 use super::error::{LibraryError, Result, io};
 use super::pinned::default_wheel;
@@ -38,6 +40,17 @@ impl InstallOptions {
             client: None,
             search_path: std::env::var_os("PATH"),
             force: false,
+        })
+    }
+
+    /// The same for plug-ins.
+    ///
+    /// # Errors
+    /// [`LibraryError::NoCacheFolder`].
+    pub fn for_plugins() -> Result<Self> {
+        Ok(Self {
+            cache: or_own(plugin_folder())?,
+            ..Self::for_user()?
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
@@ -10,6 +11,7 @@ use ort::logging::LogLevel;
 use super::error::{LibraryError, Result};
 #[cfg(target_os = "linux")]
 use super::{elf, python_symbols};
+use crate::plugin::{Plugin, PluginError};
 #[cfg(target_os = "linux")]
 use crate::scratch::Scratch;
 
@@ -23,9 +25,59 @@ pub struct Loaded {
     /// The library file.
     pub path: PathBuf,
     environment: Environment,
+    base: ApiBase,
+    plugin: Option<Arc<Plugin>>,
+}
+
+/// The entry of a loaded build, which hands out its API in any version that it knows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ApiBase(&'static ort::sys::OrtApiBase);
+
+impl ApiBase {
+    /// # Safety
+    /// `base` must be that of a library that is never closed.
+    unsafe fn new(base: *const ort::sys::OrtApiBase) -> Self {
+        // SAFETY: by the caller's promise.
+        Self(unsafe { &*base })
+    }
+
+    /// The table of that version, whose first fields are those of every older one; none where the build is older.
+    pub(crate) fn table(self, version: u32) -> Option<NonNull<ort::sys::OrtApi>> {
+        // SAFETY: GetApi takes any number.
+        NonNull::new(unsafe { (self.0.GetApi)(version) }.cast_mut())
+    }
+
+    /// Version that the build tells.
+    pub(crate) fn version(self) -> String {
+        // SAFETY: ONNX Runtime returns a static string with a closing NUL.
+        unsafe { CStr::from_ptr((self.0.GetVersionString)()) }
+            .to_string_lossy()
+            .into_owned()
+    }
 }
 
 impl Loaded {
+    /// The same with the plug-in in the library file `path`.
+    ///
+    /// # Errors
+    /// The build knows no plug-ins, or refuses this one.
+    pub fn with_plugin(self, path: &Path) -> std::result::Result<Self, PluginError> {
+        let plugin = Plugin::load(&self, path)?;
+        Ok(Self {
+            plugin: Some(plugin),
+            ..self
+        })
+    }
+
+    /// The plug-in to take providers from, where there is one.
+    pub fn plugin(&self) -> Option<&Plugin> {
+        self.plugin.as_deref()
+    }
+
+    pub(crate) fn base(&self) -> ApiBase {
+        self.base
+    }
+
     /// The environment in which every session of the process lives.
     pub fn environment(&self) -> &Environment {
         &self.environment
@@ -67,7 +119,8 @@ pub(super) fn load_file(path: &Path) -> Result<Loaded> {
         });
     }
     disable_telemetry();
-    let version = attach(&path)?;
+    let base = attach(&path)?;
+    let version = base.version();
     let environment = start_environment().map_err(|source| LibraryError::Environment {
         path: path.clone(),
         source,
@@ -79,6 +132,8 @@ pub(super) fn load_file(path: &Path) -> Result<Loaded> {
         has_training_api,
         path,
         environment,
+        base,
+        plugin: None,
     };
     *loaded = Some(build.clone());
     Ok(build)
@@ -95,8 +150,8 @@ fn disable_telemetry() {
     }
 }
 
-/// Loads the library and makes its API that of the crate `ort`; returns its version.
-fn attach(path: &Path) -> Result<String> {
+/// Loads the library and makes its API that of the crate `ort`; returns its entry.
+fn attach(path: &Path) -> Result<ApiBase> {
     #[cfg(target_os = "linux")]
     match elf::analyse(path)? {
         elf::Kind::Plain => attach_plain(path),
@@ -106,7 +161,7 @@ fn attach(path: &Path) -> Result<String> {
     attach_plain(path)
 }
 
-fn attach_plain(path: &Path) -> Result<String> {
+fn attach_plain(path: &Path) -> Result<ApiBase> {
     #[cfg(windows)]
     load_with_neighbours(path)?;
     match ort::init_from(path) {
@@ -143,10 +198,9 @@ fn attach_plain(path: &Path) -> Result<String> {
         let library = libloading::Library::new(path).map_err(refused)?;
         let getter: libloading::Symbol<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase> =
             library.get(b"OrtGetApiBase").map_err(refused)?;
-        let base = getter();
-        let version = version(base);
+        let base = ApiBase::new(getter());
         std::mem::forget(library);
-        Ok(version)
+        Ok(base)
     }
 }
 
@@ -169,7 +223,7 @@ fn load_with_neighbours(path: &Path) -> Result<()> {
 }
 
 #[cfg(target_os = "linux")]
-fn attach_extension(path: &Path, extension: &elf::Extension) -> Result<String> {
+fn attach_extension(path: &Path, extension: &elf::Extension) -> Result<ApiBase> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
     if minor(&extension.version).is_none_or(|minor| minor < ort::MINOR_VERSION) {
@@ -209,7 +263,8 @@ fn attach_extension(path: &Path, extension: &elf::Extension) -> Result<String> {
         .wrapping_add(extension.api_base) as *const ort::sys::OrtApiBase;
     // SAFETY: `base` lies in the loaded library, at a table whose second entry was seen to be the function
     // that returns the version string and whose first entry points into code.
-    let version = unsafe { version(base) };
+    let base = unsafe { ApiBase::new(base) };
+    let version = base.version();
     if version != extension.version {
         return Err(LibraryError::VersionMismatch {
             path: path.to_owned(),
@@ -217,9 +272,11 @@ fn attach_extension(path: &Path, extension: &elf::Extension) -> Result<String> {
             loaded: version,
         });
     }
-    // SAFETY: the version string has just proved the table to be OrtApiBase; GetApi returns a table that
-    // lives as long as the library, or null for an API that it does not know.
-    let api = unsafe { ((*base).GetApi)(ort::sys::ORT_API_VERSION).as_ref() };
+    // SAFETY: the version string has just proved the table to be OrtApiBase; the one that GetApi returns lives as
+    // long as the library.
+    let api = base
+        .table(ort::sys::ORT_API_VERSION)
+        .map(|api| unsafe { api.as_ref() });
     let Some(api) = api else {
         return Err(LibraryError::TooOld {
             path: path.to_owned(),
@@ -228,7 +285,7 @@ fn attach_extension(path: &Path, extension: &elf::Extension) -> Result<String> {
         });
     };
     ort::set_api(api.clone());
-    Ok(version)
+    Ok(base)
 }
 
 /// Why the system's loader failed, in its own words, which name what a library misses.
@@ -237,15 +294,6 @@ fn reason(error: &dyn std::error::Error) -> String {
         Some(source) => source.to_string(),
         None => error.to_string(),
     }
-}
-
-/// # Safety
-/// `base` must point at a live `OrtApiBase`.
-unsafe fn version(base: *const ort::sys::OrtApiBase) -> String {
-    // SAFETY: by the caller's promise; ONNX Runtime returns a static string with a closing NUL.
-    unsafe { CStr::from_ptr(((*base).GetVersionString)()) }
-        .to_string_lossy()
-        .into_owned()
 }
 
 #[cfg(target_os = "linux")]

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use mpnet_plan::Provider;
 
-use super::cache::Cache;
+use super::cache::{Cache, plugin_folder};
 use super::error::{LibraryError, Result};
 use super::files::{files_below, is_wheel, library_in};
 use super::install::{self, InstallOptions};
-use super::pinned::{default_wheel, wheel_of};
+use super::pinned::{default_wheel, plugin_of, wheel_of};
 use super::pinned_wheel::PinnedWheel;
 
 /// Where to look for a build.
@@ -139,6 +139,26 @@ pub fn locate(options: &LocateOptions) -> Result<Build> {
         path: installed.library(),
         origin: Origin::Cache,
     })
+}
+
+/// The library of a pinned plug-in, fetched if it is not in the cache.
+///
+/// # Errors
+/// It is not published for this machine, or cannot be fetched.
+pub fn locate_plugin(package: &'static str) -> Result<PathBuf> {
+    let wheel = plugin_of(package).ok_or(LibraryError::NoPlugin {
+        package,
+        os: std::env::consts::OS,
+        arch: std::env::consts::ARCH,
+    })?;
+    let installed = install::install(Some(wheel), &InstallOptions::for_plugins()?)?;
+    Ok(installed.library())
+}
+
+/// The library of a pinned plug-in, if it was fetched.
+pub fn installed_plugin(package: &str) -> Option<PathBuf> {
+    let cache = Cache::at(plugin_folder().ok()?);
+    Some(cache.find(&plugin_of(package)?.key())?.library())
 }
 
 /// The library that a path of the user's stands for.

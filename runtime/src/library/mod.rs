@@ -24,6 +24,7 @@ mod locate;
 mod pinned;
 mod pinned_elsewhere;
 mod pinned_libraries;
+mod pinned_plugins;
 mod pinned_wheel;
 #[cfg(target_os = "linux")]
 mod python_symbols;
@@ -32,13 +33,18 @@ mod wheel;
 use std::path::{Path, PathBuf};
 
 pub(crate) use cache::kernel_folder;
-pub use cache::{Installed, Manifest, cache_folder, library_folder};
+pub use cache::{Installed, Manifest, cache_folder, library_folder, plugin_folder};
 pub use client::ClientKind;
 pub use error::{LibraryError, Result};
 pub use install::{InstallOptions, install};
+pub(crate) use load::ApiBase;
 pub use load::Loaded;
-pub use locate::{Build, LocateOptions, Origin, has_training_build, locate};
-pub use pinned::{default_wheel, libraries_here, library_of, wheel_of, wheels_here};
+pub use locate::{
+    Build, LocateOptions, Origin, has_training_build, installed_plugin, locate, locate_plugin,
+};
+pub use pinned::{
+    default_wheel, libraries_here, library_of, plugin_of, plugins_here, wheel_of, wheels_here,
+};
 pub use pinned_wheel::{PinnedFile, PinnedWheel};
 
 /// Loads what the CUDA provider of the build `library` needs, from the system or from Python wheels.

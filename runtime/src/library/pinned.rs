@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 
 use super::pinned_elsewhere::ELSEWHERE;
 use super::pinned_libraries::LIBRARIES;
+use super::pinned_plugins::PLUGINS;
 use super::pinned_wheel::{PinnedFile, PinnedWheel};
 
 /// The builds for Linux on x86-64. The first is the default.
@@ -391,9 +392,19 @@ pub fn libraries_here() -> impl Iterator<Item = &'static PinnedWheel> {
     LIBRARIES.iter().filter(|wheel| wheel.runs_here())
 }
 
+/// The pinned plug-in of that package for this machine.
+pub fn plugin_of(package: &str) -> Option<&'static PinnedWheel> {
+    plugins_here().find(|wheel| wheel.package == package)
+}
+
+/// The plug-ins that run on this machine.
+pub fn plugins_here() -> impl Iterator<Item = &'static PinnedWheel> {
+    PLUGINS.iter().filter(|wheel| wheel.runs_here())
+}
+
 /// What is pinned under the name of a cache folder.
 pub(super) fn pinned_as(key: &OsStr) -> Option<&'static PinnedWheel> {
-    let mut all = builds().chain(LIBRARIES);
+    let mut all = builds().chain(LIBRARIES).chain(PLUGINS);
     all.find(|wheel| *wheel.key() == *key)
 }
 
@@ -403,7 +414,7 @@ mod tests {
 
     #[test]
     fn keys_and_hashes_are_well_formed() {
-        let all = || builds().chain(LIBRARIES);
+        let all = || builds().chain(LIBRARIES).chain(PLUGINS);
         let mut keys: Vec<_> = all().map(PinnedWheel::key).collect();
         keys.sort();
         keys.dedup();

@@ -131,7 +131,7 @@ impl RunArgs {
             checkpoint_dir: checkpoints.checkpoint_dir.clone(),
             execution: self.execution(),
             launch,
-            ort: self.hardware.ort.ort.clone(),
+            requested: self.hardware.requested(),
             operation: self.operation(own.max_bad_rows),
         })
     }

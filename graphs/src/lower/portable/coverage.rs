@@ -17,11 +17,15 @@ fn letter(dtype: DType) -> char {
     }
 }
 
-/// Whether `provider` runs `used` itself, by a kernel of ONNX Runtime or of this project.
+/// Whether `provider` is known to run `used` itself, by a kernel of ONNX Runtime or of this project.
 pub fn covers(provider: Provider, used: &OperatorUse) -> bool {
-    let coverage = &provider.info().coverage;
+    if used.domain == OWN_DOMAIN {
+        return covers_own(provider, used);
+    }
+    let Some(coverage) = &provider.info().coverage else {
+        return false;
+    };
     let list = match used.domain.as_str() {
-        OWN_DOMAIN => return covers_own(provider, used),
         "" => coverage.standard,
         _ => coverage.contrib,
     };

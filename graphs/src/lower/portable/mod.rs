@@ -31,7 +31,8 @@ use crate::passes::sum_rows::sum_rows;
 use crate::passes::{Pipeline, fusions, lighter_derivatives, tidy};
 use layout::Layout;
 use mpnet_plan::{
-    AdamW, DropoutSite, KernelId, Link, Models, Plan, Precision, Provider, Randomness, names,
+    AdamW, Bf16Form, DropoutSite, KernelId, Link, Models, Plan, Precision, Provider, Randomness,
+    names,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -262,6 +263,7 @@ fn converted(pipeline: Pipeline, options: Options) -> Pipeline {
     let low = match options.precision {
         Precision::F32 => return pipeline,
         Precision::BF16 if blocked => return pipeline,
+        Precision::BF16 if options.provider.info().bf16 == Bf16Form::Hint => return pipeline,
         Precision::BF16 => DType::BF16,
         Precision::F16 => DType::F16,
     };

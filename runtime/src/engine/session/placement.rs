@@ -54,12 +54,12 @@ fn describe(lines: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mpnet_plan::Provider;
+    use mpnet_plan::{Precision, Provider};
     use ort::session::Session;
 
     use super::{describe, on_processor};
     use crate::library::{self, Build, InstallOptions, Origin};
-    use crate::provider;
+    use crate::provider::{self, Target};
 
     /// A real build's log, so that other words in it are noticed: y = 2 det(x + x), of which OpenVINO has no `Det`.
     /// `two_providers.onnx` was written by the package `onnx`.
@@ -75,13 +75,23 @@ mod tests {
         let loaded = library::load(&build).unwrap();
         let builder = Session::builder(loaded.environment()).unwrap();
         let builder = builder.with_intra_threads(1).unwrap();
-        let builder = provider::register(builder, Provider::OpenVino, 0, true).unwrap();
+        let target = Target {
+            provider: Provider::OpenVino,
+            device_id: 0,
+            precision: Precision::F32,
+            plugin: None,
+        };
+        let builder = provider::register(builder, target, true).unwrap();
         let model = include_bytes!("../../../tests/data/two_providers.onnx");
         assert_eq!(on_processor(builder, model), "1 Add, 1 Det");
 
         // It has one device: another one is not passed over.
         let builder = Session::builder(loaded.environment()).unwrap();
-        let Err(error) = provider::register(builder, Provider::OpenVino, 1, true) else {
+        let target = Target {
+            device_id: 1,
+            ..target
+        };
+        let Err(error) = provider::register(builder, target, true) else {
             panic!("OpenVINO has a second device");
         };
         assert!(error.to_string().contains("--device-id 1"), "{error}");
