@@ -40,7 +40,7 @@ fn loads_and_computes_but_does_not_train() {
             .state
     };
     assert!(
-        matches!(state(Provider::Cpu), ProviderState::Works),
+        matches!(state(Provider::Cpu), ProviderState::Works(_)),
         "{:?}",
         state(Provider::Cpu)
     );
