@@ -1,8 +1,8 @@
 //! What is trained, as a value: the graph of a loss, its figures, its parameters and the symbols of its batches.
 //!
 //! Lowering takes any [`Task`]; the host's side of one is a type of micro-batches that gives the graph's inputs and
-//! binds its symbols. Pretraining under each objective is the task that a [`ModelConfig`](super::config::ModelConfig)
-//! is by itself.
+//! binds its symbols. Pretraining under each objective is the task that a [`ModelConfig`] is by
+//! itself.
 
 use super::AttentionForm;
 use super::config::ModelConfig;

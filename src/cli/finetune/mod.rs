@@ -57,8 +57,8 @@ pub struct FinetuneArgs {
     pub dropout: DropoutArgs,
     #[command(flatten)]
     pub measures: MeasureArgs,
-    /// Choose the best checkpoint by this [default: of what is measured the first of ndcg@10, spearman and triplets; else
-    /// the loss]
+    /// Choose the best checkpoint by this [default: what is measured of --queries, --scored-pairs or --triplets, the first
+    /// of these that is given; else the loss]
     #[arg(long, value_enum, value_name = "FIGURE", help_heading = "Measures of embeddings", requires = "valid_pairs",
         add = Effect::Surroundings(&["best_by"]))]
     pub best_by: Option<BestName>,
