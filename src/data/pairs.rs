@@ -858,8 +858,11 @@ mod tests {
         let whole = joined(&tokenizer, &texts, 2, 32).unwrap().concat();
         let expected = [&first[..], &[tokenizer.eos_id()], &second[1..]].concat();
         assert_eq!(whole, expected);
-        let cut = joined(&tokenizer, &texts, 2, 8).unwrap().concat();
-        assert_eq!(cut.len(), 8);
+        // As many tokens of the longer one as the shorter one has.
+        let most = 2 * first.len();
+        assert!(most < whole.len());
+        let cut = joined(&tokenizer, &texts, 2, most).unwrap().concat();
+        assert_eq!(cut.len(), most);
         assert_eq!(cut[..first.len()], first[..]);
         let alone = joined(&tokenizer, &texts, 1, 32).unwrap();
         assert_eq!(alone, [first, second]);
